@@ -1,0 +1,172 @@
+//! One shared, pooled client, and the exchange of one request for one reply under one deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use tokio::time::timeout;
+use url::Url;
+
+use crate::address::Guard;
+use crate::failure::{Failure, FailureKind, classify, refused};
+use crate::resolver::{GuardedResolver, Resolver, SystemResolver};
+use crate::retry_after::{RetryAfter, retry_after};
+use crate::settings::{Settings, SetupError};
+use crate::target::{Refusal, check};
+use crate::tls;
+
+/// Most bytes of a reply's body that are read. More ends the reading, not the exchange: the status counts.
+pub const MAX_READ: usize = 64 * 1024;
+
+/// Most bytes of a reply's body that are kept.
+pub const MAX_KEPT: usize = 1024;
+
+/// How often a connection that carries HTTP/2 streams is asked for a sign of life, and how long it may take to give
+/// one. All requests to a host share such a connection: when it is dead they would wait for their deadlines together.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Where to. A fragment is not sent.
+    pub url: Url,
+    /// Headers of the request; a `User-Agent` here replaces the configured one. `Host`, `Connection`, `Upgrade`,
+    /// `Content-Length` and `Transfer-Encoding` are ours to say and are dropped.
+    pub headers: HeaderMap,
+    /// The bytes of the body; sharing, not copying, is what cloning them does.
+    pub body: Bytes,
+    /// Most time for the whole exchange: name, connection, TLS, headers and body.
+    pub timeout: Duration,
+}
+
+/// What came back: any status at all, redirects included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status code as received.
+    pub status: u16,
+    /// The `Retry-After` header when it can be read.
+    pub retry_after: Option<RetryAfter>,
+    /// The first [`MAX_KEPT`] bytes of the body as they were sent.
+    pub excerpt: Vec<u8>,
+    /// From the call of `send` to the end of the body (or of what is read of it).
+    pub latency: Duration,
+}
+
+/// The guarded client. Cloning shares its pool of connections; a process has one.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    client: reqwest::Client,
+    guard: Guard,
+    connect_timeout: Duration,
+}
+
+impl Egress {
+    /// A client that asks the operating system for names. Reads certificates from disk.
+    ///
+    /// # Errors
+    /// [`SetupError`] names the setting that cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+        Self::with_resolver(settings, Arc::new(SystemResolver::new()))
+    }
+
+    /// As [`Egress::new`], with another source of names. Its answers are judged like any other.
+    ///
+    /// # Errors
+    /// [`SetupError`] names the setting that cannot be used.
+    pub fn with_resolver(settings: &Settings, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
+        if !(1..=60_000).contains(&settings.connect_timeout_ms) {
+            return Err(SetupError::ConnectTimeout);
+        }
+        let connect_timeout = Duration::from_millis(settings.connect_timeout_ms);
+        let user_agent =
+            HeaderValue::from_str(&settings.user_agent).map_err(|_invalid| SetupError::UserAgent)?;
+        let guard = Guard::new(&settings.allow);
+        #[expect(clippy::disallowed_methods, reason = "this is the guard that the ban points to")]
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::client_config(settings.extra_ca_file.as_deref())?)
+            .dns_resolver(GuardedResolver { inner: resolver, guard: guard.clone() })
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .user_agent(user_agent)
+            .connect_timeout(connect_timeout)
+            .pool_max_idle_per_host(settings.max_idle_per_host)
+            .pool_idle_timeout(Duration::from_millis(settings.idle_timeout_ms))
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .build()
+            .map_err(SetupError::Client)?;
+        Ok(Self { client, guard, connect_timeout })
+    }
+
+    /// What can be refused without asking a name server: for the moment at which somebody registers a URL. A name
+    /// that passes may still be refused by its addresses when something is sent.
+    ///
+    /// # Errors
+    /// [`Refusal`] says what is wrong with the URL.
+    pub fn check(&self, url: &Url) -> Result<(), Refusal> {
+        check(&self.guard, url)
+    }
+
+    /// Sends one request and reads its reply. Dropping the future ends the exchange.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no complete reply in time; a reply of any status is `Ok`.
+    pub async fn send(&self, request: Request) -> Result<Reply, Failure> {
+        let started = Instant::now();
+        self.exchange(request, started).await.map_err(|(kind, detail)| Failure {
+            kind,
+            detail,
+            latency: started.elapsed(),
+        })
+    }
+
+    async fn exchange(&self, request: Request, started: Instant) -> Result<Reply, (FailureKind, String)> {
+        let Request { method, url, mut headers, body, timeout: limit } = request;
+        self.check(&url).map_err(refused)?;
+        for framing in [HOST, CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING] {
+            headers.remove(framing);
+        }
+        let mut outgoing = reqwest::Request::new(method, url);
+        *outgoing.headers_mut() = headers;
+        *outgoing.body_mut() = Some(body.into());
+
+        // Not reqwest's own timeout: it would box a timer and hand it on to the body.
+        let failed = |error: reqwest::Error| classify(&error, self.connect_timeout);
+        let late = |what: &str| (FailureKind::Timeout, format!("{what} within {} ms", limit.as_millis()));
+        let mut response = timeout(limit, self.client.execute(outgoing))
+            .await
+            .map_err(|_elapsed| late("no reply"))?
+            .map_err(failed)?;
+        let left = limit.saturating_sub(started.elapsed());
+        let excerpt = timeout(left, excerpt(&mut response))
+            .await
+            .map_err(|_elapsed| late("the body of the reply did not end"))?
+            .map_err(failed)?;
+        Ok(Reply {
+            status: response.status().as_u16(),
+            retry_after: retry_after(response.headers()),
+            excerpt,
+            latency: started.elapsed(),
+        })
+    }
+}
+
+/// Reads to the end, so that the connection can be used again, or until [`MAX_READ`], after which dropping the
+/// response closes the connection (or resets the stream).
+async fn excerpt(response: &mut reqwest::Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut kept = Vec::new();
+    let mut read = 0;
+    while read < MAX_READ {
+        let Some(chunk) = response.chunk().await? else { break };
+        let room = MAX_KEPT - kept.len();
+        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        read += chunk.len();
+    }
+    Ok(kept)
+}
