@@ -1,0 +1,115 @@
+//! The cases of the benchmark, as data. What is made of their figures is in `verdict`.
+
+/// A question the benchmark answers. The letters are those of the issue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Case {
+    /// The machine itself: load straight to sink
+    #[value(alias = "a")]
+    Calibrate,
+    /// One endpoint, as fast as it goes
+    #[value(alias = "b")]
+    One,
+    /// Five endpoints, as fast as it goes
+    #[value(alias = "c")]
+    Five,
+    /// 500 events per second to one endpoint
+    #[value(alias = "d")]
+    Paced,
+    /// 400 events per second to four endpoints, alone and with a fifth that takes 2 s per reply
+    #[value(alias = "e")]
+    Isolation,
+    /// One endpoint that fails 20 % of all tries
+    #[value(alias = "f")]
+    Failing,
+}
+
+/// Labels of the load runs, by which results are found again.
+pub(crate) mod label {
+    pub(crate) const CALIBRATE: &str = "load → sink";
+    pub(crate) const ONE: &str = "1 endpoint";
+    pub(crate) const FIVE: &str = "5 endpoints";
+    pub(crate) const PACED: &str = "1 endpoint at 500/s";
+    pub(crate) const ALONE: &str = "4 endpoints at 400/s";
+    pub(crate) const WITH_SLOW: &str = "the same plus one that takes 2 s";
+    pub(crate) const FAILING: &str = "20 % of replies are 500";
+}
+
+/// One load run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shape {
+    /// Name in the results.
+    pub(crate) label: &'static str,
+    /// Events to send.
+    pub(crate) events: u64,
+    /// Connections to the ingest API.
+    pub(crate) conns: usize,
+    /// Events per second; None: as fast as they are accepted.
+    pub(crate) rate: Option<u32>,
+    /// Endpoints that behave.
+    pub(crate) plain: usize,
+    /// Behaviour of one more endpoint.
+    pub(crate) special: Option<&'static str>,
+}
+
+impl Case {
+    /// All cases, in the order they run.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Calibrate, Self::One, Self::Five, Self::Paced, Self::Isolation, Self::Failing];
+
+    /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
+    pub(crate) fn shapes(self, quick: bool) -> Vec<Shape> {
+        let fast = |label, full: u64, plain, special| {
+            let events = if quick { full / 10 } else { full };
+            Shape { label, events, conns: 64, rate: None, plain, special }
+        };
+        let paced = |label, rate: u32, plain, special| {
+            let seconds = if quick { 3 } else { 20 };
+            Shape { label, events: u64::from(rate) * seconds, conns: 16, rate: Some(rate), plain, special }
+        };
+        match self {
+            Self::Calibrate => vec![Self::calibrate_shape(quick)],
+            Self::One => vec![fast(label::ONE, 50_000, 1, None)],
+            Self::Five => vec![fast(label::FIVE, 30_000, 5, None)],
+            Self::Paced => vec![paced(label::PACED, 500, 1, None)],
+            Self::Isolation => {
+                let slow = Some("delay_ms=2000");
+                vec![paced(label::ALONE, 400, 4, None), paced(label::WITH_SLOW, 400, 4, slow)]
+            }
+            Self::Failing => vec![fast(label::FAILING, 30_000, 0, Some("fail=0.2"))],
+        }
+    }
+
+    /// What reached the reference machine's 185,000/s (`reference::SINK_PER_S`): 16 connections, 1 KB.
+    pub(crate) fn calibrate_shape(quick: bool) -> Shape {
+        let events = if quick { 100_000 } else { 400_000 };
+        Shape { label: label::CALIBRATE, events, conns: 16, rate: None, plain: 1, special: None }
+    }
+}
+
+impl Shape {
+    /// Whether the special endpoint cannot keep up by design, so that nobody waits for it.
+    pub(crate) fn leaves_backlog(&self) -> bool {
+        self.plain > 0 && self.special.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_slow_endpoint_is_not_waited_for() {
+        let shapes = Case::ALL.into_iter().flat_map(|case| case.shapes(false));
+        let left: Vec<_> = shapes.filter(Shape::leaves_backlog).map(|shape| shape.label).collect();
+        assert_eq!(left, [label::WITH_SLOW]);
+    }
+
+    #[test]
+    fn quick_is_shorter_everywhere() {
+        for case in Case::ALL {
+            for (quick, full) in case.shapes(true).iter().zip(case.shapes(false)) {
+                assert!(quick.events < full.events && quick.events > 0, "{}", full.label);
+            }
+        }
+    }
+}

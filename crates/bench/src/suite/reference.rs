@@ -1,0 +1,42 @@
+//! What Svix reaches on the reference machine, and what the issue "The main job" asks of us ("How fast"). Constants with
+//! their source; nothing is measured here.
+//!
+//! Source of the figures: the project's peer study, file `peer-speed.md`, tables "Peers": Svix 1.100 with a Redis queue,
+//! Postgres 15 with `synchronous_commit=on`, events of 1 KB, everything on two cores over loopback, medians of 3 runs.
+
+/// Load straight to sink on the reference machine, per second: row "load → sink".
+pub(crate) const SINK_PER_S: f64 = 185_000.0;
+
+/// Svix at one endpoint, deliveries per second.
+pub(crate) const SVIX_ONE_PER_S: f64 = 1_500.0;
+/// Svix at one endpoint, CPU seconds per 1,000 deliveries.
+pub(crate) const SVIX_ONE_CPU: f64 = 1.21;
+/// Svix at five endpoints, deliveries per second.
+pub(crate) const SVIX_FIVE_PER_S: f64 = 3_716.0;
+/// Svix at five endpoints, CPU seconds per 1,000 deliveries.
+pub(crate) const SVIX_FIVE_CPU: f64 = 0.485;
+/// Svix at 500 events per second, end to end, median in ms.
+pub(crate) const SVIX_PACED_P50_MS: f64 = 2.2;
+/// Svix at 500 events per second, end to end, 99th percentile in ms.
+pub(crate) const SVIX_PACED_P99_MS: f64 = 5.5;
+/// By how much Svix's 99th percentile grows when a slow endpoint joins four fast ones: 7.5 to 8,643 ms.
+pub(crate) const SVIX_ISOLATION: f64 = 8_643.0 / 7.5;
+/// Svix's accepted events per second with 20 % failing replies, relative to none failing: 1,093 of 1,500.
+pub(crate) const SVIX_FAILING: f64 = 1_093.0 / 1_500.0;
+
+/// Our rate must be this multiple of Svix's; our CPU per delivery at most its inverse.
+pub(crate) const TIMES_SVIX: f64 = 5.0;
+/// Over RabbitMQ at 500 events per second, median in ms.
+pub(crate) const SERVICES_P50_MS: f64 = 6.0;
+/// Over RabbitMQ at 500 events per second, 99th percentile in ms.
+pub(crate) const SERVICES_P99_MS: f64 = 20.0;
+/// With a slow endpoint beside them, the fast ones' 99th percentile may grow by this factor.
+pub(crate) const ISOLATION: f64 = 2.0;
+/// With 20 % failing replies, first tries keep this share of their rate.
+pub(crate) const FAILING_FIRST_TRIES: f64 = 0.70;
+/// Share of retries that must come within ±10 % of when they are due.
+pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
+/// Peak RSS of each service, in MiB (100 MB).
+pub(crate) const SERVICE_RSS_MIB: f64 = 100e6 / 1_048_576.0;
+/// Peak RSS of `hookyard up` without Postgres, in MiB (150 MB).
+pub(crate) const UP_RSS_MIB: f64 = 150e6 / 1_048_576.0;

@@ -1,0 +1,166 @@
+//! One measurement: a fresh sink and a fresh Hookyard, a warm-up, the load runs of a case.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    Args,
+    case::Shape,
+    child::Process,
+    system::{Mode, Plan, System, free_addresses},
+    workdir::WorkDir,
+};
+use crate::{cost::Proc, http, load::Report};
+
+/// Events of the warm-up, to plain endpoints of another tenant.
+const WARM_UP_EVENTS: u64 = 2_000;
+const WARM_UP_CONNS: usize = 16;
+/// A run of the failing case has its last retry 9 s after the try before; nothing is quiet for longer.
+const IDLE_S: u64 = 13;
+
+/// What all measurements share.
+pub(crate) struct Rig<'a> {
+    args: &'a Args,
+    work: &'a WorkDir,
+    bench: PathBuf,
+    hookyard: PathBuf,
+}
+
+/// Where one load run sends its events and who pays.
+struct Aim<'a> {
+    target: &'a [String],
+    procs: &'a [Proc],
+    database_url: Option<&'a str>,
+}
+
+impl<'a> Rig<'a> {
+    /// Looks for the binaries.
+    ///
+    /// # Errors
+    /// When the binary to measure is not there though a case needs it.
+    pub(crate) fn new(args: &'a Args, work: &'a WorkDir) -> Result<Self> {
+        let only_calibrate = args.cases.iter().all(|case| *case == super::Case::Calibrate);
+        // Absolute, because the children run in another folder.
+        let hookyard = match args.hookyard.canonicalize() {
+            Err(_) if only_calibrate => args.hookyard.clone(),
+            found => found.with_context(|| format!("no binary at {}", args.hookyard.display()))?,
+        };
+        let bench = std::env::current_exe().context("cannot find this program")?;
+        Ok(Self { args, work, bench, hookyard })
+    }
+
+    /// The machine's own limit: load straight to sink.
+    ///
+    /// # Errors
+    /// When a child fails; the text shows its log.
+    pub(crate) async fn calibrate(&self, shape: &Shape) -> Result<Report> {
+        let folder = self.folder()?;
+        let (_sink, address) = self.start_sink(&folder).await?;
+        let target = ["sink".into(), "--addr".into(), address.to_string()];
+        let aim = Aim { target: &target, procs: &[], database_url: None };
+        self.load(shape, &aim, address, &folder).await
+    }
+
+    /// Starts Hookyard in `mode` and runs `shapes` on it, each as a tenant of its own.
+    ///
+    /// # Errors
+    /// When a child fails; the text shows its log.
+    pub(crate) async fn measure(&self, mode: Mode, shapes: &[Shape]) -> Result<Vec<Report>> {
+        let folder = self.folder()?;
+        // The sink is declared first so that it outlives the system that sends to it.
+        let (_sink, sink) = self.start_sink(&folder).await?;
+        let plan = Plan {
+            hookyard: &self.hookyard,
+            folder: &folder,
+            database_url: &self.args.database_url,
+            amqp_url: &self.args.amqp_url,
+            embedded_url: &self.args.embedded_url,
+            sink,
+        };
+        let mut system = System::start(mode, &plan).await?;
+        let procs = system.charged()?;
+        let plain = shapes.first().map_or(1, |shape| shape.plain.max(1));
+        let warm_up = Shape {
+            label: "warm-up",
+            events: WARM_UP_EVENTS,
+            conns: WARM_UP_CONNS,
+            rate: None,
+            plain,
+            special: None,
+        };
+        let mut reports = Vec::new();
+        for shape in [&warm_up].into_iter().chain(shapes) {
+            let target = target(system.api, &system.make_key()?);
+            let aim = Aim { target: &target, procs: &procs, database_url: Some(&system.database_url) };
+            let measured = self.load(shape, &aim, sink, &folder).await;
+            // A dead service explains a failed run better than the run does.
+            system.check()?;
+            reports.push(measured?);
+        }
+        // Only the runs of the case count.
+        reports.remove(0);
+        Ok(reports)
+    }
+
+    /// A new folder for the logs and data of one measurement.
+    fn folder(&self) -> Result<PathBuf> {
+        let taken = fs::read_dir(self.work.path())?.count();
+        let folder = self.work.path().join(format!("{:03}", taken + 1));
+        fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
+    async fn start_sink(&self, folder: &Path) -> Result<(Process, SocketAddr)> {
+        let [address] = free_addresses()?;
+        let mut command = Command::new(&self.bench);
+        command.args(["sink", "--listen", &address.to_string()]);
+        let mut sink = Process::start("sink", command, folder.join("sink.log"))?;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while http::get(&address.to_string(), "/pid").await.is_err() {
+            sink.check()?;
+            ensure!(Instant::now() < deadline, "the sink does not answer");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok((sink, address))
+    }
+
+    /// One load run, in a process of its own: its CPU time must not mix with the suite's.
+    async fn load(&self, shape: &Shape, aim: &Aim<'_>, sink: SocketAddr, folder: &Path) -> Result<Report> {
+        let out = folder.join("report.json");
+        let mut command = Command::new(&self.bench);
+        command.arg("load").args(aim.target).args(["--sink", &sink.to_string(), "--label", shape.label]);
+        command.args(["-n", &shape.events.to_string(), "-c", &shape.conns.to_string()]);
+        command.args(["-e", &shape.plain.to_string(), "--idle-s", &IDLE_S.to_string()]);
+        command.arg("--out").arg(&out);
+        if let Some(rate) = shape.rate {
+            command.args(["--rate", &rate.to_string()]);
+        }
+        if let Some(special) = shape.special {
+            command.args(["--endpoint", special]);
+        }
+        if shape.leaves_backlog() {
+            command.arg("--wait-plain");
+        }
+        for proc in aim.procs {
+            command.args(["--proc", &format!("{}={}", proc.name, proc.pid)]);
+        }
+        if let Some(url) = aim.database_url {
+            command.args(["--db", url]);
+        }
+        Process::start("load", command, folder.join("load.log"))?.finished().await?;
+        let text = fs::read_to_string(&out).context("the load wrote no report")?;
+        fs::remove_file(&out)?;
+        serde_json::from_str(&text).context("the load's report is not valid")
+    }
+}
+
+fn target(api: SocketAddr, key: &str) -> [String; 5] {
+    ["hookyard".into(), "--addr".into(), api.to_string(), "--var".into(), format!("key={key}")]
+}

@@ -1,0 +1,310 @@
+//! The targets, and whether they are reached: as measured, and scaled to the reference machine.
+//!
+//! Rates and CPU costs scale with the speed of the machine: the calibrated rate of the same suite, load straight to sink,
+//! relative to the reference machine's. Ratios of two figures of one suite, latencies and memory are not scaled: the first
+//! are free of the machine, the others do not follow its speed in a way that one number tells.
+
+use super::{
+    case::label,
+    reference::{
+        FAILING_FIRST_TRIES, ISOLATION, RETRIES_ON_TIME, SERVICE_RSS_MIB, SERVICES_P50_MS, SERVICES_P99_MS,
+        SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION, SVIX_ONE_CPU,
+        SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TIMES_SVIX, UP_RSS_MIB,
+    },
+    results::{Group, MAX_NOISE, Results, losses},
+    system::Mode,
+    table::{cell, head, latency, peak_mib, row},
+};
+use crate::load::Report;
+
+/// How a figure follows the speed of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    /// A faster machine has more of it.
+    Rate,
+    /// A faster machine has less of it.
+    Cost,
+    /// Not scaled.
+    Fixed,
+}
+
+/// What must hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Limit {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Limit {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(limit) => value >= limit,
+            Self::AtMost(limit) => value <= limit,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(limit) => format!("≥ {}", short(limit)),
+            Self::AtMost(limit) => format!("≤ {}", short(limit)),
+        }
+    }
+}
+
+/// One target of one mode.
+#[derive(Debug, PartialEq)]
+struct Check {
+    what: String,
+    mode: Mode,
+    limit: Limit,
+    scale: Scale,
+    /// Svix's figure on the reference machine.
+    svix: Option<f64>,
+    measured: f64,
+}
+
+/// The table of targets; says so when the calibration is missing.
+pub(crate) fn render(results: &Results) -> String {
+    let speed = results.calibrated_per_s().map(|rate| rate / SINK_PER_S);
+    let mut out = String::from("\n## Targets\n\n");
+    match speed {
+        Some(speed) => {
+            out += &format!(
+                "This machine: load → sink {:.0}/s, {:.2} × the reference machine's {SINK_PER_S:.0}/s; scaled figures are what the reference machine would show.\n\n",
+                speed * SINK_PER_S,
+                speed
+            );
+        }
+        None => out += "No calibration without noise: nothing is scaled.\n\n",
+    }
+    out += &warnings(results);
+    out += &head(&["target", "mode", "limit", "measured", "× Svix", "", "scaled", "× Svix, scaled", ""]);
+    let mut checks = checks(results);
+    checks.sort_by_key(|check| check.mode);
+    for check in &checks {
+        let scaled = speed.map(|speed| check.scaled(speed));
+        row(
+            &mut out,
+            &[
+                check.what.clone(),
+                check.mode.name().into(),
+                check.limit.text(),
+                short(check.measured),
+                check.times_svix(check.measured),
+                verdict(check.limit.holds(check.measured)).into(),
+                scaled.map_or("–".into(), short),
+                scaled.map_or("–".into(), |scaled| check.times_svix(scaled)),
+                scaled.map_or("–", |scaled| verdict(check.limit.holds(scaled))).into(),
+            ],
+        );
+    }
+    out
+}
+
+/// What makes the figures unfit for a verdict.
+fn warnings(results: &Results) -> String {
+    let mut out = String::new();
+    if cfg!(debug_assertions) {
+        out += "**Load and sink were built without optimisation; use a release build.**\n\n";
+    }
+    if results.quick {
+        out += "**A quick run: too short to be a measurement.**\n\n";
+    }
+    let noisy: Vec<String> = results
+        .groups()
+        .iter()
+        .filter(|group| group.noise > MAX_NOISE)
+        .map(|group| format!("{} {}", group.mode.map_or("", Mode::name), group.label).trim().to_owned())
+        .collect();
+    if !noisy.is_empty() {
+        let share = MAX_NOISE * 100.0;
+        out += &format!(
+            "**Other processes used over {share:.0} % of the machine during: {}.**\n\n",
+            noisy.join(", ")
+        );
+    }
+    out
+}
+
+fn verdict(holds: bool) -> &'static str {
+    if holds { "PASS" } else { "**MISS**" }
+}
+
+/// Three digits or so, whatever the size.
+fn short(value: f64) -> String {
+    let digits = match value.abs() {
+        v if v >= 100.0 || v.fract() == 0.0 => 0,
+        v if v >= 10.0 => 1,
+        v if v >= 1.0 => 2,
+        _ => 3,
+    };
+    cell(Some(value), digits)
+}
+
+impl Check {
+    /// The figure on a machine as fast as the reference machine, when this one is `speed` times as fast.
+    fn scaled(&self, speed: f64) -> f64 {
+        match self.scale {
+            Scale::Rate => self.measured / speed,
+            Scale::Cost => self.measured * speed,
+            Scale::Fixed => self.measured,
+        }
+    }
+
+    fn times_svix(&self, value: f64) -> String {
+        self.svix.map_or("–".into(), |svix| short(value / svix))
+    }
+}
+
+/// Every target for which there are figures.
+fn checks(results: &Results) -> Vec<Check> {
+    let mut out = Vec::new();
+    for mode in Mode::ALL {
+        let group = |label| results.group(Some(mode), label);
+        let mut add = |what: &str, limit, scale, svix, measured: Option<f64>| {
+            if let Some(measured) = measured {
+                out.push(Check { what: what.into(), mode, limit, scale, svix, measured });
+            }
+        };
+        let speeds =
+            [(label::ONE, SVIX_ONE_PER_S, SVIX_ONE_CPU), (label::FIVE, SVIX_FIVE_PER_S, SVIX_FIVE_CPU)];
+        for (label, per_s, cpu) in speeds {
+            let Some(group) = group(label) else { continue };
+            let rate = group.median(|report| Some(report.delivered_per_s));
+            let at_least = Limit::AtLeast(per_s * TIMES_SVIX);
+            add(&format!("{label}: deliveries/s"), at_least, Scale::Rate, Some(per_s), rate);
+            let cost = group.median(|report| Some(report.cpu_s_per_1000));
+            let at_most = Limit::AtMost(cpu / TIMES_SVIX);
+            add(&format!("{label}: CPU s per 1,000"), at_most, Scale::Cost, Some(cpu), cost);
+        }
+        if let Some(paced) = group(label::PACED) {
+            let (p50, p99) = match mode {
+                Mode::Services => (SERVICES_P50_MS, SERVICES_P99_MS),
+                Mode::Up => (SVIX_PACED_P50_MS, SVIX_PACED_P99_MS),
+            };
+            let measured = |figure: fn(&Report) -> f64| paced.median(|report| Some(figure(report)));
+            let (m50, m99) = (measured(|report| latency(report).p50), measured(|report| latency(report).p99));
+            add("500/s: p50 ms", Limit::AtMost(p50), Scale::Fixed, Some(SVIX_PACED_P50_MS), m50);
+            add("500/s: p99 ms", Limit::AtMost(p99), Scale::Fixed, Some(SVIX_PACED_P99_MS), m99);
+        }
+        if let (Some(alone), Some(slow)) = (group(label::ALONE), group(label::WITH_SLOW)) {
+            let ratio = quotient(&slow, &alone, |report| latency(report).p99);
+            let limit = Limit::AtMost(ISOLATION);
+            add(
+                "slow endpoint: the fast ones' p99, × alone",
+                limit,
+                Scale::Fixed,
+                Some(SVIX_ISOLATION),
+                ratio,
+            );
+        }
+        if let (Some(failing), Some(one)) = (group(label::FAILING), group(label::ONE)) {
+            let ratio = quotient(&failing, &one, |report| report.first_tries_per_s);
+            let limit = Limit::AtLeast(FAILING_FIRST_TRIES);
+            add("20 % failing: first tries, × none failing", limit, Scale::Fixed, Some(SVIX_FAILING), ratio);
+        }
+        if let Some(failing) = group(label::FAILING) {
+            for retry in 1..=3 {
+                let on_time = failing.median(|report| {
+                    report.sink.total.gaps.iter().find(|gap| gap.retry == retry).map(|gap| gap.on_time)
+                });
+                let what = format!("20 % failing: share of retries {retry} within ±10 %");
+                add(&what, Limit::AtLeast(RETRIES_ON_TIME), Scale::Fixed, None, on_time);
+            }
+        }
+        let (processes, limit): (&[&str], f64) = match mode {
+            Mode::Services => (&["gateway", "registry", "delivery"], SERVICE_RSS_MIB),
+            Mode::Up => (&["up"], UP_RSS_MIB),
+        };
+        let groups = results.groups();
+        let own: Vec<&Group<'_>> = groups.iter().filter(|group| group.mode == Some(mode)).collect();
+        for name in processes {
+            let peak =
+                own.iter().filter_map(|group| group.max(|report| peak_mib(report, name))).reduce(f64::max);
+            add(&format!("peak RSS of {name}, MiB"), Limit::AtMost(limit), Scale::Fixed, None, peak);
+        }
+        let lost = own.iter().filter_map(|group| group.max(|report| Some(losses(report) as f64)));
+        add("lost deliveries, worst run", Limit::AtMost(0.0), Scale::Fixed, None, lost.reduce(f64::max));
+    }
+    out
+}
+
+/// Median of a figure in one group over its median in another.
+fn quotient(over: &Group<'_>, under: &Group<'_>, figure: fn(&Report) -> f64) -> Option<f64> {
+    let median = |group: &Group<'_>| group.median(|report| Some(figure(report)));
+    Some(median(over)? / median(under)?.max(f64::MIN_POSITIVE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::results::tests::run, *};
+
+    fn check(limit: Limit, scale: Scale, measured: f64) -> Check {
+        Check { what: "x".into(), mode: Mode::Up, limit, scale, svix: Some(100.0), measured }
+    }
+
+    #[test]
+    fn scaling_is_in_favour_of_a_slow_machine_only() {
+        let rate = check(Limit::AtLeast(500.0), Scale::Rate, 300.0);
+        assert_eq!((rate.scaled(0.5), rate.scaled(2.0)), (600.0, 150.0));
+        let cost = check(Limit::AtMost(1.0), Scale::Cost, 1.5);
+        assert_eq!((cost.scaled(0.5), cost.scaled(2.0)), (0.75, 3.0));
+        let fixed = check(Limit::AtMost(1.0), Scale::Fixed, 1.5);
+        assert_eq!(fixed.scaled(0.5), 1.5);
+        assert!(!rate.limit.holds(300.0) && rate.limit.holds(500.0) && cost.limit.holds(1.0));
+    }
+
+    #[test]
+    fn a_target_without_figures_is_left_out() {
+        let mut results = Results::new(false);
+        assert_eq!(checks(&results), []);
+        results.add(run(Some(Mode::Services), label::ONE, 9_000.0, 0.0));
+        let found = checks(&results);
+        let whats: Vec<&str> = found.iter().map(|check| check.what.as_str()).collect();
+        assert_eq!(
+            whats,
+            ["1 endpoint: deliveries/s", "1 endpoint: CPU s per 1,000", "lost deliveries, worst run"]
+        );
+        assert_eq!((found[0].limit, found[0].measured), (Limit::AtLeast(7_500.0), 9_000.0));
+    }
+
+    #[test]
+    fn a_slow_machine_passes_when_its_scaled_figure_does() {
+        let mut results = Results::new(false);
+        results.add(run(None, label::CALIBRATE, SINK_PER_S / 2.0, 0.0));
+        results.add(run(Some(Mode::Services), label::ONE, 4_000.0, 0.0));
+        let text = render(&results);
+        let line = text.lines().find(|line| line.contains("deliveries/s")).unwrap();
+        let expected =
+            "| 1 endpoint: deliveries/s | services | ≥ 7500 | 4000 | 2.67 | **MISS** | 8000 | 5.33 | PASS |";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_disturbed_calibration_scales_nothing_and_is_named() {
+        let mut results = Results::new(false);
+        results.add(run(None, label::CALIBRATE, SINK_PER_S / 4.0, 1_000.0));
+        results.add(run(Some(Mode::Services), label::ONE, 4_000.0, 0.0));
+        let text = render(&results);
+        assert!(
+            text.contains("nothing is scaled") && text.contains(&format!("during: {}.", label::CALIBRATE))
+        );
+        let line = text.lines().find(|line| line.contains("deliveries/s")).unwrap();
+        assert!(line.ends_with("| **MISS** | – | – | – |"), "{line}");
+    }
+
+    #[test]
+    fn isolation_compares_the_fast_endpoints_only() {
+        let mut results = Results::new(false);
+        for (label, p99, special) in [(label::ALONE, 5.0, 0), (label::WITH_SLOW, 8.0, 1)] {
+            let mut run = run(Some(Mode::Up), label, 1_600.0, 0.0);
+            (run.report.plain_endpoints, run.report.endpoints) = (4, 4 + special);
+            run.report.sink.plain.success.p99 = p99;
+            run.report.sink.total.success.p99 = 4_000.0;
+            results.add(run);
+        }
+        let found = checks(&results);
+        let ratio = found.iter().find(|check| check.what.starts_with("slow")).unwrap();
+        assert_eq!((ratio.measured, ratio.limit.holds(ratio.measured)), (1.6, true));
+    }
+}
