@@ -1,0 +1,265 @@
+//! One endpoint as its deliverer sees it: how much it takes at once, how fast it is, and whether it is left alone now.
+//!
+//! Pure: time comes in as an argument.
+
+use std::time::{Duration, Instant};
+
+/// What bounds an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Tries at once.
+    pub in_flight: usize,
+    /// Failures in a row that open the breaker.
+    pub breaker_failures: u32,
+    /// First time it stays open.
+    pub cooldown: Duration,
+    /// Longest time it stays open.
+    pub max_cooldown: Duration,
+}
+
+/// What a try says about the endpoint's condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It answered, whatever it answered: it is there and works.
+    Answered,
+    /// It failed as a machine fails: 5xx, time-out, no connection.
+    Ill,
+    /// It asked not to be called before then.
+    Pause(Instant),
+}
+
+/// Whether another try may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Now.
+    Open,
+    /// When one of those under way has ended.
+    Full,
+    /// Not before then: the receiver asked for it.
+    Paused(Instant),
+    /// Not before then: the breaker is open.
+    Broken(Instant),
+}
+
+/// The state of one endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endpoint {
+    in_flight: usize,
+    failures: u32,
+    /// While `Some`, only a probe may begin, and only after this instant.
+    open_until: Option<Instant>,
+    cooldown: Duration,
+    paused_until: Option<Instant>,
+    /// How long a try takes, smoothed.
+    latency: Option<Duration>,
+    /// Where the next delivery is put that has to wait in the schedule.
+    next_place: Option<Instant>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        Self {
+            in_flight: 0,
+            failures: 0,
+            open_until: None,
+            cooldown: bounds.cooldown,
+            paused_until: None,
+            latency: None,
+            next_place: None,
+        }
+    }
+
+    /// Tries under way.
+    pub(crate) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether nothing would be lost by forgetting this endpoint.
+    pub(crate) fn is_unremarkable(&self, now: Instant) -> bool {
+        self.in_flight == 0
+            && self.failures == 0
+            && self.paused_until.is_none_or(|until| until <= now)
+            && self.next_place.is_none_or(|place| place <= now)
+    }
+
+    /// Whether another try may begin.
+    pub(crate) fn gate(&self, bounds: &Bounds, now: Instant) -> Gate {
+        if let Some(until) = self.paused_until.filter(|until| now < *until) {
+            return Gate::Paused(until);
+        }
+        match self.open_until {
+            Some(until) if now < until => Gate::Broken(until),
+            // Half open: one probe at a time.
+            Some(_) if self.in_flight > 0 => Gate::Full,
+            Some(_) => Gate::Open,
+            None if self.in_flight < bounds.in_flight => Gate::Open,
+            None => Gate::Full,
+        }
+    }
+
+    /// A try begins.
+    pub(crate) const fn begin(&mut self) {
+        self.in_flight += 1;
+    }
+
+    /// A try has ended.
+    pub(crate) fn end(&mut self, bounds: &Bounds, sign: Sign, took: Duration, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.latency = Some(self.latency.map_or(took, |before| (before * 7 + took) / 8));
+        match sign {
+            Sign::Answered => {
+                self.failures = 0;
+                self.open_until = None;
+                self.cooldown = bounds.cooldown;
+                // Whoever was put far behind while it was slow or away is not made to wait for it: new places begin now.
+                self.next_place = None;
+            }
+            Sign::Ill => {
+                self.failures = self.failures.saturating_add(1);
+                let probe_failed = self.open_until.is_some_and(|until| until <= now);
+                if probe_failed {
+                    self.cooldown = (self.cooldown * 2).min(bounds.max_cooldown);
+                }
+                if probe_failed || (self.open_until.is_none() && self.failures >= bounds.breaker_failures) {
+                    self.open_until = Some(now + self.cooldown);
+                }
+            }
+            Sign::Pause(until) => {
+                self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
+            }
+        }
+    }
+
+    /// Tries per second that the endpoint takes at the most, as far as is known.
+    fn rate(&self, bounds: &Bounds) -> f64 {
+        let latency = self.latency.unwrap_or(Duration::from_millis(5)).as_secs_f64().max(0.000_1);
+        bounds.in_flight as f64 / latency
+    }
+
+    /// How many deliveries may wait in memory: what the endpoint takes within a second, so that whoever waits here goes
+    /// soon, and the rest waits in the schedule.
+    pub(crate) fn room(&self, bounds: &Bounds) -> usize {
+        (self.rate(bounds) as usize).clamp(bounds.in_flight, 8_192)
+    }
+
+    /// The place in the schedule for a delivery that cannot wait in memory: one after the other at the endpoint's own
+    /// pace, so that each comes back when it can go, and no sooner.
+    pub(crate) fn place(&mut self, bounds: &Bounds, not_before: Instant, now: Instant) -> Instant {
+        // No place further away than this: what is known of the pace may be wrong by then.
+        let horizon = now + Duration::from_secs(30);
+        let earliest = not_before.max(now + Duration::from_millis(500));
+        let place = self.next_place.map_or(earliest, |next| next.max(earliest)).min(horizon.max(not_before));
+        self.next_place = Some(place + Duration::from_secs_f64(1.0 / self.rate(bounds)));
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        in_flight: 2,
+        breaker_failures: 3,
+        cooldown: Duration::from_secs(1),
+        max_cooldown: Duration::from_secs(4),
+    };
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_cap_holds_at_n_and_n_plus_one() {
+        let now = Instant::now();
+        let mut endpoint = Endpoint::new(&BOUNDS);
+        endpoint.begin();
+        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Open);
+        endpoint.begin();
+        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Full);
+        endpoint.end(&BOUNDS, Sign::Answered, MS, now);
+        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Open);
+    }
+
+    #[test]
+    fn the_breaker_opens_lets_one_probe_through_and_closes() {
+        let start = Instant::now();
+        let mut endpoint = Endpoint::new(&BOUNDS);
+        let mut fail = |endpoint: &mut Endpoint, now| {
+            endpoint.begin();
+            endpoint.end(&BOUNDS, Sign::Ill, MS, now);
+        };
+        fail(&mut endpoint, start);
+        fail(&mut endpoint, start);
+        assert_eq!(endpoint.gate(&BOUNDS, start), Gate::Open, "two failures are not enough");
+        fail(&mut endpoint, start);
+        let reopened = start + Duration::from_secs(1);
+        assert_eq!(endpoint.gate(&BOUNDS, start), Gate::Broken(reopened));
+        assert_eq!(endpoint.gate(&BOUNDS, reopened), Gate::Open);
+        endpoint.begin();
+        assert_eq!(endpoint.gate(&BOUNDS, reopened), Gate::Full, "one probe at a time");
+        endpoint.end(&BOUNDS, Sign::Ill, MS, reopened);
+        assert_eq!(
+            endpoint.gate(&BOUNDS, reopened),
+            Gate::Broken(reopened + Duration::from_secs(2)),
+            "twice as long"
+        );
+        let later = reopened + Duration::from_secs(2);
+        endpoint.begin();
+        endpoint.end(&BOUNDS, Sign::Answered, MS, later);
+        assert_eq!(endpoint.gate(&BOUNDS, later), Gate::Open);
+    }
+
+    #[test]
+    fn the_cooldown_is_bounded() {
+        let mut now = Instant::now();
+        let mut endpoint = Endpoint::new(&BOUNDS);
+        for _ in 0..20 {
+            if let Gate::Broken(until) = endpoint.gate(&BOUNDS, now) {
+                assert!(until - now <= BOUNDS.max_cooldown);
+                now = until;
+            }
+            endpoint.begin();
+            endpoint.end(&BOUNDS, Sign::Ill, MS, now);
+        }
+    }
+
+    #[test]
+    fn a_late_failure_of_a_try_from_before_does_not_count_as_a_probe() {
+        let now = Instant::now();
+        let mut endpoint = Endpoint::new(&BOUNDS);
+        for _ in 0..4 {
+            endpoint.begin();
+        }
+        for _ in 0..4 {
+            endpoint.end(&BOUNDS, Sign::Ill, MS, now);
+        }
+        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Broken(now + BOUNDS.cooldown), "not doubled");
+    }
+
+    #[test]
+    fn a_pause_holds_the_whole_endpoint_and_the_longest_counts() {
+        let now = Instant::now();
+        let mut endpoint = Endpoint::new(&BOUNDS);
+        endpoint.begin();
+        endpoint.end(&BOUNDS, Sign::Pause(now + Duration::from_secs(9)), MS, now);
+        endpoint.begin();
+        endpoint.end(&BOUNDS, Sign::Pause(now + Duration::from_secs(2)), MS, now);
+        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Paused(now + Duration::from_secs(9)));
+        assert_eq!(endpoint.gate(&BOUNDS, now + Duration::from_secs(9)), Gate::Open);
+    }
+
+    #[test]
+    fn who_waits_in_the_schedule_comes_back_at_the_endpoints_pace() {
+        let now = Instant::now();
+        let mut endpoint = Endpoint::new(&BOUNDS);
+        endpoint.begin();
+        endpoint.end(&BOUNDS, Sign::Ill, Duration::from_secs(2), now); // 2 at once, 2 s each: 1/s
+        assert_eq!(endpoint.room(&BOUNDS), 2);
+        let places: Vec<Duration> = (0..3).map(|_| endpoint.place(&BOUNDS, now, now) - now).collect();
+        let expected = [500, 1_500, 2_500].map(Duration::from_millis);
+        assert_eq!(places, expected);
+        for _ in 0..100 {
+            assert!(endpoint.place(&BOUNDS, now, now) <= now + Duration::from_secs(30));
+        }
+        let pause = now + Duration::from_secs(3_600);
+        assert!(endpoint.place(&BOUNDS, pause, now) >= pause, "never before a pause ends");
+    }
+}

@@ -1,0 +1,64 @@
+//! What waits in a deliverer's memory: a delivery with all that its try needs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hookyard_domain::{
+    delivery::HeldDelivery, event::store::StoredEvent, id::EventId, subscription::Subscription,
+    trace::TraceContext,
+};
+use hookyard_messaging::{Incoming, Lane};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A ring that is acknowledged when the last of its deliveries has been dealt with and written down.
+///
+/// Should we end before, the broker gives the ring to another, who ignores it: the leases in the rows decide.
+#[derive(Debug)]
+pub(crate) struct Ring(Option<Incoming>);
+
+impl Ring {
+    pub(crate) fn new(incoming: Incoming) -> Arc<Self> {
+        Arc::new(Self(Some(incoming)))
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.0.take() {
+            incoming.ack();
+        }
+    }
+}
+
+/// An event in memory, shared by all of its deliveries that are at hand.
+#[derive(Debug)]
+pub(crate) struct LoadedEvent {
+    pub(crate) id: EventId,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) trace: TraceContext,
+    pub(crate) body: Bytes,
+    /// The body's share of the memory for bodies, given back when the last delivery is done.
+    _memory: OwnedSemaphorePermit,
+}
+
+impl LoadedEvent {
+    pub(crate) fn new(event: StoredEvent, memory: OwnedSemaphorePermit) -> Arc<Self> {
+        Arc::new(Self {
+            id: event.id,
+            correlation_id: event.correlation_id,
+            trace: TraceContext::of(event.trace, event.sampled),
+            body: event.body.into(),
+            _memory: memory,
+        })
+    }
+}
+
+/// A delivery that is ready to be tried.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) held: HeldDelivery,
+    pub(crate) lane: Lane,
+    pub(crate) hook: Arc<Subscription>,
+    pub(crate) event: Arc<LoadedEvent>,
+    pub(crate) ring: Option<Arc<Ring>>,
+}

@@ -1,0 +1,123 @@
+//! The delivery worker: tries deliveries until they arrive, are given up, or are no longer wanted.
+//!
+//! Rings (or the sweep) name deliveries; the [`loader`] reads them; the [`dispatch`]er decides who goes next; a
+//! [`trial`] is one try; the [`settle`] writer records what came of it. Rows decide everything: a deliverer may be
+//! killed at any point.
+
+mod dispatch;
+mod job;
+mod loader;
+mod metrics;
+mod sender;
+mod settings;
+mod settle;
+mod sweep;
+mod trial;
+
+use std::sync::Arc;
+
+use hookyard_chassis::metrics::Registry;
+use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory};
+use hookyard_egress::Egress;
+use hookyard_messaging::{Bus, Lane, PARTITIONS, Queue};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use settings::{DestinationLimit, Settings};
+
+use crate::{
+    dispatch::{Deps as DispatchDeps, Dispatcher, Load},
+    loader::{Loader, Rung},
+    metrics::Metrics,
+    sweep::Sweep,
+};
+
+/// What a deliverer works with.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    /// Postgres.
+    pub db: Db,
+    /// The bus.
+    pub bus: Bus,
+    /// The time.
+    pub clock: Clock,
+    /// The guarded client.
+    pub egress: Egress,
+    /// Where metrics are registered.
+    pub metrics: Registry,
+}
+
+/// Delivers until `stop`; then gives back what waits, sees the tries under way to their end, and writes them down.
+///
+/// # Errors
+/// When a setting is out of its range, or a metric's name is taken.
+pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    settings.check().map_err(anyhow::Error::msg)?;
+    let metrics = Metrics::register(&deps.metrics)?;
+    let directory = Directory::default();
+    let load = Load::default();
+    let (settler, writer) = settle::channel(
+        deps.db.clone(),
+        deps.bus.clone(),
+        deps.clock.clone(),
+        metrics.clone(),
+        settings.settle_batch,
+    );
+    let writing = tokio::spawn(writer.run());
+
+    let (commands, ended) = mpsc::unbounded_channel();
+    let (jobs, ready) = mpsc::channel(4);
+    let dispatcher = Dispatcher::new(
+        DispatchDeps {
+            clock: deps.clock.clone(),
+            directory: directory.clone(),
+            egress: deps.egress.clone(),
+            settler: settler.clone(),
+            metrics: metrics.clone(),
+        },
+        &settings,
+        commands,
+        load.clone(),
+    );
+    let dispatching = tokio::spawn(dispatcher.run(ready, ended, stop.clone()));
+
+    let memory_kib = u32::try_from(settings.body_memory_mib * 1024).unwrap_or(u32::MAX);
+    let memory = Arc::new(Semaphore::new(memory_kib as usize));
+    let lane = |lane: Lane| {
+        let (rungs, inbox) = mpsc::channel::<Rung>(64);
+        let loader = Loader {
+            lane,
+            db: deps.db.clone(),
+            clock: deps.clock.clone(),
+            directory: directory.clone(),
+            settler: settler.clone(),
+            metrics: metrics.clone(),
+            memory: Arc::clone(&memory),
+            memory_kib,
+        };
+        tokio::spawn(loader.run(inbox, jobs.clone(), stop.clone()));
+        rungs
+    };
+    let (first, retry) = (lane(Lane::First), lane(Lane::Retry));
+    for (lane, rungs) in [(Lane::First, &first), (Lane::Retry, &retry)] {
+        for partition in 0..PARTITIONS {
+            let consumer = deps.bus.consume(Queue::DeliveryDue { lane, partition }, settings.prefetch).await;
+            tokio::spawn(loader::listen(consumer, rungs.clone(), stop.clone()));
+        }
+    }
+    let sweep = Sweep {
+        db: deps.db.clone(),
+        bus: deps.bus.clone(),
+        clock: deps.clock.clone(),
+        load,
+        metrics,
+        first,
+        retry,
+    };
+    drop((settler, jobs));
+    sweep.run(&settings, stop).await;
+    // Each ends when all who speak to it have ended: listeners, loaders, tries, the dispatcher, the writer.
+    dispatching.await?;
+    writing.await?;
+    Ok(())
+}

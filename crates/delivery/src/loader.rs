@@ -1,0 +1,180 @@
+//! From rings to jobs: one read for many deliveries, one body per event, subscriptions from memory.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use hookyard_domain::{
+    clock::Clock,
+    db::Db,
+    delivery::{HeldDelivery, store},
+    event,
+    id::{ClaimId, DeliveryId, EventId, TenantId},
+    subscription::directory::Directory,
+};
+use hookyard_messaging::{Consumer, Incoming, Lane, Message};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    job::{Job, LoadedEvent, Ring},
+    metrics::Metrics,
+    settle::{Note, Settler},
+};
+
+/// Deliveries that somebody says are due.
+#[derive(Debug)]
+pub(crate) struct Rung {
+    pub(crate) claim: ClaimId,
+    pub(crate) deliveries: Vec<DeliveryId>,
+    /// The message that said so; `None` when it was our own sweep, past the broker.
+    pub(crate) ring: Option<Arc<Ring>>,
+}
+
+/// Rings are read together up to so many deliveries.
+const READ_AT_ONCE: usize = 1_024;
+
+/// Hands the rings of one queue on, until `stop` or the bus is closed.
+pub(crate) async fn listen(mut consumer: Consumer, rungs: mpsc::Sender<Rung>, stop: CancellationToken) {
+    loop {
+        let incoming = tokio::select! {
+            () = stop.cancelled() => return,
+            incoming = consumer.recv() => incoming,
+        };
+        let Some(incoming) = incoming else { return };
+        let Some(rung) = understand(incoming) else { continue };
+        if rungs.send(rung).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A ring that comes a second time is not answered: whoever had it first may still be trying. If not, the leases end and
+/// the sweep takes the deliveries.
+fn understand(incoming: Incoming) -> Option<Rung> {
+    if incoming.redelivered() {
+        incoming.ack();
+        return None;
+    }
+    match incoming.message() {
+        Message::DeliveryDue { claim, deliveries } => {
+            let (claim, deliveries) = (*claim, deliveries.clone());
+            Some(Rung { claim, deliveries, ring: Some(Ring::new(incoming)) })
+        }
+        other => {
+            tracing::error!(message = ?other, "a message stands in a queue that is not for it");
+            incoming.ack();
+            None
+        }
+    }
+}
+
+/// Reads what is rung in one lane.
+pub(crate) struct Loader {
+    pub(crate) lane: Lane,
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) directory: Directory,
+    pub(crate) settler: Settler,
+    pub(crate) metrics: Metrics,
+    /// Memory for bodies, in KiB.
+    pub(crate) memory: Arc<Semaphore>,
+    pub(crate) memory_kib: u32,
+}
+
+impl Loader {
+    /// Serves until the rungs end. After `stop`, what is rung goes back to the schedule at once.
+    pub(crate) async fn run(
+        self,
+        mut rungs: mpsc::Receiver<Rung>,
+        jobs: mpsc::Sender<Vec<Job>>,
+        stop: CancellationToken,
+    ) {
+        let mut batch = Vec::new();
+        while rungs.recv_many(&mut batch, 64).await > 0 {
+            let mut rest = std::mem::take(&mut batch).into_iter().peekable();
+            while rest.peek().is_some() {
+                let mut some = Vec::new();
+                let mut size = 0;
+                while let Some(rung) =
+                    rest.next_if(|rung| size == 0 || size + rung.deliveries.len() <= READ_AT_ONCE)
+                {
+                    size += rung.deliveries.len();
+                    some.push(rung);
+                }
+                self.serve(some, &jobs, &stop).await;
+            }
+        }
+    }
+
+    async fn serve(&self, rungs: Vec<Rung>, jobs: &mpsc::Sender<Vec<Job>>, stop: &CancellationToken) {
+        let mut wait = Duration::from_millis(50);
+        let (held, events) = loop {
+            match self.read(&rungs).await {
+                Ok(read) => break read,
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "due deliveries cannot be read yet");
+                    if stop.is_cancelled() {
+                        return; // the leases end, and another takes them
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(2));
+                }
+            }
+        };
+        let mut rings: HashMap<ClaimId, Option<Arc<Ring>>> = HashMap::with_capacity(rungs.len());
+        for rung in rungs {
+            rings.insert(rung.claim, rung.ring);
+        }
+        let now = self.clock.now();
+        let mut loaded: HashMap<EventId, Arc<LoadedEvent>> = HashMap::with_capacity(events.len());
+        for event in events {
+            let kib = u32::try_from(event.body.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
+            // One event that is larger than all the memory gets all of it.
+            let Ok(memory) = Arc::clone(&self.memory).acquire_many_owned(kib.min(self.memory_kib)).await
+            else {
+                return;
+            };
+            loaded.insert(event.id, LoadedEvent::new(event, memory));
+        }
+        let mut ready = Vec::with_capacity(held.len());
+        for held in held {
+            let ring = rings.get(&held.claim).cloned().flatten();
+            let hook = self.directory.get(held.id.subscription);
+            match (hook, loaded.get(&held.id.event)) {
+                _ if stop.is_cancelled() => self.settler.note(Note::Parked { held, at: now, ring }).await,
+                (Some(hook), Some(event)) => {
+                    ready.push(Job { held, lane: self.lane, hook, event: Arc::clone(event), ring });
+                }
+                (None, _) | (_, None) => self.settler.note(Note::Cancelled { held, ring }).await,
+            }
+        }
+        self.metrics.loaded(ready.len());
+        if !ready.is_empty()
+            && let Err(unsent) = jobs.send(ready).await
+        {
+            for job in unsent.0 {
+                self.settler.note(Note::Parked { held: job.held, at: now, ring: job.ring }).await;
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        rungs: &[Rung],
+    ) -> hookyard_domain::Result<(Vec<HeldDelivery>, Vec<event::store::StoredEvent>)> {
+        let rung: Vec<(ClaimId, DeliveryId)> =
+            rungs.iter().flat_map(|rung| rung.deliveries.iter().map(|id| (rung.claim, *id))).collect();
+        let directory = self.directory.clone();
+        self.db
+            .once(move |conn| {
+                let held = store::held(conn, &rung)?;
+                directory.refresh(conn)?;
+                let mut keys: Vec<(TenantId, EventId)> =
+                    held.iter().map(|held| (held.tenant, held.id.event)).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                let events = if keys.is_empty() { Vec::new() } else { event::store::load(conn, &keys)? };
+                Ok((held, events))
+            })
+            .await
+    }
+}

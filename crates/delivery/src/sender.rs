@@ -1,0 +1,113 @@
+//! One try: the headers, the signatures, the request, and what its reply means.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use hookyard_domain::{
+    delivery::{Attempt, Outcome, Profile, RetryAfter},
+    id::EventId,
+};
+use hookyard_egress::{
+    Egress, Failure, FailureKind, HeaderMap, HeaderName, HeaderValue, Method, Reply, Request,
+};
+
+use crate::job::Job;
+
+/// What came of a try.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(crate) outcome: Outcome,
+    pub(crate) attempt: Attempt,
+    pub(crate) latency: Duration,
+}
+
+/// Makes one try.
+pub(crate) async fn send(egress: &Egress, job: &Job, now: DateTime<Utc>) -> Tried {
+    let number = job.held.attempts.saturating_add(1);
+    let request = Request {
+        method: if job.held.profile == Profile::Farewell { Method::DELETE } else { Method::POST },
+        url: job.hook.url.clone(),
+        headers: headers(job, number, now),
+        body: if job.held.profile == Profile::Farewell {
+            bytes::Bytes::new()
+        } else {
+            job.event.body.clone()
+        },
+        timeout: job.held.profile.timeout(),
+    };
+    let (outcome, latency, reply) = match egress.send(request).await {
+        Ok(Reply { status, retry_after, excerpt, latency }) => {
+            (Outcome::Status { code: status, retry_after: retry_after.map(hint) }, latency, excerpt)
+        }
+        Err(Failure { kind, detail, latency }) => (failed(kind), latency, detail.into_bytes()),
+    };
+    let attempt = Attempt {
+        number,
+        started_at: now,
+        latency_ms: u32::try_from(latency.as_millis()).unwrap_or(u32::MAX),
+        status: outcome.status(),
+        reason: outcome.word().into_owned(),
+        reply,
+    };
+    Tried { outcome, attempt, latency }
+}
+
+/// The message id of Standard Webhooks: the same on every try, also of a replay, so that a receiver knows a message that
+/// it has seen.
+fn message_id(event: EventId) -> String {
+    event.to_string().replacen("evt_", "msg_", 1)
+}
+
+fn headers(job: &Job, number: u16, now: DateTime<Utc>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12);
+    let mut put = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    put("traceparent", &job.event.trace.child().to_string());
+    if job.held.profile == Profile::Farewell {
+        return headers;
+    }
+    let id = message_id(job.event.id);
+    let timestamp = now.timestamp();
+    put("content-type", "application/json");
+    put("webhook-id", &id);
+    put("webhook-timestamp", &timestamp.to_string());
+    put("webhook-signature", &job.hook.signing_secret.standard_webhooks(&id, timestamp, &job.event.body));
+    if let Some(secret) = &job.hook.webhook_secret {
+        put("x-triggersapi-signature", &secret.triggers_api(&job.event.body));
+    }
+    put("x-event-id", &job.event.id.to_string());
+    put("x-delivery-id", &job.held.id.to_string());
+    put("x-attempt", &number.to_string());
+    if let Some(id) = &job.event.correlation_id {
+        // A correlation id may be any text; what a header cannot hold is percent-encoded.
+        if id.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+            put("x-correlation-id", id);
+        } else {
+            put("x-correlation-id", &url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>());
+        }
+    }
+    headers
+}
+
+fn hint(retry_after: hookyard_egress::RetryAfter) -> RetryAfter {
+    match retry_after {
+        hookyard_egress::RetryAfter::Seconds(seconds) => RetryAfter::Seconds(seconds),
+        hookyard_egress::RetryAfter::At(at) => RetryAfter::At(at.into()),
+    }
+}
+
+fn failed(kind: FailureKind) -> Outcome {
+    match kind {
+        FailureKind::Forbidden => Outcome::Forbidden,
+        FailureKind::Dns => Outcome::Dns,
+        FailureKind::Connect => Outcome::Connect,
+        FailureKind::Tls => Outcome::Tls,
+        FailureKind::Timeout => Outcome::Timeout,
+        FailureKind::Reset => Outcome::Reset,
+        // A URL that cannot be requested passed the checks of subscribing: as wrong as a reply that is not HTTP.
+        FailureKind::Protocol | FailureKind::InvalidUrl => Outcome::Protocol,
+    }
+}

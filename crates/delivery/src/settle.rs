@@ -1,0 +1,163 @@
+//! Writing down what happened: grouped, one statement for hundreds of tries (invariant 5).
+//!
+//! While one group commits the next gathers; nothing waits for a timer. A result is held until it is written: when the
+//! database is away, tries under way keep their slots and nothing new begins.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use hookyard_domain::{
+    clock::Clock,
+    db::{Conn, Db},
+    delivery::{Effect, HeldDelivery, Outcome, Profile, Settled, store},
+    id::{SettlementId, SubscriptionId},
+    subscription::Report,
+    trace::TraceContext,
+};
+use hookyard_messaging::{Bus, Message, Queue};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{job::Ring, metrics::Metrics};
+
+/// What became of a delivery that was in memory.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// It was tried.
+    Tried { settled: Settled, outcome: Outcome, effect: Effect, ring: Option<Arc<Ring>> },
+    /// It goes back to the schedule untried.
+    Parked { held: HeldDelivery, at: DateTime<Utc>, ring: Option<Arc<Ring>> },
+    /// Its hook takes nothing any more.
+    Cancelled { held: HeldDelivery, ring: Option<Arc<Ring>> },
+}
+
+/// Where notes go.
+#[derive(Clone, Debug)]
+pub(crate) struct Settler {
+    notes: mpsc::Sender<Note>,
+}
+
+impl Settler {
+    /// Hands a note on; waits while the writing is behind.
+    pub(crate) async fn note(&self, note: Note) {
+        if self.notes.send(note).await.is_err() {
+            tracing::error!(
+                "an outcome came after the writing had stopped; its lease will end and it will be tried again"
+            );
+        }
+    }
+}
+
+/// The writing end.
+pub(crate) struct Writer {
+    notes: mpsc::Receiver<Note>,
+    db: Db,
+    bus: Bus,
+    clock: Clock,
+    metrics: Metrics,
+    batch: usize,
+    /// Rings under way; more of them mean that the broker is slow, and the relay rings what is lost.
+    rings: Arc<Semaphore>,
+}
+
+/// A settler and its writer.
+pub(crate) fn channel(db: Db, bus: Bus, clock: Clock, metrics: Metrics, batch: usize) -> (Settler, Writer) {
+    let (sender, notes) = mpsc::channel(batch * 4);
+    let rings = Arc::new(Semaphore::new(256));
+    (Settler { notes: sender }, Writer { notes, db, bus, clock, metrics, batch, rings })
+}
+
+impl Writer {
+    /// Writes until every [`Settler`] is gone and everything is written.
+    pub(crate) async fn run(mut self) {
+        let mut notes = Vec::new();
+        while self.notes.recv_many(&mut notes, self.batch).await > 0 {
+            self.write(std::mem::take(&mut notes)).await;
+        }
+    }
+
+    async fn write(&self, notes: Vec<Note>) {
+        let now = self.clock.now();
+        let (mut tried, mut parked, mut cancelled, mut rings) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut reports: Vec<Report> = Vec::new();
+        let mut places: HashMap<SubscriptionId, usize> = HashMap::new();
+        for note in notes {
+            match note {
+                Note::Tried { settled, outcome, effect, ring } => {
+                    // A farewell says nothing about the health of a hook that has ended.
+                    if settled.held.profile != Profile::Farewell {
+                        let id = settled.held.id.subscription;
+                        let place = *places.entry(id).or_insert_with(|| {
+                            reports.push(Report::new(id, settled.held.tenant, now));
+                            reports.len() - 1
+                        });
+                        reports[place].note(&outcome, effect, now);
+                    }
+                    tried.push(settled);
+                    rings.push(ring);
+                }
+                Note::Parked { held, at, ring } => {
+                    parked.push((held, at));
+                    rings.push(ring);
+                }
+                Note::Cancelled { held, ring } => {
+                    cancelled.push(held);
+                    rings.push(ring);
+                }
+            }
+        }
+        let settlement = (!tried.is_empty()).then(|| SettlementId::new(now));
+        self.metrics.settled(tried.len());
+        let group = Arc::new((tried, parked, cancelled, reports));
+        self.until_written(move |conn| {
+            let (tried, parked, cancelled, reports) = &*group;
+            if let Some(settlement) = settlement {
+                store::settle(conn, tried, settlement, reports, now)?;
+            }
+            store::park(conn, parked)?;
+            store::cancel_held(conn, cancelled, now, "the hook takes no events")
+        })
+        .await;
+        drop(rings);
+        if let Some(settlement) = settlement {
+            self.ring(settlement);
+        }
+    }
+
+    /// Each statement is its own transaction and harmless when repeated: a claim that was settled is settled.
+    async fn until_written<F>(&self, write: F)
+    where
+        F: Fn(&mut Conn) -> hookyard_domain::Result<()> + Send + Sync + 'static,
+    {
+        let write = Arc::new(write);
+        let mut wait = Duration::from_millis(50);
+        for failures in 0_u32.. {
+            let once = Arc::clone(&write);
+            match self.db.once(move |conn| once(conn)).await {
+                Ok(()) => return,
+                Err(error) if error.is_passing() || failures < 5 => {
+                    tracing::warn!(error = error.chain(), "outcomes cannot be written yet");
+                }
+                Err(error) => {
+                    // The leases end, and the deliveries are tried again: a duplicate, but no loss.
+                    tracing::error!(error = error.chain(), "outcomes cannot be written and are dropped");
+                    return;
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    fn ring(&self, settlement: SettlementId) {
+        let Ok(permit) = Arc::clone(&self.rings).try_acquire_owned() else { return };
+        let bus = self.bus.clone();
+        tokio::spawn(async move {
+            let message = Message::DeliverySettled { settlement };
+            if let Err(error) = bus.publish(Queue::DeliverySettled, &message, &TraceContext::fresh()).await {
+                tracing::debug!(%error, "a settlement was not rung; the relay will");
+            }
+            drop(permit);
+        });
+    }
+}

@@ -1,0 +1,99 @@
+//! The sweep: takes what is due from the schedule and rings it (invariants 1 and 7).
+//!
+//! Retries whose time has come, replays, and leases that ended without an outcome all come this way. Without a broker
+//! the sweep serves its own process, so that deliveries go on.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::TimeDelta;
+use hookyard_domain::{
+    clock::Clock,
+    db::Db,
+    delivery::{HeldDelivery, store},
+    id::{ClaimId, DeliveryId},
+    subscription::spread,
+    trace::TraceContext,
+};
+use hookyard_messaging::{Bus, Lane, Message, PARTITIONS, Queue};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{dispatch::Load, loader::Rung, metrics::Metrics, settings::Settings};
+
+/// Ids in one message at the most.
+const RING_AT_ONCE: usize = 256;
+
+pub(crate) struct Sweep {
+    pub(crate) db: Db,
+    pub(crate) bus: Bus,
+    pub(crate) clock: Clock,
+    pub(crate) load: Load,
+    pub(crate) metrics: Metrics,
+    pub(crate) first: mpsc::Sender<Rung>,
+    pub(crate) retry: mpsc::Sender<Rung>,
+}
+
+impl Sweep {
+    /// Sweeps until `stop`.
+    pub(crate) async fn run(self, settings: &Settings, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(Duration::from_millis(settings.sweep_interval_ms));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let lease = TimeDelta::milliseconds(i64::try_from(settings.lease_ms).unwrap_or(30_000));
+        let batch = settings.sweep_batch as usize;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            // A full batch means that more is due: taken at once, unless we are behind with what we have.
+            while !stop.is_cancelled() && self.load.waiting() < batch * 8 {
+                match self.take(lease, i64::from(settings.sweep_batch)).await {
+                    Ok(taken) => {
+                        let full = taken.len() == batch;
+                        self.ring(taken).await;
+                        if !full {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = error.chain(), "the schedule cannot be read yet");
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&self, lease: TimeDelta, limit: i64) -> hookyard_domain::Result<Vec<HeldDelivery>> {
+        let now = self.clock.now();
+        let claim = ClaimId::new(now);
+        let taken = self.db.once(move |conn| store::claim_due(conn, now, now + lease, claim, limit)).await?;
+        self.metrics.swept(taken.len());
+        Ok(taken)
+    }
+
+    async fn ring(&self, taken: Vec<HeldDelivery>) {
+        let mut groups: HashMap<(Lane, u16), (ClaimId, Vec<DeliveryId>)> = HashMap::new();
+        for held in taken {
+            let lane = if held.attempts == 0 { Lane::First } else { Lane::Retry };
+            let partition = spread(held.id.subscription) % PARTITIONS;
+            groups.entry((lane, partition)).or_insert_with(|| (held.claim, Vec::new())).1.push(held.id);
+        }
+        for ((lane, partition), (claim, ids)) in groups {
+            for ids in ids.chunks(RING_AT_ONCE) {
+                let message = Message::DeliveryDue { claim, deliveries: ids.to_vec() };
+                let queue = Queue::DeliveryDue { lane, partition };
+                if self.bus.publish(queue, &message, &TraceContext::fresh()).await.is_ok() {
+                    continue;
+                }
+                let own = match lane {
+                    Lane::First => &self.first,
+                    Lane::Retry => &self.retry,
+                };
+                // A closed channel means that we stop: the leases end by themselves.
+                let _stopping = own.send(Rung { claim, deliveries: ids.to_vec(), ring: None }).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One try from its beginning to its judgement: sends, judges, and hands the outcome on to be written.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use hookyard_domain::{
+    clock::Clock,
+    delivery::{DeliveryState, Effect, Fate, Outcome, Settled, Standing, Verdict, judge},
+};
+
+use crate::{
+    dispatch::{Deps, Sign},
+    job::Job,
+    sender::{self, Tried},
+    settle::Note,
+};
+
+/// What judging needs besides the try.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdicts {
+    clock: Clock,
+}
+
+impl Verdicts {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock }
+    }
+}
+
+/// Makes a try and writes it down. Returns what it says about the endpoint, and how long it took.
+pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Duration) {
+    let Tried { outcome, attempt, latency } = sender::send(&deps.egress, &job, verdicts.clock.now()).await;
+    let now = verdicts.clock.now();
+    let standing = Standing {
+        tries_spent: job.held.tries,
+        deferrals: job.held.deferrals,
+        first_due_at: job.held.due_at,
+    };
+    let (verdict, effect) = judge(job.held.profile, &outcome, &standing, now, rand::random());
+    let sign = sign(&outcome, &verdict, now);
+    deps.metrics.tried(job.lane, &outcome, latency);
+    if matches!(effect, Effect::FailingAudited | Effect::DisableAudited) {
+        tracing::warn!(
+            hook.id = %job.hook.id,
+            tenant.id = %job.held.tenant,
+            delivery.id = %job.held.id,
+            "a hook's name leads to a forbidden address; nothing was sent"
+        );
+    }
+    let fate = match verdict {
+        Verdict::Delivered => Fate::Ended(DeliveryState::Delivered),
+        Verdict::RetryAt { at } => Fate::Retry { at },
+        Verdict::Deferred { at } => Fate::Deferred { at },
+        Verdict::Dead => Fate::Ended(DeliveryState::Dead),
+    };
+    let settled = Settled { held: job.held, attempt, fate };
+    deps.settler.note(Note::Tried { settled, outcome, effect, ring: job.ring }).await;
+    (sign, latency)
+}
+
+/// What an outcome says about the endpoint's condition.
+fn sign(outcome: &Outcome, verdict: &Verdict, now: DateTime<Utc>) -> Sign {
+    if let Verdict::Deferred { at } = verdict {
+        let wait = at.signed_duration_since(now).to_std().unwrap_or_default();
+        return Sign::Pause(Instant::now() + wait);
+    }
+    if outcome.is_ill() { Sign::Ill } else { Sign::Answered }
+}

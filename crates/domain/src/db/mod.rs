@@ -1,0 +1,241 @@
+//! The only door to Postgres: synchronous diesel behind a small asynchronous gate.
+//!
+//! Callers queue at a semaphore, asleep, so that blocking threads are never more than connections. No connection is
+//! held across an `.await` of the caller, hence none across an HTTP call (invariant 4).
+
+pub mod migrate;
+pub mod partition;
+
+use std::{sync::Arc, time::Duration};
+
+use diesel::{
+    Connection, PgConnection, RunQueryDsl,
+    connection::TransactionManager,
+    r2d2::{ConnectionManager, CustomizeConnection},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use crate::{Error, Result};
+
+/// A connection, as queries take it.
+pub type Conn = PgConnection;
+
+/// Where Postgres is, as a libpq URL. There may be a password in it: it is shown by nothing but [`Url::expose`].
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Url(String);
+
+impl Url {
+    /// The URL as it was given.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The whole URL, for libpq. Never log it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("•••")
+    }
+}
+
+impl Serialize for Url {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str("•••")
+    }
+}
+
+/// The `[database]` section.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where Postgres is, as a libpq URL (`DATABASE_URL`). Default: none; `hookyard up` then starts its own cluster.
+    pub url: Option<Url>,
+    /// Connections at most, per process. Default: 8. Small pools are faster than large ones on few cores.
+    pub pool_size: u32,
+    /// How long a caller waits for a connection before it is told to come back later, in milliseconds. Default: 3000.
+    pub patience_ms: u64,
+    /// How long a connection attempt may take, in seconds. Default: 3.
+    pub connect_timeout_s: u32,
+    /// The longest any statement may run, in milliseconds. Default: 30000.
+    pub statement_timeout_ms: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            pool_size: 8,
+            patience_ms: 3000,
+            connect_timeout_s: 3,
+            statement_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// A pool of connections with a gate in front. Clones share the pool.
+#[derive(Clone)]
+pub struct Db {
+    pool: r2d2::Pool<ConnectionManager<PgConnection>>,
+    permits: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("free", &self.permits.available_permits()).finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// A pool for `url`. Connects lazily: whether the database is there is told by [`Db::ping`].
+    ///
+    /// # Errors
+    /// When the URL is not one that libpq accepts the form of.
+    pub fn new(url: &Url, settings: &Settings) -> Result<Self> {
+        let size = settings.pool_size.max(1);
+        let manager = ConnectionManager::new(with_timeout(url.expose(), settings.connect_timeout_s));
+        let pool = r2d2::Pool::builder()
+            .max_size(size)
+            .min_idle(Some(0))
+            .test_on_check_out(false)
+            .connection_timeout(Duration::from_millis(settings.patience_ms.max(1)))
+            .error_handler(Box::new(Quiet))
+            .connection_customizer(Box::new(Session { statement_timeout_ms: settings.statement_timeout_ms }))
+            .build(manager)
+            .map_err(|error| Error::Away(Box::new(error)))?;
+        Ok(Self {
+            pool,
+            permits: Arc::new(Semaphore::new(size as usize)),
+            patience: Duration::from_millis(settings.patience_ms.max(1)),
+        })
+    }
+
+    /// Runs `work` in one transaction on a blocking thread; an `Err` rolls back.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when no connection became free in time, [`Error::Away`] when the database cannot be reached,
+    /// else what `work` returns.
+    pub async fn run<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut PgConnection) -> Result<T> + Send + 'static,
+    {
+        self.once(move |conn| conn.transaction(work)).await
+    }
+
+    /// Runs `work` without a transaction of its own: for single statements, which are one already. Saves two round
+    /// trips against [`Db::run`].
+    ///
+    /// # Errors
+    /// As [`Db::run`].
+    pub async fn once<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut PgConnection) -> Result<T> + Send + 'static,
+    {
+        let permit = tokio::time::timeout(self.patience, Arc::clone(&self.permits).acquire_owned())
+            .await
+            .map_err(|_elapsed| Error::Busy { waited: self.patience })?
+            .map_err(|closed| Error::Away(Box::new(closed)))?;
+        let pool = self.pool.clone();
+        let work = move || {
+            let _permit = permit; // dropped after the connection went back
+            let mut conn = pool.get().map_err(|error| Error::Away(Box::new(error)))?;
+            let result = work(&mut conn);
+            if matches!(result, Err(Error::Away(_) | Error::Database(_))) {
+                discard_if_dead(&mut conn);
+            }
+            result
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(panicked) => Err(Error::Database(Box::new(panicked))),
+        }
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// As [`Db::run`].
+    pub async fn ping(&self) -> Result<()> {
+        self.once(|conn| {
+            diesel::sql_query("SELECT 1").execute(conn)?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A connection that the server has closed looks healthy to the pool until it is marked.
+fn discard_if_dead(conn: &mut PgConnection) {
+    if diesel::sql_query("SELECT 1").execute(conn).is_err() {
+        <PgConnection as Connection>::TransactionManager::transaction_manager_status_mut(conn).set_in_error();
+    }
+}
+
+/// Adds libpq's `connect_timeout` unless the URL has one.
+fn with_timeout(url: &str, seconds: u32) -> String {
+    if url.contains("connect_timeout=") {
+        return url.to_owned();
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}connect_timeout={seconds}")
+}
+
+/// What every new connection is told.
+#[derive(Debug)]
+struct Session {
+    statement_timeout_ms: u32,
+}
+
+impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Session {
+    fn on_acquire(&self, conn: &mut PgConnection) -> std::result::Result<(), diesel::r2d2::Error> {
+        diesel::sql_query(format!(
+            "SELECT set_config('statement_timeout', '{}', false), set_config('timezone', 'UTC', false), \
+             set_config('application_name', 'hookyard', false), set_config('jit', 'off', false)",
+            self.statement_timeout_ms
+        ))
+        .execute(conn)
+        .map(drop)
+        .map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+/// A pool that cannot connect is reported by whoever waits for it, once per request, and by readiness.
+#[derive(Debug)]
+struct Quiet;
+
+impl r2d2::HandleError<diesel::r2d2::Error> for Quiet {
+    fn handle_error(&self, error: diesel::r2d2::Error) {
+        tracing::debug!(%error, "no database connection");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connect_timeout_is_added_once() {
+        assert_eq!(with_timeout("postgres://a/b", 3), "postgres://a/b?connect_timeout=3");
+        assert_eq!(
+            with_timeout("postgres://a/b?sslmode=require", 3),
+            "postgres://a/b?sslmode=require&connect_timeout=3"
+        );
+        assert_eq!(with_timeout("postgres://a/b?connect_timeout=9", 3), "postgres://a/b?connect_timeout=9");
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let settings = Settings { url: Some(Url::new("postgres://u:secret@h/d")), ..Settings::default() };
+        assert!(!format!("{settings:?}").contains("secret"));
+    }
+}

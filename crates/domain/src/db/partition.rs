@@ -1,0 +1,121 @@
+//! Partitions by day for events, deliveries and attempts: made ahead, and dropped when they are past their age
+//! (invariant 11). All three are cut by the id of the event, so that an event goes with all that happened to it.
+
+use chrono::{DateTime, Days, NaiveDate, Utc};
+use diesel::{PgConnection, RunQueryDsl, sql_query, sql_types::Text};
+
+use crate::{Result, id::first_uuid_at};
+
+/// Days for which partitions exist in advance.
+pub const DAYS_AHEAD: u64 = 7;
+
+const TABLES: [&str; 3] = ["events", "deliveries", "attempts"];
+
+/// Two processes never make or drop partitions at the same time.
+const LOCK: i64 = 0x686f_6f6b_7061_7274;
+
+/// Makes the partitions of today (and of yesterday, for clocks that lag) and of the days ahead. Returns how many were
+/// new.
+///
+/// # Errors
+/// When the database is away.
+pub fn ensure(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> {
+    sql_query(format!("SELECT pg_advisory_lock({LOCK})")).execute(conn)?;
+    let result = ensure_locked(conn, now);
+    sql_query(format!("SELECT pg_advisory_unlock({LOCK})")).execute(conn)?;
+    result
+}
+
+fn ensure_locked(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> {
+    let existing = existing(conn)?;
+    let first = now.date_naive() - Days::new(1);
+    let mut made = 0;
+    for day in first.iter_days().take(usize::try_from(DAYS_AHEAD).unwrap_or(0) + 2) {
+        for table in TABLES {
+            let name = name(table, day);
+            if existing.contains(&name) {
+                continue;
+            }
+            let (from, to) = (start(day), start(day + Days::new(1)));
+            // Deliveries are updated after they were inserted: room on the page keeps the update there.
+            let options = if table == "deliveries" { " WITH (fillfactor = 75)" } else { "" };
+            sql_query(format!(
+                "CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}'){options}"
+            ))
+            .execute(conn)?;
+            made += 1;
+        }
+    }
+    Ok(made)
+}
+
+/// Drops the partitions whose last event is older than `keep_days`. Returns the names of what was dropped.
+///
+/// # Errors
+/// When the database is away.
+pub fn drop_older(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> Result<Vec<String>> {
+    sql_query(format!("SELECT pg_advisory_lock({LOCK})")).execute(conn)?;
+    let result = drop_locked(conn, now, keep_days);
+    sql_query(format!("SELECT pg_advisory_unlock({LOCK})")).execute(conn)?;
+    result
+}
+
+fn drop_locked(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> Result<Vec<String>> {
+    let oldest = now.date_naive() - Days::new(u64::from(keep_days));
+    let mut dropped = Vec::new();
+    for table in existing(conn)? {
+        if day_of(&table).is_some_and(|day| day < oldest) {
+            sql_query(format!("DROP TABLE {table}")).execute(conn)?;
+            dropped.push(table);
+        }
+    }
+    Ok(dropped)
+}
+
+fn existing(conn: &mut PgConnection) -> Result<Vec<String>> {
+    let rows: Vec<Partition> = sql_query(
+        "SELECT c.relname::text AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+         WHERE i.inhparent IN ('events'::regclass, 'deliveries'::regclass, 'attempts'::regclass) ORDER BY 1",
+    )
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
+#[derive(diesel::QueryableByName)]
+struct Partition {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+fn name(table: &str, day: NaiveDate) -> String {
+    format!("{table}_{}", day.format("%Y%m%d"))
+}
+
+fn day_of(partition: &str) -> Option<NaiveDate> {
+    let (_, day) = partition.rsplit_once('_')?;
+    NaiveDate::parse_from_str(day, "%Y%m%d").ok()
+}
+
+fn start(day: NaiveDate) -> uuid::Uuid {
+    first_uuid_at(day.and_time(chrono::NaiveTime::MIN).and_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partitions_name_tells_its_day() {
+        let day = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
+        assert_eq!(name("events", day), "events_20261121");
+        assert_eq!(day_of("events_20261121"), Some(day));
+        assert_eq!(day_of("events"), None);
+    }
+
+    #[test]
+    fn a_day_ends_where_the_next_begins() {
+        let day = NaiveDate::from_ymd_opt(2026, 11, 21).unwrap();
+        assert!(start(day) < start(day + Days::new(1)));
+        assert!(start(day).to_string().ends_with("-0000-0000-000000000000"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Dead letters: deliveries that ended without success, kept until somebody retries or discards them.
+//!
+//! They are listed with [`super::inspect::list`] by their state.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Nullable, Timestamptz, Uuid},
+};
+
+use crate::{
+    Result,
+    id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
+};
+
+/// The most that one request moves.
+pub const MAX_AT_ONCE: i64 = 1_000;
+
+/// Which dead letters of a tenant.
+#[derive(Clone, Debug)]
+pub enum Selection {
+    /// These.
+    Ids(Vec<DeliveryId>),
+    /// All that match, oldest first, at most [`MAX_AT_ONCE`].
+    Matching {
+        /// To this hook.
+        subscription: Option<SubscriptionId>,
+        /// Of events accepted at or after.
+        since: Option<DateTime<Utc>>,
+        /// Of events accepted before.
+        until: Option<DateTime<Utc>>,
+    },
+}
+
+/// Puts dead letters back on the schedule, with all their tries before them. Those whose hook takes no events stay.
+/// Returns the ids of what was moved.
+///
+/// # Errors
+/// When the database is away.
+pub fn retry(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    selection: &Selection,
+    now: DateTime<Utc>,
+) -> Result<Vec<DeliveryId>> {
+    change(
+        conn,
+        tenant,
+        selection,
+        now,
+        "state = 0, tries = 0, deferrals = 0, due_at = $2, next_attempt_at = $2, settled_at = NULL",
+        "EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND s.state < 3)",
+    )
+}
+
+/// Gives dead letters up. Returns the ids of what was discarded.
+///
+/// # Errors
+/// When the database is away.
+pub fn discard(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    selection: &Selection,
+    now: DateTime<Utc>,
+) -> Result<Vec<DeliveryId>> {
+    change(conn, tenant, selection, now, "state = 4, settled_at = $2", "true")
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Uuid)]
+    event_id: EventId,
+    #[diesel(sql_type = Uuid)]
+    subscription_id: SubscriptionId,
+}
+
+fn change(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    selection: &Selection,
+    now: DateTime<Utc>,
+    set: &str,
+    condition: &str,
+) -> Result<Vec<DeliveryId>> {
+    let rows: Vec<Row> = match selection {
+        Selection::Ids(ids) => {
+            let (events, subscriptions): (Vec<_>, Vec<_>) =
+                ids.iter().map(|id| (id.event, id.subscription)).unzip();
+            sql_query(format!(
+                "UPDATE deliveries d SET {set} FROM unnest($3, $4) AS k (e, s) \
+                 WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.tenant_id = $1 AND d.state = 2 AND {condition} \
+                 RETURNING d.event_id, d.subscription_id"
+            ))
+            .bind::<Uuid, _>(tenant)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Array<Uuid>, _>(events)
+            .bind::<Array<Uuid>, _>(subscriptions)
+            .load(conn)?
+        }
+        Selection::Matching { subscription, since, until } => sql_query(format!(
+            "WITH chosen AS MATERIALIZED (SELECT d.event_id AS e, d.subscription_id AS s FROM deliveries d \
+                WHERE d.tenant_id = $1 AND d.state IN (0, 2) AND d.state = 2 AND ($3 IS NULL OR d.subscription_id = $3) \
+                  AND ($4 IS NULL OR d.event_id >= $4) AND ($5 IS NULL OR d.event_id < $5) AND {condition} \
+                ORDER BY d.event_id LIMIT $6 FOR UPDATE SKIP LOCKED) \
+             UPDATE deliveries d SET {set} FROM chosen k \
+             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.state = 2 RETURNING d.event_id, d.subscription_id"
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Timestamptz, _>(now)
+        .bind::<Nullable<Uuid>, _>(*subscription)
+        .bind::<Nullable<Uuid>, _>(since.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(until.map(first_uuid_at))
+        .bind::<BigInt, _>(MAX_AT_ONCE)
+        .load(conn)?,
+    };
+    Ok(rows
+        .into_iter()
+        .map(|row| DeliveryId { event: row.event_id, subscription: row.subscription_id })
+        .collect())
+}
+
+/// How many dead letters there are, for metrics and alerts; counted up to 100,000.
+///
+/// # Errors
+/// When the database is away.
+pub fn count(conn: &mut PgConnection) -> Result<i64> {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    let row: Count = sql_query(
+        "SELECT count(*) AS count FROM \
+            (SELECT FROM deliveries WHERE state IN (0, 2) AND state = 2 LIMIT 100000) dead",
+    )
+    .get_result(conn)?;
+    Ok(row.count)
+}

@@ -1,0 +1,189 @@
+//! Reading deliveries and their tries.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
+};
+
+use super::{DeliveryState, Profile};
+use crate::{
+    Result,
+    id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
+};
+
+/// A delivery as its owner sees it.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct DeliveryView {
+    /// What is delivered.
+    #[diesel(sql_type = Uuid)]
+    pub event_id: EventId,
+    /// To whom.
+    #[diesel(sql_type = Uuid)]
+    pub subscription_id: SubscriptionId,
+    /// The event's type.
+    #[diesel(sql_type = Text)]
+    pub event_type: String,
+    /// Where it goes.
+    #[diesel(sql_type = Text)]
+    pub url: String,
+    /// How it is tried.
+    #[diesel(sql_type = SmallInt)]
+    pub profile: Profile,
+    /// Where it stands.
+    #[diesel(sql_type = SmallInt)]
+    pub state: DeliveryState,
+    /// All tries so far.
+    #[diesel(sql_type = SmallInt)]
+    pub attempts: i16,
+    /// Times the receiver asked for later.
+    #[diesel(sql_type = SmallInt)]
+    pub deferrals: i16,
+    /// The next try, while pending.
+    #[diesel(sql_type = Timestamptz)]
+    pub next_attempt_at: DateTime<Utc>,
+    /// When it ended.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub settled_at: Option<DateTime<Utc>>,
+    /// Status of the last try.
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    pub last_status: Option<i16>,
+    /// What came of the last try, as a word.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub last_reason: Option<String>,
+}
+
+impl DeliveryView {
+    /// The delivery's identity.
+    #[must_use]
+    pub fn id(&self) -> DeliveryId {
+        DeliveryId { event: self.event_id, subscription: self.subscription_id }
+    }
+}
+
+pub(super) const VIEW: &str = "d.event_id, d.subscription_id, e.event_type, s.url, d.profile, d.state, d.attempts, \
+     d.deferrals, d.next_attempt_at, d.settled_at, d.last_status, d.last_reason";
+
+pub(super) const VIEWED: &str = "deliveries d \
+     JOIN events e ON e.tenant_id = d.tenant_id AND e.id = d.event_id JOIN subscriptions s ON s.id = d.subscription_id";
+
+/// One try as its owner sees it.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct AttemptView {
+    /// Which try, from 1.
+    #[diesel(sql_type = SmallInt)]
+    pub number: i16,
+    /// When it began.
+    #[diesel(sql_type = Timestamptz)]
+    pub started_at: DateTime<Utc>,
+    /// How long it took.
+    #[diesel(sql_type = Integer)]
+    pub latency_ms: i32,
+    /// HTTP status, if there was one.
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    pub status: Option<i16>,
+    /// What came of it, as a word.
+    #[diesel(sql_type = Text)]
+    pub reason: String,
+    /// The first KiB of the reply.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub reply: Option<Vec<u8>>,
+}
+
+/// Which deliveries of a tenant, all conditions together.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryQuery {
+    /// To this hook.
+    pub subscription: Option<SubscriptionId>,
+    /// In this state.
+    pub state: Option<DeliveryState>,
+    /// Of events accepted at or after.
+    pub since: Option<DateTime<Utc>>,
+    /// Of events accepted before.
+    pub until: Option<DateTime<Utc>>,
+    /// Only what comes after this one in the list: the cursor.
+    pub after: Option<DeliveryId>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// A page of deliveries, those of the newest events first.
+///
+/// # Errors
+/// When the database is away.
+pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &DeliveryQuery) -> Result<Vec<DeliveryView>> {
+    // Spelled out, so that the partial index of undelivered rows can be used.
+    let state = match query.state {
+        None => "true",
+        Some(DeliveryState::Pending) => "d.state = 0 AND d.state IN (0, 2)",
+        Some(DeliveryState::Delivered) => "d.state = 1",
+        Some(DeliveryState::Dead) => "d.state = 2 AND d.state IN (0, 2)",
+        Some(DeliveryState::Cancelled) => "d.state = 3",
+        Some(DeliveryState::Discarded) => "d.state = 4",
+    };
+    Ok(sql_query(format!(
+        "SELECT {VIEW} FROM {VIEWED} WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.subscription_id = $2) AND {state} \
+           AND ($3 IS NULL OR d.event_id >= $3) AND ($4 IS NULL OR d.event_id < $4) \
+           AND ($5 IS NULL OR (d.event_id, d.subscription_id) < ($5, $6)) \
+         ORDER BY d.event_id DESC, d.subscription_id DESC LIMIT $7"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Nullable<Uuid>, _>(query.subscription)
+    .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
+    .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
+    .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.event))
+    .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.subscription))
+    .bind::<BigInt, _>(query.limit)
+    .load(conn)?)
+}
+
+/// The deliveries of one event.
+///
+/// # Errors
+/// When the database is away.
+pub fn of_event(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    event: EventId,
+    after: Option<SubscriptionId>,
+    limit: i64,
+) -> Result<Vec<DeliveryView>> {
+    Ok(sql_query(format!(
+        "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = $2 AND d.tenant_id = $1 \
+           AND ($3 IS NULL OR d.subscription_id < $3) ORDER BY d.subscription_id DESC LIMIT $4"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(event)
+    .bind::<Nullable<Uuid>, _>(after)
+    .bind::<BigInt, _>(limit)
+    .load(conn)?)
+}
+
+/// One delivery of a tenant.
+///
+/// # Errors
+/// When the database is away.
+pub fn find(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId) -> Result<Option<DeliveryView>> {
+    let rows: Vec<DeliveryView> = sql_query(format!(
+        "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = $2 AND d.subscription_id = $3 AND d.tenant_id = $1"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(id.event)
+    .bind::<Uuid, _>(id.subscription)
+    .load(conn)?;
+    Ok(rows.into_iter().next())
+}
+
+/// The tries of a delivery, first to last. The caller has made sure whose it is.
+///
+/// # Errors
+/// When the database is away.
+pub fn attempts(conn: &mut PgConnection, id: DeliveryId) -> Result<Vec<AttemptView>> {
+    Ok(sql_query(
+        "SELECT number, started_at, latency_ms, status, reason, reply FROM attempts \
+         WHERE event_id = $1 AND subscription_id = $2 ORDER BY number",
+    )
+    .bind::<Uuid, _>(id.event)
+    .bind::<Uuid, _>(id.subscription)
+    .load(conn)?)
+}

@@ -1,0 +1,391 @@
+//! Queries of the delivery engine. All of them take many rows at once (invariant 5).
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Binary, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
+};
+
+use super::{Attempt, DeliveryState, Fate, HeldDelivery, NewDelivery, Profile, Settled};
+use crate::{
+    Result,
+    id::{ClaimId, DeliveryId, EventId, SettlementId, SubscriptionId, TenantId},
+    subscription::Report,
+};
+
+/// No lease: the claim of a delivery that waits for its time.
+fn nobody() -> ClaimId {
+    ClaimId::from_uuid(uuid::Uuid::nil())
+}
+
+fn split(ids: impl IntoIterator<Item = DeliveryId>) -> (Vec<EventId>, Vec<SubscriptionId>) {
+    ids.into_iter().map(|id| (id.event, id.subscription)).unzip()
+}
+
+fn small(number: u16) -> i16 {
+    i16::try_from(number).unwrap_or(i16::MAX)
+}
+
+/// Makes deliveries, held under `claim` until `lease_until`. One that exists already stays as it is (invariant 3).
+///
+/// # Errors
+/// When the database is away.
+pub fn insert(
+    conn: &mut PgConnection,
+    deliveries: &[NewDelivery],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<()> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    let (events, subscriptions) = split(deliveries.iter().map(|d| d.id));
+    sql_query(
+        "INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
+            due_at, next_attempt_at, claim) \
+         SELECT e, s, t, p, 0, 0, 0, 0, $5, $6, $7 FROM unnest($1, $2, $3, $4) AS new (e, s, t, p) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .bind::<Array<Uuid>, _>(deliveries.iter().map(|d| d.tenant).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(deliveries.iter().map(|d| d.profile).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(lease_until)
+    .bind::<Uuid, _>(claim)
+    .execute(conn)?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct HeldRow {
+    #[diesel(sql_type = Uuid)]
+    event_id: EventId,
+    #[diesel(sql_type = Uuid)]
+    subscription_id: SubscriptionId,
+    #[diesel(sql_type = Uuid)]
+    tenant_id: TenantId,
+    #[diesel(sql_type = SmallInt)]
+    profile: Profile,
+    #[diesel(sql_type = SmallInt)]
+    tries: i16,
+    #[diesel(sql_type = SmallInt)]
+    attempts: i16,
+    #[diesel(sql_type = SmallInt)]
+    deferrals: i16,
+    #[diesel(sql_type = Timestamptz)]
+    due_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    next_attempt_at: DateTime<Utc>,
+    #[diesel(sql_type = Uuid)]
+    claim: ClaimId,
+}
+
+impl From<HeldRow> for HeldDelivery {
+    fn from(row: HeldRow) -> Self {
+        let count = |number: i16| u16::try_from(number).unwrap_or(0);
+        Self {
+            id: DeliveryId { event: row.event_id, subscription: row.subscription_id },
+            tenant: row.tenant_id,
+            profile: row.profile,
+            tries: count(row.tries),
+            attempts: count(row.attempts),
+            deferrals: count(row.deferrals),
+            due_at: row.due_at,
+            claim: row.claim,
+            lease_until: row.next_attempt_at,
+        }
+    }
+}
+
+const HELD: &str = "d.event_id, d.subscription_id, d.tenant_id, d.profile, d.tries, d.attempts, d.deferrals, d.due_at, \
+     d.next_attempt_at, d.claim";
+
+/// The deliveries of rings: those that are still pending under the claim that the ring names.
+///
+/// # Errors
+/// When the database is away.
+pub fn held(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)]) -> Result<Vec<HeldDelivery>> {
+    let (events, subscriptions) = split(rung.iter().map(|(_, id)| *id));
+    let rows: Vec<HeldRow> = sql_query(format!(
+        "SELECT {HELD} FROM unnest($1, $2, $3) AS k (e, s, c) \
+         JOIN deliveries d ON d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state = 0"
+    ))
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .bind::<Array<Uuid>, _>(rung.iter().map(|(claim, _)| *claim).collect::<Vec<_>>())
+    .load(conn)?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Claims deliveries that are due: retries whose time has come, and those whose lease ended without an outcome.
+/// Oldest first; what another sweep is claiming is passed over.
+///
+/// # Errors
+/// When the database is away.
+pub fn claim_due(
+    conn: &mut PgConnection,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+    claim: ClaimId,
+    limit: i64,
+) -> Result<Vec<HeldDelivery>> {
+    let rows: Vec<HeldRow> = sql_query(format!(
+        "WITH due AS MATERIALIZED (SELECT event_id, subscription_id FROM deliveries \
+            WHERE state = 0 AND next_attempt_at <= $1 ORDER BY next_attempt_at LIMIT $4 FOR UPDATE SKIP LOCKED) \
+         UPDATE deliveries d SET claim = $3, next_attempt_at = $2 FROM due \
+         WHERE d.event_id = due.event_id AND d.subscription_id = due.subscription_id RETURNING {HELD}"
+    ))
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(lease_until)
+    .bind::<Uuid, _>(claim)
+    .bind::<BigInt, _>(limit)
+    .load(conn)?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Gives held deliveries back to the schedule without a try: their endpoint is busy, paused or paced, or we stop.
+///
+/// # Errors
+/// When the database is away; the leases then end by themselves.
+pub fn park(conn: &mut PgConnection, parked: &[(HeldDelivery, DateTime<Utc>)]) -> Result<()> {
+    if parked.is_empty() {
+        return Ok(());
+    }
+    let (events, subscriptions) = split(parked.iter().map(|(held, _)| held.id));
+    sql_query(
+        "UPDATE deliveries d SET next_attempt_at = k.at, claim = $5 FROM unnest($1, $2, $3, $4) AS k (e, s, c, at) \
+         WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state = 0",
+    )
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .bind::<Array<Uuid>, _>(parked.iter().map(|(held, _)| held.claim).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(parked.iter().map(|(_, at)| *at).collect::<Vec<_>>())
+    .bind::<Uuid, _>(nobody())
+    .execute(conn)?;
+    Ok(())
+}
+
+/// Ends held deliveries without a try: their hook takes none any more.
+///
+/// # Errors
+/// When the database is away.
+pub fn cancel_held(
+    conn: &mut PgConnection,
+    held: &[HeldDelivery],
+    now: DateTime<Utc>,
+    reason: &str,
+) -> Result<()> {
+    if held.is_empty() {
+        return Ok(());
+    }
+    let (events, subscriptions) = split(held.iter().map(|held| held.id));
+    sql_query(
+        "UPDATE deliveries d SET state = 3, settled_at = $4, last_reason = $5 FROM unnest($1, $2, $3) AS k (e, s, c) \
+         WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state = 0",
+    )
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .bind::<Array<Uuid>, _>(held.iter().map(|held| held.claim).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Text, _>(reason)
+    .execute(conn)?;
+    Ok(())
+}
+
+/// Ends every pending delivery of a subscription. Returns how many.
+///
+/// # Errors
+/// When the database is away.
+pub fn cancel_pending(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    now: DateTime<Utc>,
+    reason: &str,
+) -> Result<usize> {
+    Ok(sql_query(
+        "UPDATE deliveries SET state = 3, settled_at = $3, last_reason = $4 \
+         WHERE tenant_id = $1 AND subscription_id = $2 AND state IN (0, 2) AND state = 0",
+    )
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(subscription)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Text, _>(reason)
+    .execute(conn)?)
+}
+
+/// Records tries: one row in `attempts` each, the deliveries moved on, and one settlement for the registry. Deliveries
+/// that are no longer held under their claim are left as they are; their tries are recorded all the same, for they
+/// happened.
+///
+/// # Errors
+/// When the database is away; nothing is recorded then.
+pub fn settle(
+    conn: &mut PgConnection,
+    settled: &[Settled],
+    settlement: SettlementId,
+    reports: &[Report],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if settled.is_empty() {
+        return Ok(());
+    }
+    let reports = serde_json::to_value(reports).map_err(|error| crate::Error::Database(Box::new(error)))?;
+    let (events, subscriptions) = split(settled.iter().map(|s| s.held.id));
+    let moved: Vec<Moved> = settled.iter().map(|s| Moved::of(s, now)).collect();
+    let attempts: Vec<&Attempt> = settled.iter().map(|s| &s.attempt).collect();
+    sql_query(concat!(
+        "WITH k AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ",
+        "AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), ",
+        "logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) ",
+        "SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING), ",
+        "told AS (INSERT INTO settlements (id, reports, created_at) VALUES ($16, $17, $18)) ",
+        "UPDATE deliveries d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, ",
+        "due_at = k.due, next_attempt_at = k.next, claim = $19, settled_at = k.settled, last_status = k.status, ",
+        "last_reason = k.reason FROM k ",
+        "WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state = 0"
+    ))
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .bind::<Array<Uuid>, _>(settled.iter().map(|s| s.held.claim).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(moved.iter().map(|m| m.state.code()).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(moved.iter().map(|m| m.tries).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(moved.iter().map(|m| m.deferrals).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(moved.iter().map(|m| m.due_at).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(moved.iter().map(|m| m.next_attempt_at).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(moved.iter().map(|m| m.settled_at).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(attempts.iter().map(|a| small(a.number)).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(attempts.iter().map(|a| a.started_at).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(
+        attempts.iter().map(|a| i32::try_from(a.latency_ms).unwrap_or(i32::MAX)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Nullable<SmallInt>>, _>(attempts.iter().map(|a| a.status.map(small)).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(attempts.iter().map(|a| a.reason.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Binary>>, _>(
+        attempts.iter().map(|a| (!a.reply.is_empty()).then_some(a.reply.as_slice())).collect::<Vec<_>>(),
+    )
+    .bind::<Uuid, _>(settlement)
+    .bind::<Jsonb, _>(reports)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Uuid, _>(nobody())
+    .execute(conn)?;
+    Ok(())
+}
+
+/// The columns of a delivery after a try.
+struct Moved {
+    state: DeliveryState,
+    tries: i16,
+    deferrals: i16,
+    due_at: DateTime<Utc>,
+    next_attempt_at: DateTime<Utc>,
+    settled_at: Option<DateTime<Utc>>,
+}
+
+impl Moved {
+    fn of(settled: &Settled, now: DateTime<Utc>) -> Self {
+        let held = &settled.held;
+        let tries = small(held.tries.saturating_add(1));
+        match settled.fate {
+            Fate::Ended(state) => Self {
+                state,
+                tries,
+                deferrals: small(held.deferrals),
+                due_at: held.due_at,
+                next_attempt_at: now,
+                settled_at: Some(now),
+            },
+            Fate::Retry { at } => Self {
+                state: DeliveryState::Pending,
+                tries,
+                deferrals: 0,
+                due_at: at,
+                next_attempt_at: at,
+                settled_at: None,
+            },
+            Fate::Deferred { at } => Self {
+                state: DeliveryState::Pending,
+                tries: small(held.tries),
+                deferrals: small(held.deferrals.saturating_add(1)),
+                due_at: held.due_at,
+                next_attempt_at: at,
+                settled_at: None,
+            },
+        }
+    }
+}
+
+/// Takes settlements to apply them: the rows are gone when the transaction commits, and stay when it does not. One that
+/// another transaction is taking, or has taken, is not returned.
+///
+/// # Errors
+/// When the database is away.
+pub fn take_settlements(conn: &mut PgConnection, settlements: &[SettlementId]) -> Result<Vec<Report>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Jsonb)]
+        reports: serde_json::Value,
+    }
+    let rows: Vec<Row> = sql_query(
+        "WITH taken AS (DELETE FROM settlements WHERE id IN \
+            (SELECT id FROM settlements WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id, reports) \
+         SELECT reports FROM taken ORDER BY id",
+    )
+    .bind::<Array<Uuid>, _>(settlements)
+    .load(conn)?;
+    let mut reports = Vec::new();
+    for row in rows {
+        match serde_json::from_value::<Vec<Report>>(row.reports) {
+            Ok(some) => reports.extend(some),
+            Err(error) => tracing::error!(%error, "a settlement cannot be read and is left out"),
+        }
+    }
+    Ok(reports)
+}
+
+/// Settlements that should have been applied by now, oldest first.
+///
+/// # Errors
+/// When the database is away.
+pub fn overdue_settlements(
+    conn: &mut PgConnection,
+    made_before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<SettlementId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        id: SettlementId,
+    }
+    let rows: Vec<Row> = sql_query("SELECT id FROM settlements WHERE created_at < $1 ORDER BY id LIMIT $2")
+        .bind::<Timestamptz, _>(made_before)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// How much is due and how old the oldest of it is, for metrics and alerts.
+///
+/// # Errors
+/// When the database is away.
+pub fn backlog(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<Backlog> {
+    Ok(sql_query(
+        "SELECT count(*) AS pending, min(due_at) FILTER (WHERE due_at <= $1) AS oldest_due FROM \
+            (SELECT due_at FROM deliveries WHERE state = 0 LIMIT 1000000) pending",
+    )
+    .bind::<Timestamptz, _>(now)
+    .get_result(conn)?)
+}
+
+/// What waits to be delivered.
+#[derive(Clone, Copy, Debug, QueryableByName)]
+pub struct Backlog {
+    /// Deliveries under way, counted up to a million.
+    #[diesel(sql_type = BigInt)]
+    pub pending: i64,
+    /// When the oldest of those that are due fell due.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub oldest_due: Option<DateTime<Utc>>,
+}

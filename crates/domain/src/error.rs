@@ -1,0 +1,110 @@
+//! What can go wrong when a caller asks the domain for something, by what the caller can do about it.
+
+use std::time::Duration;
+
+/// The result of a domain operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a domain operation failed. Display never repeats its source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object does not exist, or belongs to another tenant.
+    #[error("{what} not found")]
+    NotFound {
+        /// The noun, such as `hook`.
+        what: &'static str,
+    },
+    /// The request contradicts what is there.
+    #[error("{reason}")]
+    Conflict {
+        /// What contradicts, as a sentence a caller can act on.
+        reason: String,
+    },
+    /// A value is not acceptable.
+    #[error("{reason}")]
+    Invalid {
+        /// The field that holds the value.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No database connection became free in time; worth another try later.
+    #[error("no database connection within {waited:?}")]
+    Busy {
+        /// How long the caller waited.
+        waited: Duration,
+    },
+    /// The database cannot be reached or is shutting down; worth another try later.
+    #[error("the database is away")]
+    Away(#[source] Source),
+    /// Another transaction held a lock longer than this one was ready to wait.
+    #[error("another request holds the lock")]
+    Locked,
+    /// The database refused a statement: a defect of ours.
+    #[error("database failure")]
+    Database(#[source] Source),
+}
+
+/// The cause of an [`Error`].
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+impl Error {
+    /// Whether the same operation may succeed a little later without any change.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Away(_) | Self::Locked => true,
+            Self::NotFound { .. } | Self::Conflict { .. } | Self::Invalid { .. } | Self::Database(_) => false,
+        }
+    }
+
+    /// Display of the error with the chain of its sources, for one log line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}
+
+impl From<diesel::result::Error> for Error {
+    fn from(error: diesel::result::Error) -> Self {
+        use diesel::result::{DatabaseErrorKind, Error as Diesel};
+        match error {
+            Diesel::NotFound => Self::NotFound { what: "row" },
+            // Diesel has no kind for 57P01 (admin shutdown), 57P03 (starting up) or a lost socket: their
+            // texts are libpq's and the server's, in English by `lc_messages` and libpq's own catalogue.
+            Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => Self::Away(Box::new(error)),
+            Diesel::BrokenTransactionManager => Self::Away(Box::new(error)),
+            Diesel::DatabaseError(_, ref info) => {
+                let text = info.message();
+                if text.contains("lock timeout") {
+                    Self::Locked
+                } else if LOST.iter().any(|lost| text.contains(lost)) {
+                    Self::Away(Box::new(error))
+                } else {
+                    Self::Database(Box::new(error))
+                }
+            }
+            other => Self::Database(Box::new(other)),
+        }
+    }
+}
+
+/// Parts of the messages with which a connection to Postgres ends or a server that starts or stops refuses work.
+const LOST: [&str; 9] = [
+    "server closed the connection",
+    "terminating connection",
+    "the database system is",
+    "no connection to the server",
+    "could not connect",
+    "connection to server",
+    "could not receive data",
+    "could not send data",
+    "canceling statement due to",
+];

@@ -1,0 +1,77 @@
+//! Events: what a product says has happened, accepted once and never changed.
+
+mod draft;
+mod event_type;
+pub mod list;
+pub mod store;
+pub mod types;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use diesel::{
+    deserialize::{self, FromSql, FromSqlRow},
+    expression::AsExpression,
+    pg::{Pg, PgValue},
+    sql_types::SmallInt,
+};
+
+pub use draft::{Draft, DraftError, MAX_BODY_BYTES, MAX_METADATA_BYTES, Provenance};
+pub(crate) use event_type::check;
+pub use event_type::{EventType, EventTypeError};
+
+use crate::{
+    id::{EventId, TenantId},
+    trace::TraceContext,
+};
+
+/// Who made an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
+#[diesel(sql_type = SmallInt)]
+#[repr(i16)]
+pub enum Origin {
+    /// The tenant, through the API.
+    Posted = 0,
+    /// Hookyard itself: `hook.*`.
+    System = 1,
+    /// A test of one hook; such events are no samples and go nowhere else.
+    Test = 2,
+}
+
+impl FromSql<SmallInt, Pg> for Origin {
+    fn from_sql(bytes: PgValue<'_>) -> deserialize::Result<Self> {
+        match <i16 as FromSql<SmallInt, Pg>>::from_sql(bytes)? {
+            0 => Ok(Self::Posted),
+            1 => Ok(Self::System),
+            2 => Ok(Self::Test),
+            other => Err(format!("no event origin {other}").into()),
+        }
+    }
+}
+
+/// An event that is ready to be stored.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Its owner.
+    pub tenant: TenantId,
+    /// Its identity, which also tells when it was accepted.
+    pub id: EventId,
+    /// What kind of thing happened.
+    pub event_type: EventType,
+    /// Who made it.
+    pub origin: Origin,
+    /// When it happened, as the caller says.
+    pub occurred_at: DateTime<Utc>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// The metadata, for filters. What the receiver gets is in `body`.
+    pub metadata: serde_json::Value,
+    /// The trace that the caller's request belongs to.
+    pub trace: TraceContext,
+    /// The canonical body: made here once, stored, signed and sent as it is (invariant 8).
+    pub body: Vec<u8>,
+}
+
+/// A time as every wire of Hookyard prints it: RFC 3339, UTC, milliseconds, `Z`.
+#[must_use]
+pub fn wire_time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

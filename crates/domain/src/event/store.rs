@@ -1,0 +1,190 @@
+//! Queries on events and on the outbox of groups.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, Binary, Bool, Jsonb, SmallInt, Text, Timestamptz, Uuid},
+};
+
+use super::{EventType, NewEvent, Origin};
+use crate::{
+    Result,
+    id::{EventGroupId, EventId, TenantId},
+};
+
+/// Stores events and, in the same statement, the group that owes them a fan-out.
+///
+/// # Errors
+/// When the database is away; nothing is stored then.
+pub fn insert_group(conn: &mut PgConnection, group: EventGroupId, events: &[NewEvent]) -> Result<()> {
+    let Some(first) = events.first() else { return Ok(()) };
+    sql_query(concat!(
+        "WITH new AS (",
+        "INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) ",
+        "SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)) ",
+        "INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) VALUES ($11, $1, $2, $12)"
+    ))
+    .bind::<Array<Uuid>, _>(events.iter().map(|e| e.tenant).collect::<Vec<_>>())
+    .bind::<Array<Uuid>, _>(events.iter().map(|e| e.id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(events.iter().map(|e| e.event_type.as_str()).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(events.iter().map(|e| e.origin as i16).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(events.iter().map(|e| e.occurred_at).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(events.iter().map(|e| e.created_at).collect::<Vec<_>>())
+    .bind::<Array<Jsonb>, _>(events.iter().map(|e| &e.metadata).collect::<Vec<_>>())
+    .bind::<Array<Uuid>, _>(events.iter().map(|e| e.trace.trace_uuid()).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(events.iter().map(|e| e.trace.sampled).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(events.iter().map(|e| e.body.as_slice()).collect::<Vec<_>>())
+    .bind::<Uuid, _>(group)
+    .bind::<Timestamptz, _>(first.created_at)
+    .execute(conn)?;
+    Ok(())
+}
+
+/// Stores one event without a group: one whose deliveries are written by the caller in the same transaction.
+///
+/// # Errors
+/// When the database is away.
+pub fn insert_alone(conn: &mut PgConnection, event: &NewEvent) -> Result<()> {
+    sql_query(concat!(
+        "INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) ",
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+    ))
+    .bind::<Uuid, _>(event.tenant)
+    .bind::<Uuid, _>(event.id)
+    .bind::<Text, _>(event.event_type.as_str())
+    .bind::<SmallInt, _>(event.origin as i16)
+    .bind::<Timestamptz, _>(event.occurred_at)
+    .bind::<Timestamptz, _>(event.created_at)
+    .bind::<Jsonb, _>(&event.metadata)
+    .bind::<Uuid, _>(event.trace.trace_uuid())
+    .bind::<Bool, _>(event.trace.sampled)
+    .bind::<Binary, _>(event.body.as_slice())
+    .execute(conn)?;
+    Ok(())
+}
+
+/// An event as the fan-out and the deliverer need it.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct StoredEvent {
+    /// Owner.
+    #[diesel(sql_type = Uuid)]
+    pub tenant_id: TenantId,
+    /// Identity.
+    #[diesel(sql_type = Uuid)]
+    pub id: EventId,
+    /// What kind of thing happened.
+    #[diesel(sql_type = Text)]
+    pub event_type: EventType,
+    /// Who made it.
+    #[diesel(sql_type = SmallInt)]
+    pub origin: Origin,
+    /// When it was accepted.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// The correlation id of the metadata, if it is a text.
+    #[diesel(sql_type = diesel::sql_types::Nullable<Text>)]
+    pub correlation_id: Option<String>,
+    /// The trace of the request that brought it.
+    #[diesel(sql_type = Uuid)]
+    pub trace: uuid::Uuid,
+    /// Whether that trace is recorded.
+    #[diesel(sql_type = Bool)]
+    pub sampled: bool,
+    /// The canonical body.
+    #[diesel(sql_type = Binary)]
+    pub body: Vec<u8>,
+}
+
+/// The columns of [`StoredEvent`].
+pub(crate) const STORED: &str = "e.tenant_id, e.id, e.event_type, e.origin, e.created_at, \
+     e.metadata->>'correlation_id' AS correlation_id, e.trace, e.sampled, e.body";
+
+/// Takes groups for their fan-out: the rows are gone when the transaction commits, and stay when it does not. A group
+/// that another transaction is taking, or has taken, is not returned.
+///
+/// # Errors
+/// When the database is away.
+pub fn take_groups(conn: &mut PgConnection, groups: &[EventGroupId]) -> Result<Vec<StoredEvent>> {
+    let rows = sql_query(format!(
+        "WITH taken AS (DELETE FROM event_groups WHERE id IN \
+            (SELECT id FROM event_groups WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED) \
+            RETURNING tenant_ids, event_ids), \
+         due AS (SELECT unnest(tenant_ids) AS tenant_id, unnest(event_ids) AS id FROM taken) \
+         SELECT {STORED} FROM due JOIN events e ON e.tenant_id = due.tenant_id AND e.id = due.id"
+    ))
+    .bind::<Array<Uuid>, _>(groups)
+    .load(conn)?;
+    Ok(rows)
+}
+
+/// Groups that should have been fanned out by now, oldest first: their ring was lost, or nobody was there to hear it.
+///
+/// # Errors
+/// When the database is away.
+pub fn overdue_groups(
+    conn: &mut PgConnection,
+    accepted_before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<EventGroupId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        id: EventGroupId,
+    }
+    let rows: Vec<Row> =
+        sql_query("SELECT id FROM event_groups WHERE id < $1 AND created_at < $2 ORDER BY id LIMIT $3")
+            .bind::<Uuid, _>(crate::id::first_uuid_at(accepted_before))
+            .bind::<Timestamptz, _>(accepted_before)
+            .bind::<diesel::sql_types::BigInt, _>(limit)
+            .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Events by key.
+///
+/// # Errors
+/// When the database is away.
+pub fn load(conn: &mut PgConnection, keys: &[(TenantId, EventId)]) -> Result<Vec<StoredEvent>> {
+    let (tenants, ids): (Vec<_>, Vec<_>) = keys.iter().copied().unzip();
+    Ok(sql_query(format!(
+        "SELECT {STORED} FROM unnest($1, $2) AS k (tenant_id, id) \
+         JOIN events e ON e.tenant_id = k.tenant_id AND e.id = k.id"
+    ))
+    .bind::<Array<Uuid>, _>(tenants)
+    .bind::<Array<Uuid>, _>(ids)
+    .load(conn)?)
+}
+
+/// One event of a tenant.
+///
+/// # Errors
+/// When the database is away.
+pub fn find(conn: &mut PgConnection, tenant: TenantId, id: EventId) -> Result<Option<StoredEvent>> {
+    Ok(sql_query(format!("SELECT {STORED} FROM events e WHERE e.tenant_id = $1 AND e.id = $2"))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(id)
+        .get_result(conn)
+        .optional()?)
+}
+
+/// The latest events that a tenant posted, newest first; of one type, when one is given. What a subscriber is shown as
+/// samples (contract §3).
+///
+/// # Errors
+/// When the database is away.
+pub fn latest(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    event_type: Option<&str>,
+    limit: i64,
+) -> Result<Vec<StoredEvent>> {
+    Ok(sql_query(format!(
+        "SELECT {STORED} FROM events e \
+         WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) AND e.origin = 0 \
+         ORDER BY e.id DESC LIMIT $3"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<diesel::sql_types::Nullable<Text>, _>(event_type)
+    .bind::<diesel::sql_types::BigInt, _>(limit)
+    .load(conn)?)
+}

@@ -1,0 +1,235 @@
+//! Identifiers: one type per table. UUIDv7 inside (RFC 9562), so that keys grow with time and partitions can be cut by
+//! them; outside a prefix that names the noun and 26 characters of Crockford's base 32, the text form of a ULID.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    deserialize::{self, FromSql, FromSqlRow},
+    expression::AsExpression,
+    pg::{Pg, PgValue},
+    serialize::{self, Output, ToSql},
+    sql_types,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Why a text is not an identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{noun}` ids look like `{example}`")]
+pub struct IdError {
+    noun: &'static str,
+    example: &'static str,
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident $prefix:literal $noun:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow, Serialize, Deserialize)]
+        #[diesel(sql_type = sql_types::Uuid)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id: 48 bits of `now` in milliseconds, the rest random (UUIDv7).
+            #[must_use]
+            pub fn new(now: DateTime<Utc>) -> Self {
+                Self(uuid_at(now))
+            }
+
+            /// The id that a stored or transmitted UUID stands for.
+            #[must_use]
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The UUID inside.
+            #[must_use]
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        /// The text form that leaves over HTTP.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($prefix)?;
+                f.write_str(ascii(&encode(self.0)))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.strip_prefix($prefix).and_then(|text| decode(text.as_bytes())).map(Self).ok_or(IdError {
+                    noun: $noun,
+                    example: concat!($prefix, "01hzy3v9k2s8d4f6g8h0j2k4m6"),
+                })
+            }
+        }
+
+        impl ToSql<sql_types::Uuid, Pg> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                ToSql::<sql_types::Uuid, Pg>::to_sql(&self.0, out)
+            }
+        }
+
+        impl FromSql<sql_types::Uuid, Pg> for $name {
+            fn from_sql(bytes: PgValue<'_>) -> deserialize::Result<Self> {
+                FromSql::<sql_types::Uuid, Pg>::from_sql(bytes).map(Self)
+            }
+        }
+    )+};
+}
+
+ids! {
+    /// A customer of the installation: the owner of everything else.
+    TenantId "ten_" "tenant";
+    /// A credential, such as an API key. Not the secret itself.
+    CredentialId "key_" "key";
+    /// An event that was accepted.
+    EventId "evt_" "event";
+    /// Events that were accepted in one commit and wait for their fan-out.
+    EventGroupId "grp_" "event group";
+    /// A hook: who wants which events where.
+    SubscriptionId "hook_" "hook";
+    /// The lease under which a deliverer holds deliveries.
+    ClaimId "clm_" "claim";
+    /// Outcomes of deliveries that wait to be applied to the health of their subscriptions.
+    SettlementId "stl_" "settlement";
+}
+
+/// A delivery: one event on its way to one subscription. There is at most one for each pair (invariant 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId {
+    /// What is delivered.
+    pub event: EventId,
+    /// To whom.
+    pub subscription: SubscriptionId,
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dlv_{}{}", ascii(&encode(self.event.0)), ascii(&encode(self.subscription.0)))
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong =
+            IdError { noun: "delivery", example: "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7" };
+        let digits = text.strip_prefix("dlv_").map(str::as_bytes).ok_or(wrong)?;
+        let (event, subscription) = digits.split_at_checked(26).ok_or(wrong)?;
+        match (decode(event), decode(subscription)) {
+            (Some(event), Some(subscription)) => {
+                Ok(Self { event: EventId(event), subscription: SubscriptionId(subscription) })
+            }
+            (None, _) | (_, None) => Err(wrong),
+        }
+    }
+}
+
+impl Serialize for DeliveryId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A UUIDv7 of the given time.
+fn uuid_at(now: DateTime<Utc>) -> Uuid {
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
+}
+
+/// The smallest UUIDv7-ordered value of an instant: where a partition or a time range of keys begins.
+#[must_use]
+pub fn first_uuid_at(at: DateTime<Utc>) -> Uuid {
+    let millis = u64::try_from(at.timestamp_millis()).unwrap_or(0);
+    Uuid::from_u128(u128::from(millis) << 80)
+}
+
+const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+fn encode(uuid: Uuid) -> [u8; 26] {
+    let mut rest = uuid.as_u128();
+    let mut text = [b'0'; 26];
+    for digit in text.iter_mut().rev() {
+        *digit = DIGITS[(rest & 31) as usize];
+        rest >>= 5;
+    }
+    text
+}
+
+/// The encoder writes ASCII only, so the conversion cannot fail; an empty text would be visible at once.
+fn ascii(digits: &[u8; 26]) -> &str {
+    std::str::from_utf8(digits).unwrap_or_default()
+}
+
+/// Case is ignored, as Crockford's base 32 asks; `i`, `l`, `o`, `u` are refused, so that an id has one spelling.
+fn decode(text: &[u8]) -> Option<Uuid> {
+    let digits: &[u8; 26] = text.try_into().ok()?;
+    if digits[0] > b'7' {
+        return None;
+    }
+    let mut value: u128 = 0;
+    for digit in digits {
+        let at = DIGITS.iter().position(|d| *d == digit.to_ascii_lowercase())?;
+        value = (value << 5) | at as u128;
+    }
+    Some(Uuid::from_u128(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_its_text_form() {
+        for value in [0, 1, u128::MAX, 0x0190_163d_8694_739b_aea5_966c_26f8_ad91] {
+            let id = EventId(Uuid::from_u128(value));
+            let text = id.to_string();
+            assert_eq!(text.len(), 4 + 26);
+            assert_eq!(text.parse(), Ok(id));
+            assert_eq!(text.to_uppercase().replace("EVT_", "evt_").parse(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_id_is_refused() {
+        let good = EventId(Uuid::from_u128(5)).to_string();
+        for bad in [
+            "",
+            "evt_",
+            "hook_00000000000000000000000005",
+            &good[..good.len() - 1],
+            &format!("{good}0"),
+            "evt_80000000000000000000000000",
+            "evt_0000000000000000000000000u",
+            "evt_0000000000000000000000000é",
+            "evt_ééééééééééééé",
+        ] {
+            assert!(bad.parse::<EventId>().is_err(), "{bad}");
+            assert!(bad.replace("evt_", "dlv_").parse::<DeliveryId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_delivery_id_names_its_event_and_its_subscription() {
+        let id = DeliveryId {
+            event: EventId(Uuid::from_u128(7)),
+            subscription: SubscriptionId(Uuid::from_u128(u128::MAX)),
+        };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.to_string().len(), 4 + 52);
+    }
+
+    #[test]
+    fn ids_grow_with_time_and_start_at_the_first_of_their_instant() {
+        let at = DateTime::from_timestamp_millis(1_800_000_000_000).unwrap();
+        let id = EventId::new(at);
+        assert!(first_uuid_at(at) <= id.uuid());
+        assert!(id.uuid() < first_uuid_at(at + chrono::TimeDelta::milliseconds(1)));
+        assert_eq!(id.uuid().get_version_num(), 7);
+    }
+}

@@ -1,0 +1,221 @@
+//! `Idempotency-Key`: the same request twice does its work once (contract §1).
+//!
+//! The key is written in the transaction that does the work, so that both are there or neither. A second request with
+//! the same key waits at the unique index for the first to end: no state «in flight», nothing to clean up after a crash.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::{
+    OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Binary, SmallInt, Text, Timestamptz, Uuid},
+};
+use ring::digest::{SHA256, digest};
+
+use crate::{Result, id::TenantId};
+
+/// How long a key is remembered, in hours.
+pub const KEPT_HOURS: i64 = 48;
+
+/// How long a request waits for another with the same key that is still running, in seconds.
+pub const PATIENCE_S: u32 = 10;
+
+/// The longest key, in characters.
+pub const MAX_KEY_CHARS: usize = 255;
+
+/// A key in its scope: tenant, method and route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Whose key.
+    pub tenant: TenantId,
+    /// Method and route, such as `POST /events`.
+    pub route: &'static str,
+    /// What the caller sent.
+    pub key: String,
+    /// SHA-256 of the request's body and query.
+    pub request_hash: [u8; 32],
+}
+
+/// A key that is not acceptable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must have 1 to {MAX_KEY_CHARS} printable ASCII characters")]
+pub struct KeyError;
+
+impl Key {
+    /// A key as the caller sent it, for a request with this body.
+    ///
+    /// # Errors
+    /// When it is empty, too long, or has other than printable ASCII characters.
+    pub fn new(
+        tenant: TenantId,
+        route: &'static str,
+        key: &str,
+        request: &[u8],
+    ) -> std::result::Result<Self, KeyError> {
+        let printable = key.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        if key.trim().is_empty() || key.len() > MAX_KEY_CHARS || !printable {
+            return Err(KeyError);
+        }
+        let mut request_hash = [0; 32];
+        request_hash.copy_from_slice(digest(&SHA256, request).as_ref());
+        Ok(Self { tenant, route, key: key.to_owned(), request_hash })
+    }
+}
+
+/// What was answered before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// To the same request: this.
+    Same {
+        /// HTTP status.
+        status: u16,
+        /// Body.
+        body: Vec<u8>,
+    },
+    /// The key was used for another request.
+    Different,
+}
+
+/// Writes keys with their answers. Returns, for each, what was answered before, or `None` when the key is new and this
+/// transaction has it now.
+///
+/// Keys that another transaction is writing are waited for: up to [`PATIENCE_S`], then [`crate::Error::Locked`].
+///
+/// # Errors
+/// As said; and when the database is away.
+pub fn claim(
+    conn: &mut PgConnection,
+    claims: &[(Key, u16, Vec<u8>)],
+    now: DateTime<Utc>,
+) -> Result<Vec<Option<Earlier>>> {
+    sql_query(format!("SET LOCAL lock_timeout = '{PATIENCE_S}s'")).execute(conn)?;
+    // In order, so that two transactions with the same keys wait one way.
+    let mut order: Vec<usize> = (0..claims.len()).collect();
+    order.sort_unstable_by(|a, b| claims[*a].0.cmp(&claims[*b].0));
+    let mut earlier = vec![None; claims.len()];
+    for at in order {
+        let (key, status, body) = &claims[at];
+        if insert(conn, key, *status, body, now)? {
+            continue;
+        }
+        earlier[at] = match find(conn, key)? {
+            Some(stored) if stored.created_at > now - TimeDelta::hours(KEPT_HOURS) => {
+                Some(stored.compared(key))
+            }
+            // Too old to count, or removed just now: it is ours.
+            Some(_) | None => {
+                overwrite(conn, key, *status, body, now)?;
+                None
+            }
+        };
+    }
+    Ok(earlier)
+}
+
+fn insert(conn: &mut PgConnection, key: &Key, status: u16, body: &[u8], now: DateTime<Utc>) -> Result<bool> {
+    write(conn, "ON CONFLICT DO NOTHING", key, status, body, now)
+}
+
+/// Stores the answer that was not known when the key was claimed.
+///
+/// # Errors
+/// When the database is away.
+pub fn overwrite(
+    conn: &mut PgConnection,
+    key: &Key,
+    status: u16,
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    write(
+        conn,
+        "ON CONFLICT (tenant_id, route, key) DO UPDATE SET request_hash = excluded.request_hash, \
+            status = excluded.status, response = excluded.response, created_at = excluded.created_at",
+        key,
+        status,
+        body,
+        now,
+    )
+    .map(drop)
+}
+
+fn write(
+    conn: &mut PgConnection,
+    conflict: &str,
+    key: &Key,
+    status: u16,
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let written = sql_query(format!(
+        "INSERT INTO idempotency_keys (tenant_id, route, key, request_hash, status, response, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) {conflict}"
+    ))
+    .bind::<Uuid, _>(key.tenant)
+    .bind::<Text, _>(key.route)
+    .bind::<Text, _>(&key.key)
+    .bind::<Binary, _>(key.request_hash.as_slice())
+    .bind::<SmallInt, _>(i16::try_from(status).unwrap_or(0))
+    .bind::<Binary, _>(body)
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)?;
+    Ok(written == 1)
+}
+
+#[derive(QueryableByName)]
+struct Stored {
+    #[diesel(sql_type = Binary)]
+    request_hash: Vec<u8>,
+    #[diesel(sql_type = SmallInt)]
+    status: i16,
+    #[diesel(sql_type = Binary)]
+    response: Vec<u8>,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+}
+
+impl Stored {
+    fn compared(self, key: &Key) -> Earlier {
+        if self.request_hash == key.request_hash {
+            Earlier::Same { status: u16::try_from(self.status).unwrap_or(200), body: self.response }
+        } else {
+            Earlier::Different
+        }
+    }
+}
+
+fn find(conn: &mut PgConnection, key: &Key) -> Result<Option<Stored>> {
+    Ok(sql_query(
+        "SELECT request_hash, status, response, created_at FROM idempotency_keys \
+         WHERE tenant_id = $1 AND route = $2 AND key = $3",
+    )
+    .bind::<Uuid, _>(key.tenant)
+    .bind::<Text, _>(key.route)
+    .bind::<Text, _>(&key.key)
+    .get_result(conn)
+    .optional()?)
+}
+
+/// Removes keys that no longer count, some thousand at a time. Returns how many.
+///
+/// # Errors
+/// When the database is away.
+pub fn forget_old(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> {
+    Ok(sql_query(
+        "DELETE FROM idempotency_keys WHERE created_at < $1 AND ctid = ANY(ARRAY(\
+            SELECT ctid FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT 5000))",
+    )
+    .bind::<Timestamptz, _>(now - TimeDelta::hours(KEPT_HOURS))
+    .execute(conn)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_bounded() {
+        let tenant = TenantId::new(DateTime::UNIX_EPOCH);
+        let key = |text: &str| Key::new(tenant, "POST /events", text, b"").is_ok();
+        assert!(key("a") && key(&"x".repeat(MAX_KEY_CHARS)));
+        assert!(!key("") && !key(" ") && !key(&"x".repeat(MAX_KEY_CHARS + 1)) && !key("é") && !key("a\n"));
+    }
+}

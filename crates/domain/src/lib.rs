@@ -1,0 +1,21 @@
+//! The language of Hookyard: what the business talks about, the rules that decide, the wire formats,
+//! and the only door to Postgres.
+//!
+//! Knows nothing of HTTP servers, brokers or processes: those stand above it.
+
+pub mod catalogue;
+pub mod clock;
+pub mod credential;
+pub mod db;
+pub mod delivery;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod idempotency;
+pub mod rate_limit;
+pub mod subscription;
+pub mod tenant;
+pub mod trace;
+pub mod wire;
+
+pub use error::{Error, Result};

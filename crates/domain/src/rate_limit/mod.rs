@@ -1,0 +1,118 @@
+//! Rate limits that hold over all gateways: fixed windows, counted in Postgres, many requests in one statement.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, SmallInt, Timestamptz, Uuid},
+};
+
+use crate::Result;
+
+/// The length of a window in seconds: limits are per minute.
+pub const WINDOW_S: i64 = 60;
+
+/// What is counted apart from other things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bucket {
+    /// Every request of a credential.
+    Requests,
+    /// Subscribing and unsubscribing.
+    HookWrites,
+    /// Samples.
+    Samples,
+    /// Requests of a peer without a valid credential.
+    Unauthenticated,
+}
+
+impl Bucket {
+    const fn code(self) -> i16 {
+        match self {
+            Self::Requests => 0,
+            Self::HookWrites => 1,
+            Self::Samples => 2,
+            Self::Unauthenticated => 3,
+        }
+    }
+}
+
+/// Requests that arrived together for one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Whose limit: a credential's id, or a hash of a peer's address.
+    pub subject: uuid::Uuid,
+    /// Which of its limits.
+    pub bucket: Bucket,
+    /// How many requests ask.
+    pub requests: u32,
+    /// How many may pass in a window; not 0.
+    pub limit: u32,
+}
+
+/// The answer to an [`Ask`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// How many of the requests may pass: the first so many.
+    pub granted: u32,
+    /// How many more may pass in this window after them.
+    pub remaining: u32,
+    /// When the window ends.
+    pub resets_at: DateTime<Utc>,
+}
+
+/// Counts requests. Each (subject, bucket) may occur once; the order of answers is that of `asks`.
+///
+/// # Errors
+/// When the database is away.
+pub fn count(conn: &mut PgConnection, asks: &[Ask], now: DateTime<Utc>) -> Result<Vec<Grant>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        credential_id: uuid::Uuid,
+        #[diesel(sql_type = SmallInt)]
+        bucket: i16,
+        #[diesel(sql_type = Timestamptz)]
+        started_at: DateTime<Utc>,
+        #[diesel(sql_type = BigInt)]
+        used: i64,
+    }
+    // Sorted, so that two gateways lock rows in the same order.
+    let mut sorted: Vec<&Ask> = asks.iter().collect();
+    sorted.sort_unstable_by_key(|ask| (ask.subject, ask.bucket));
+    let rows: Vec<Row> = sql_query(
+        "INSERT INTO rate_windows AS w (credential_id, bucket, started_at, used) \
+         SELECT s, b, $4, n FROM unnest($1, $2, $3) AS k (s, b, n) \
+         ON CONFLICT (credential_id, bucket) DO UPDATE SET \
+            used = CASE WHEN w.started_at <= $5 THEN excluded.used ELSE w.used + excluded.used END, \
+            started_at = CASE WHEN w.started_at <= $5 THEN excluded.started_at ELSE w.started_at END \
+         RETURNING credential_id, bucket, started_at, used",
+    )
+    .bind::<Array<Uuid>, _>(sorted.iter().map(|ask| ask.subject).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(sorted.iter().map(|ask| ask.bucket.code()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(sorted.iter().map(|ask| i64::from(ask.requests)).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(now - TimeDelta::seconds(WINDOW_S))
+    .load(conn)?;
+    let answer = |ask: &Ask| {
+        let row = rows.iter().find(|row| row.credential_id == ask.subject && row.bucket == ask.bucket.code());
+        let (used, started_at) = row.map_or((i64::from(ask.requests), now), |row| (row.used, row.started_at));
+        let before = used - i64::from(ask.requests);
+        let free = (i64::from(ask.limit) - before).clamp(0, i64::from(ask.limit));
+        let granted = free.min(i64::from(ask.requests));
+        Grant {
+            granted: u32::try_from(granted).unwrap_or(0),
+            remaining: u32::try_from(free - granted).unwrap_or(0),
+            resets_at: started_at + TimeDelta::seconds(WINDOW_S),
+        }
+    };
+    Ok(asks.iter().map(answer).collect())
+}
+
+/// Removes windows that ended long ago. Returns how many.
+///
+/// # Errors
+/// When the database is away.
+pub fn forget_old(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> {
+    Ok(sql_query("DELETE FROM rate_windows WHERE started_at < $1")
+        .bind::<Timestamptz, _>(now - TimeDelta::hours(1))
+        .execute(conn)?)
+}

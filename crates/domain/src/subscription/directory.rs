@@ -1,0 +1,215 @@
+//! All live subscriptions in memory, exact at every look.
+//!
+//! [`Directory::refresh`] reads what changed since the last look, in the caller's transaction. Whatever was committed
+//! before that transaction's statement is seen, so that an event never misses a hook that was subscribed before the
+//! event was accepted. One indexed query, usually without a row; no look-up per event.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid},
+};
+
+use super::{EventPattern, Filter, HookState, Subscription};
+use crate::{
+    Result,
+    event::EventType,
+    id::{SubscriptionId, TenantId},
+    wire::{SigningSecret, WebhookSecret, parse_stored},
+};
+
+/// The snapshot. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Transactions below this one had ended when we last looked.
+    seen: i64,
+    by_id: HashMap<SubscriptionId, Arc<Subscription>>,
+    by_tenant: HashMap<TenantId, Hooks>,
+}
+
+/// The subscriptions of one tenant that take events.
+#[derive(Debug, Default)]
+struct Hooks {
+    /// By the one type they want.
+    exact: HashMap<EventType, Vec<Arc<Subscription>>>,
+    /// With a wildcard, or for everything.
+    broad: Vec<Arc<Subscription>>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    horizon: i64,
+    #[diesel(sql_type = Nullable<Uuid>)]
+    id: Option<SubscriptionId>,
+    #[diesel(sql_type = Nullable<Uuid>)]
+    tenant_id: Option<TenantId>,
+    #[diesel(sql_type = Nullable<Text>)]
+    url: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pattern: Option<EventPattern>,
+    #[diesel(sql_type = Nullable<Text>)]
+    filter: Option<String>,
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    state: Option<HookState>,
+    #[diesel(sql_type = Nullable<Text>)]
+    signing_secret: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    webhook_secret: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// One statement is one snapshot: the horizon and the rows are of the same instant. Rows from above the ceiling were
+/// written by another life of the cluster (a restored dump) and were read at the first look.
+///
+/// A tenant's secret counts for hooks without one; whoever changes it touches the tenant's hooks.
+const REFRESH: &str = "SELECT h.horizon, s.id, s.tenant_id, s.url, s.pattern, s.filter, s.state, s.signing_secret, \
+     COALESCE(s.webhook_secret, (SELECT t.webhook_secret FROM tenants t WHERE t.id = s.tenant_id)) AS webhook_secret, \
+     s.expires_at \
+     FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
+                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ceiling) h \
+     LEFT JOIN subscriptions s ON s.changed_in >= $1 AND ($1 = 0 OR s.changed_in < h.ceiling)";
+
+impl Directory {
+    /// Brings the snapshot up to what is committed now.
+    ///
+    /// # Errors
+    /// When the database is away; the snapshot then stays as it was.
+    pub fn refresh(&self, conn: &mut PgConnection) -> Result<()> {
+        let seen = self.lock().seen;
+        let rows: Vec<Row> = sql_query(REFRESH).bind::<BigInt, _>(seen).load(conn)?;
+        self.lock().take(rows);
+        Ok(())
+    }
+
+    /// The subscription with this id, whatever its state, unless it is deleted.
+    #[must_use]
+    pub fn get(&self, id: SubscriptionId) -> Option<Arc<Subscription>> {
+        self.lock().by_id.get(&id).cloned()
+    }
+
+    /// The subscriptions of a tenant that want events of this type now; filters are not asked yet.
+    #[must_use]
+    pub fn wanting(
+        &self,
+        tenant: TenantId,
+        event_type: &EventType,
+        now: DateTime<Utc>,
+    ) -> Vec<Arc<Subscription>> {
+        let inner = self.lock();
+        let Some(hooks) = inner.by_tenant.get(&tenant) else { return Vec::new() };
+        let exact = hooks.exact.get(event_type).into_iter().flatten();
+        exact.chain(&hooks.broad).filter(|hook| hook.wants_type(event_type, now)).cloned().collect()
+    }
+
+    /// How many subscriptions are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().by_id.len()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A panic while the lock was held cannot leave the maps half changed in a way that matters: the next refresh
+    /// reads the same rows again.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn take(&mut self, rows: Vec<Row>) {
+        for row in rows {
+            // Two refreshes may overlap; the younger horizon counts.
+            self.seen = self.seen.max(row.horizon);
+            let Some((id, tenant)) = row.id.zip(row.tenant_id) else { continue };
+            let state = row.state.unwrap_or(HookState::Deleted);
+            self.forget(id);
+            if state == HookState::Deleted {
+                continue;
+            }
+            match parsed(id, tenant, state, row) {
+                Ok(subscription) => self.remember(Arc::new(subscription)),
+                Err(reason) => {
+                    tracing::error!(hook.id = %id, reason, "a stored hook cannot be used and is left out");
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, id: SubscriptionId) {
+        let Some(old) = self.by_id.remove(&id) else { return };
+        let Some(hooks) = self.by_tenant.get_mut(&old.tenant) else { return };
+        hooks.broad.retain(|hook| hook.id != id);
+        if let Some(event_type) = old.pattern.as_ref().and_then(EventPattern::is_exact)
+            && let Some(list) = hooks.exact.get_mut(event_type)
+        {
+            list.retain(|hook| hook.id != id);
+            if list.is_empty() {
+                hooks.exact.remove(event_type);
+            }
+        }
+        if hooks.exact.is_empty() && hooks.broad.is_empty() {
+            self.by_tenant.remove(&old.tenant);
+        }
+    }
+
+    fn remember(&mut self, hook: Arc<Subscription>) {
+        self.by_id.insert(hook.id, Arc::clone(&hook));
+        if !hook.state.takes_events() {
+            return;
+        }
+        let hooks = self.by_tenant.entry(hook.tenant).or_default();
+        match hook.pattern.as_ref().and_then(EventPattern::is_exact) {
+            Some(event_type) => hooks.exact.entry(event_type.clone()).or_default().push(hook),
+            None => hooks.broad.push(hook),
+        }
+    }
+}
+
+fn parsed(
+    id: SubscriptionId,
+    tenant: TenantId,
+    state: HookState,
+    row: Row,
+) -> std::result::Result<Subscription, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let filter = match row.filter {
+        None => None,
+        Some(filter) => {
+            let json = parse_stored(filter.as_bytes()).map_err(|error| text(&error))?;
+            Some(Filter::parse(&json).map_err(|error| text(&error))?)
+        }
+    };
+    let webhook_secret = match row.webhook_secret {
+        None => None,
+        Some(secret) => Some(WebhookSecret::parse(&secret).map_err(|error| text(&error))?),
+    };
+    Ok(Subscription {
+        id,
+        tenant,
+        url: row.url.unwrap_or_default().parse().map_err(|error: url::ParseError| text(&error))?,
+        pattern: row.pattern,
+        filter,
+        state,
+        signing_secret: SigningSecret::parse(&row.signing_secret.unwrap_or_default())
+            .map_err(|error| text(&error))?,
+        webhook_secret,
+        expires_at: row.expires_at,
+    })
+}

@@ -1,0 +1,81 @@
+//! What happens when a hook is disabled or removed: by its receiver, by the clock, or by its owner.
+//!
+//! Everything is written in the caller's transaction: the cancelled deliveries, the event that tells the owner, and the
+//! reverse unsubscribe, which is a delivery like any other (profile `farewell`), so that it survives a crash, is guarded
+//! and shows its outcome.
+
+use chrono::{DateTime, Utc};
+use diesel::PgConnection;
+
+use crate::{
+    Result,
+    delivery::{self, NewDelivery, Profile},
+    event::{self, Draft, EventType, Origin, Provenance},
+    id::{ClaimId, DeliveryId, EventGroupId, SubscriptionId, TenantId},
+    trace::TraceContext,
+    wire::{Json, Object},
+};
+
+/// How a hook ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing is delivered until somebody enables it. The receiver is told once with `DELETE <url>` (contract §3), the
+    /// owner with `hook.disabled`.
+    Disabled,
+    /// It is gone, and the receiver knows: it said 410, or the expiry was agreed. The owner is told with `hook.removed`.
+    Removed,
+}
+
+impl Ending {
+    const fn event_type(self) -> &'static str {
+        match self {
+            Self::Disabled => "hook.disabled",
+            Self::Removed => "hook.removed",
+        }
+    }
+}
+
+/// Writes the consequences of a hook's end. Returns the group of the event, to be rung after the commit.
+///
+/// # Errors
+/// When the database is away.
+pub fn end(
+    conn: &mut PgConnection,
+    ending: Ending,
+    (tenant, hook, url): (TenantId, SubscriptionId, &str),
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<EventGroupId> {
+    let cancelled = delivery::store::cancel_pending(conn, tenant, hook, now, ending.event_type())?;
+    let mut payload = Object::new();
+    payload.insert("hook_id", Json::from(hook.to_string()));
+    payload.insert("url", Json::from(url));
+    payload.insert("reason", Json::from(reason));
+    payload.insert("cancelled_deliveries", Json::from(u32::try_from(cancelled).unwrap_or(u32::MAX)));
+    let group = EventGroupId::new(now);
+    let event_type: EventType =
+        ending.event_type().parse().map_err(|error| crate::Error::Database(Box::new(error)))?;
+    let told = Draft::of(event_type, payload).accept(
+        Origin::System,
+        &Provenance {
+            tenant,
+            now,
+            source_ip: None,
+            user_agent: Some("Hookyard"),
+            request_id: &group.to_string(),
+            trace: TraceContext::fresh(),
+        },
+    );
+    let id = told.id;
+    event::store::insert_group(conn, group, &[told])?;
+    if ending == Ending::Disabled {
+        let farewell = NewDelivery {
+            id: DeliveryId { event: id, subscription: hook },
+            tenant,
+            profile: Profile::Farewell,
+        };
+        // Due at once and held by nobody: the next sweep takes it.
+        delivery::store::insert(conn, &[farewell], ClaimId::from_uuid(uuid::Uuid::nil()), now, now)?;
+    }
+    Ok(group)
+}

@@ -1,0 +1,305 @@
+//! What outcomes do to a hook: counters, state, and the consequences (contract §3 and §7).
+//!
+//! A [`Report`] sums up the outcomes of one commit for one subscription, so that the hot path writes one row for
+//! hundreds of deliveries; [`apply`] is the rule that the registry follows.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::HookState;
+use crate::{
+    delivery::{Effect, Outcome},
+    id::{SubscriptionId, TenantId},
+};
+
+/// 401 or 403 so many times in a row disable a hook (contract §7).
+pub const REFUSALS_TO_DISABLE: u32 = 5;
+
+/// Outcomes of one subscription, in the order in which they happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose outcomes.
+    pub subscription: SubscriptionId,
+    /// The owner.
+    pub tenant: TenantId,
+    /// Deliveries that arrived.
+    pub delivered: u32,
+    /// Tries that failed.
+    pub failed: u32,
+    /// Failed tries since the last that arrived.
+    pub trailing_failures: u32,
+    /// 401 and 403 since the last other outcome.
+    pub trailing_refusals: u32,
+    /// Whether anything else than 401 and 403 happened.
+    pub other_than_refused: bool,
+    /// What the last outcome that says something about the state says.
+    pub verdict: Option<Standing>,
+    /// The receiver said 410.
+    pub gone: bool,
+    /// An outcome that disables at once.
+    pub disable: bool,
+    /// When the first of the trailing failures happened.
+    pub first_failure_at: Option<DateTime<Utc>>,
+    /// When the last delivery arrived.
+    pub last_delivered_at: Option<DateTime<Utc>>,
+    /// When the last try ended.
+    pub last_attempt_at: DateTime<Utc>,
+    /// Its HTTP status.
+    pub last_status: Option<u16>,
+    /// Its outcome in words.
+    pub last_reason: String,
+}
+
+/// What an outcome says about the state of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// A delivery arrived.
+    Healthy,
+    /// A delivery ended without success.
+    Failing,
+}
+
+impl Report {
+    /// A report without outcomes.
+    #[must_use]
+    pub fn new(subscription: SubscriptionId, tenant: TenantId, now: DateTime<Utc>) -> Self {
+        Self {
+            subscription,
+            tenant,
+            delivered: 0,
+            failed: 0,
+            trailing_failures: 0,
+            trailing_refusals: 0,
+            other_than_refused: false,
+            verdict: None,
+            gone: false,
+            disable: false,
+            first_failure_at: None,
+            last_delivered_at: None,
+            last_attempt_at: now,
+            last_status: None,
+            last_reason: String::new(),
+        }
+    }
+
+    /// Adds the next outcome with the effect that it was judged to have.
+    pub fn note(&mut self, outcome: &Outcome, effect: Effect, at: DateTime<Utc>) {
+        self.last_attempt_at = at;
+        self.last_status = outcome.status();
+        self.last_reason = outcome.word().into_owned();
+        if outcome.is_success() {
+            self.delivered += 1;
+            self.trailing_failures = 0;
+            self.first_failure_at = None;
+            self.last_delivered_at = Some(at);
+        } else {
+            self.failed += 1;
+            self.trailing_failures += 1;
+            self.first_failure_at = self.first_failure_at.or(Some(at));
+        }
+        if effect == Effect::Refused {
+            self.trailing_refusals += 1;
+        } else {
+            self.trailing_refusals = 0;
+            self.other_than_refused = true;
+        }
+        match effect {
+            Effect::None => {}
+            Effect::Healthy => self.verdict = Some(Standing::Healthy),
+            Effect::Failing | Effect::Refused => self.verdict = Some(Standing::Failing),
+            Effect::FailingAudited => self.verdict = Some(Standing::Failing),
+            Effect::Remove => self.gone = true,
+            Effect::Disable | Effect::DisableAudited => self.disable = true,
+        }
+    }
+}
+
+impl Report {
+    /// Adds a report of what happened after this one.
+    pub fn append(&mut self, later: Self) {
+        let Self {
+            subscription: _,
+            tenant: _,
+            delivered,
+            failed,
+            trailing_failures,
+            trailing_refusals,
+            other_than_refused,
+            verdict,
+            gone,
+            disable,
+            first_failure_at,
+            last_delivered_at,
+            last_attempt_at,
+            last_status,
+            last_reason,
+        } = later;
+        self.delivered = self.delivered.saturating_add(delivered);
+        self.failed = self.failed.saturating_add(failed);
+        if delivered > 0 {
+            self.trailing_failures = trailing_failures;
+            self.first_failure_at = first_failure_at;
+        } else {
+            self.trailing_failures = self.trailing_failures.saturating_add(trailing_failures);
+            self.first_failure_at = self.first_failure_at.or(first_failure_at);
+        }
+        if other_than_refused {
+            self.trailing_refusals = trailing_refusals;
+            self.other_than_refused = true;
+        } else {
+            self.trailing_refusals = self.trailing_refusals.saturating_add(trailing_refusals);
+        }
+        self.verdict = verdict.or(self.verdict);
+        self.gone |= gone;
+        self.disable |= disable;
+        self.last_delivered_at = last_delivered_at.or(self.last_delivered_at);
+        self.last_attempt_at = last_attempt_at;
+        self.last_status = last_status;
+        self.last_reason = last_reason;
+    }
+}
+
+/// What the registry keeps of a hook's past to decide about its future.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Where the hook stands.
+    pub state: HookState,
+    /// 401 and 403 in a row, so far.
+    pub consecutive_refusals: u32,
+}
+
+/// What a report makes of a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthChange {
+    /// Where the hook stands from now on.
+    pub state: HookState,
+    /// 401 and 403 in a row, from now on.
+    pub consecutive_refusals: u32,
+    /// Why the hook was disabled or removed just now.
+    pub ended: Option<Ended>,
+}
+
+/// How a hook ends without its owner's doing. Its pending deliveries are cancelled and its owner is told by an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The receiver said 410: it knows, so nothing is sent to it any more. `hook.removed`.
+    Gone,
+    /// Refused too often. `hook.disabled`, and the receiver is told with a reverse unsubscribe.
+    Refused,
+    /// An outcome that disables at once. Like [`Ended::Refused`].
+    Disabled,
+}
+
+/// The rule: what a report makes of a hook in this condition.
+#[must_use]
+pub fn apply(health: Health, report: &Report) -> HealthChange {
+    let run = if report.other_than_refused {
+        report.trailing_refusals
+    } else {
+        health.consecutive_refusals.saturating_add(report.trailing_refusals)
+    };
+    let live = health.state.takes_events();
+    let (state, ended) = if live && report.gone {
+        (HookState::Deleted, Some(Ended::Gone))
+    } else if live && run >= REFUSALS_TO_DISABLE {
+        (HookState::Disabled, Some(Ended::Refused))
+    } else if live && report.disable {
+        (HookState::Disabled, Some(Ended::Disabled))
+    } else {
+        let state = match report.verdict {
+            None => health.state,
+            Some(Standing::Healthy) => health.state.after_success(),
+            Some(Standing::Failing) => health.state.after_failure(),
+        };
+        (state, None)
+    };
+    HealthChange { state, consecutive_refusals: run, ended }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(effects: &[Effect]) -> Report {
+        let now = DateTime::UNIX_EPOCH;
+        let mut report = Report::new(SubscriptionId::new(now), TenantId::new(now), now);
+        for effect in effects {
+            let code = match effect {
+                Effect::Healthy => 200,
+                Effect::Refused => 401,
+                Effect::Remove => 410,
+                Effect::None
+                | Effect::Failing
+                | Effect::FailingAudited
+                | Effect::Disable
+                | Effect::DisableAudited => 500,
+            };
+            report.note(&Outcome::Status { code, retry_after: None }, *effect, now);
+        }
+        report
+    }
+
+    #[test]
+    fn the_fifth_refusal_in_a_row_disables_and_the_fourth_does_not() {
+        use Effect::{Healthy, Refused};
+        let table: [(u32, &[Effect], HookState, bool); 6] = [
+            (0, &[Refused; 4], HookState::Failing, false),
+            (0, &[Refused; 5], HookState::Disabled, true),
+            (4, &[Refused], HookState::Disabled, true),
+            (3, &[Refused], HookState::Failing, false),
+            (4, &[Healthy, Refused, Refused, Refused, Refused], HookState::Failing, false),
+            (4, &[Healthy], HookState::Active, false),
+        ];
+        for (before, effects, state, ended) in table {
+            let health = Health { state: HookState::Active, consecutive_refusals: before };
+            let change = apply(health, &report(effects));
+            assert_eq!((change.state, change.ended.is_some()), (state, ended), "{before} then {effects:?}");
+        }
+    }
+
+    #[test]
+    fn gone_removes_and_success_activates() {
+        let pending = Health { state: HookState::Pending, consecutive_refusals: 0 };
+        let change = apply(pending, &report(&[Effect::Healthy, Effect::Remove]));
+        assert_eq!((change.state, change.ended), (HookState::Deleted, Some(Ended::Gone)));
+        assert_eq!(apply(pending, &report(&[Effect::Healthy])).state, HookState::Active);
+        assert_eq!(apply(pending, &report(&[Effect::None])).state, HookState::Pending);
+        assert_eq!(apply(pending, &report(&[Effect::Failing])).state, HookState::Failing);
+    }
+
+    #[test]
+    fn what_ended_stays_ended() {
+        for state in [HookState::Disabled, HookState::Deleted] {
+            for effect in [Effect::Healthy, Effect::Failing, Effect::Remove, Effect::Disable, Effect::Refused]
+            {
+                let change = apply(Health { state, consecutive_refusals: 4 }, &report(&[effect]));
+                assert_eq!((change.state, change.ended), (state, None), "{effect:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_reports_in_a_row_say_what_one_would_have_said() {
+        use Effect::{Failing, Healthy, None, Refused, Remove};
+        let all = [Healthy, Refused, Refused, Failing, None, Healthy, Refused, Remove, Refused, Refused];
+        for cut in 0..all.len() {
+            let whole = report(&all);
+            let mut first = report(&all[..cut]);
+            let second = report(&all[cut..]);
+            if cut == 0 {
+                first.last_reason = second.last_reason.clone();
+            }
+            first.append(second);
+            (first.subscription, first.tenant) = (whole.subscription, whole.tenant);
+            assert_eq!(first, whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn counts_follow_the_outcomes() {
+        let report = report(&[Effect::None, Effect::Healthy, Effect::None, Effect::Failing]);
+        assert_eq!((report.delivered, report.failed, report.trailing_failures), (1, 3, 2));
+        assert_eq!(report.last_status, Some(500));
+    }
+}

@@ -1,0 +1,106 @@
+//! Subscriptions: who wants which events where, and how it goes there.
+//!
+//! Today there is one kind, the REST hook of contract §3.
+
+pub mod directory;
+mod ending;
+mod filter;
+mod health;
+mod pattern;
+mod state;
+pub mod store;
+mod url_rule;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+pub use ending::{Ending, end};
+pub use filter::{Filter, FilterError};
+pub use health::{Ended, Health, HealthChange, REFUSALS_TO_DISABLE, Report, Standing, apply};
+pub use pattern::{EventPattern, PatternError};
+pub use state::HookState;
+pub use url_rule::{HookUrl, UrlError, UrlRules};
+
+use crate::{
+    event::EventType,
+    id::{SubscriptionId, TenantId},
+    wire::{Json, SigningSecret, WebhookSecret},
+};
+
+/// The `[hooks]` section.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// URL prefixes that hooks may have besides Zapier's, for development and tests, such as `http://127.0.0.1:9000/`.
+    /// Default: none. From the environment: separated by commas.
+    #[serde(deserialize_with = "crate::subscription::comma_separated")]
+    pub extra_url_prefixes: Vec<String>,
+}
+
+/// A list, or a text of items separated by commas, which is what an environment variable can hold.
+pub(crate) fn comma_separated<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::List(list) => list,
+        Either::Text(text) => {
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        }
+    })
+}
+
+/// A subscription as matching and delivering see it: parsed once, shared by reference.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Identity.
+    pub id: SubscriptionId,
+    /// Owner.
+    pub tenant: TenantId,
+    /// Where deliveries go.
+    pub url: url::Url,
+    /// Which types; `None` = all.
+    pub pattern: Option<EventPattern>,
+    /// Which events of those; `None` = all.
+    pub filter: Option<Filter>,
+    /// Where the hook stands.
+    pub state: HookState,
+    /// Signs the Standard Webhooks triple.
+    pub signing_secret: SigningSecret,
+    /// Signs `X-TriggersAPI-Signature`: the hook's own, else the tenant's.
+    pub webhook_secret: Option<WebhookSecret>,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Subscription {
+    /// Whether an event of this type that is accepted now goes here, before the filter is asked.
+    #[must_use]
+    pub fn wants_type(&self, event_type: &EventType, now: DateTime<Utc>) -> bool {
+        self.takes_events(now) && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(event_type))
+    }
+
+    /// Whether new events go here at all.
+    #[must_use]
+    pub fn takes_events(&self, now: DateTime<Utc>) -> bool {
+        self.state.takes_events() && self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// Whether the filter lets the event through; without a filter, always.
+    #[must_use]
+    pub fn admits(&self, event: &Json) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(event))
+    }
+}
+
+/// What an endpoint's partition is computed from: the same number for the same endpoint, evenly spread.
+#[must_use]
+pub fn spread(subscription: SubscriptionId) -> u16 {
+    // The last bits of a UUIDv7 are random.
+    (subscription.uuid().as_u128() & 0xffff) as u16
+}

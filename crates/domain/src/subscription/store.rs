@@ -1,0 +1,398 @@
+//! Queries on subscriptions and their health.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
+};
+use ring::digest::{SHA256, digest};
+
+use super::{Health, HealthChange, HookState, Report};
+use crate::{
+    Result,
+    id::{CredentialId, SubscriptionId, TenantId},
+};
+
+/// A subscription to be stored.
+#[derive(Clone, Debug)]
+pub struct NewHook {
+    /// Identity, if there is no such hook yet.
+    pub id: SubscriptionId,
+    /// Owner.
+    pub tenant: TenantId,
+    /// Who asked for it.
+    pub credential: CredentialId,
+    /// Where deliveries go, as written.
+    pub url: String,
+    /// Which type, as written: may be an alias.
+    pub event_type: Option<String>,
+    /// Which type or pattern that stands for.
+    pub pattern: Option<String>,
+    /// Canonical JSON of the filter.
+    pub filter: Option<String>,
+    /// Standard Webhooks secret.
+    pub signing_secret: String,
+    /// Secret of `X-TriggersAPI-Signature`.
+    pub webhook_secret: Option<String>,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
+
+impl NewHook {
+    /// SHA-256 over what makes a hook the same hook: url, event type and filter, each with its length, so that no two
+    /// different hooks read alike.
+    fn identity(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for part in [Some(&self.url), self.event_type.as_ref(), self.filter.as_ref()] {
+            match part {
+                None => text.push(0),
+                Some(part) => {
+                    text.push(1);
+                    text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+                    text.extend_from_slice(part.as_bytes());
+                }
+            }
+        }
+        digest(&SHA256, &text).as_ref().to_vec()
+    }
+}
+
+/// A hook as its owner sees it.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct HookView {
+    /// Identity.
+    #[diesel(sql_type = Uuid)]
+    pub id: SubscriptionId,
+    /// Where deliveries go.
+    #[diesel(sql_type = Text)]
+    pub url: String,
+    /// Which type, as written.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub event_type: Option<String>,
+    /// Which type or pattern that stands for.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub pattern: Option<String>,
+    /// Canonical JSON of the filter.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub filter: Option<String>,
+    /// Where it stands.
+    #[diesel(sql_type = SmallInt)]
+    pub state: HookState,
+    /// Why, if it is not obvious.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub state_reason: Option<String>,
+    /// When it ends by itself.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was subscribed.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    #[diesel(sql_type = Timestamptz)]
+    pub updated_at: DateTime<Utc>,
+    /// Deliveries that arrived.
+    #[diesel(sql_type = BigInt)]
+    pub delivery_count: i64,
+    /// Tries that failed.
+    #[diesel(sql_type = BigInt)]
+    pub failure_count: i64,
+    /// Tries that failed since the last that arrived.
+    #[diesel(sql_type = Integer)]
+    pub consecutive_failures: i32,
+    /// When the last delivery arrived.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub last_delivered_at: Option<DateTime<Utc>>,
+    /// When the last try ended.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    /// Its HTTP status.
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    pub last_status: Option<i16>,
+    /// Its outcome in words.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub last_reason: Option<String>,
+}
+
+const VIEW: &str = "SELECT s.id, s.url, s.event_type, s.pattern, s.filter, s.state, s.state_reason, s.expires_at, \
+     s.created_at, s.updated_at, COALESCE(h.delivery_count, 0) AS delivery_count, \
+     COALESCE(h.failure_count, 0) AS failure_count, COALESCE(h.consecutive_failures, 0) AS consecutive_failures, \
+     h.last_delivered_at, h.last_attempt_at, h.last_status, h.last_reason \
+     FROM subscriptions s LEFT JOIN subscription_health h ON h.subscription_id = s.id";
+
+/// What a subscribe found or made.
+#[derive(Clone, Debug)]
+pub struct Subscribed {
+    /// The hook.
+    pub hook: HookView,
+    /// Whether it is new. An old one was left as it is, or was brought back from disabled.
+    pub created: bool,
+}
+
+/// Subscribes: makes the hook unless there is a live one with the same url, event type and filter. One that was
+/// disabled takes events again. Safe under a race of the same request.
+///
+/// # Errors
+/// When the database is away.
+pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        id: SubscriptionId,
+    }
+    let row: Row = sql_query(
+        "INSERT INTO subscriptions AS s (id, tenant_id, kind, url, event_type, pattern, filter, identity, state, \
+            signing_secret, webhook_secret, credential_id, expires_at, created_at, updated_at) \
+         VALUES ($1, $2, 0, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12, $12) \
+         ON CONFLICT (tenant_id, identity) WHERE state <> 4 DO UPDATE SET \
+            state = CASE WHEN s.state = 3 THEN 0 ELSE s.state END, \
+            state_reason = CASE WHEN s.state = 3 THEN NULL ELSE s.state_reason END, \
+            webhook_secret = COALESCE(excluded.webhook_secret, s.webhook_secret), \
+            expires_at = excluded.expires_at, updated_at = excluded.updated_at \
+         RETURNING id",
+    )
+    .bind::<Uuid, _>(hook.id)
+    .bind::<Uuid, _>(hook.tenant)
+    .bind::<Text, _>(&hook.url)
+    .bind::<Nullable<Text>, _>(&hook.event_type)
+    .bind::<Nullable<Text>, _>(&hook.pattern)
+    .bind::<Nullable<Text>, _>(&hook.filter)
+    .bind::<Binary, _>(hook.identity())
+    .bind::<Text, _>(&hook.signing_secret)
+    .bind::<Nullable<Text>, _>(&hook.webhook_secret)
+    .bind::<Uuid, _>(hook.credential)
+    .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
+    .bind::<Timestamptz, _>(hook.now)
+    .get_result(conn)?;
+    let created = row.id == hook.id;
+    match find(conn, hook.tenant, row.id)? {
+        Some(hook) => Ok(Subscribed { hook, created }),
+        None => Err(crate::Error::NotFound { what: "hook" }),
+    }
+}
+
+/// One hook of a tenant, also a deleted one.
+///
+/// # Errors
+/// When the database is away.
+pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Result<Option<HookView>> {
+    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.id = $2"))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(id)
+        .get_result(conn)
+        .optional()?)
+}
+
+/// The live hooks of a tenant with this URL.
+///
+/// # Errors
+/// When the database is away.
+pub fn with_url(conn: &mut PgConnection, tenant: TenantId, url: &str) -> Result<Vec<HookView>> {
+    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.url = $2 AND s.state <> 4"))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Text, _>(url)
+        .load(conn)?)
+}
+
+/// Which hooks of a tenant.
+#[derive(Clone, Debug, Default)]
+pub struct HookQuery {
+    /// In this state; without one, all but the deleted.
+    pub state: Option<HookState>,
+    /// For this type, as written at subscribe.
+    pub event_type: Option<String>,
+    /// Only hooks older than this one: the cursor.
+    pub before: Option<SubscriptionId>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// A page of hooks, newest first.
+///
+/// # Errors
+/// When the database is away.
+pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &HookQuery) -> Result<Vec<HookView>> {
+    Ok(sql_query(format!(
+        "{VIEW} WHERE s.tenant_id = $1 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
+           AND ($3 IS NULL OR s.event_type = $3) AND ($4 IS NULL OR s.id < $4) ORDER BY s.id DESC LIMIT $5"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Nullable<SmallInt>, _>(query.state.map(HookState::code))
+    .bind::<Nullable<Text>, _>(&query.event_type)
+    .bind::<Nullable<Uuid>, _>(query.before)
+    .bind::<BigInt, _>(query.limit)
+    .load(conn)?)
+}
+
+/// The signing secret of a hook.
+///
+/// # Errors
+/// When the database is away.
+pub fn signing_secret(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: SubscriptionId,
+) -> Result<Option<String>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        signing_secret: String,
+    }
+    let row: Option<Row> =
+        sql_query("SELECT signing_secret FROM subscriptions WHERE tenant_id = $1 AND id = $2 AND state <> 4")
+            .bind::<Uuid, _>(tenant)
+            .bind::<Uuid, _>(id)
+            .get_result(conn)
+            .optional()?;
+    Ok(row.map(|row| row.signing_secret))
+}
+
+/// Moves a hook to another state, unless it is deleted. Returns whether it was there.
+///
+/// # Errors
+/// When the database is away.
+pub fn set_state(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: SubscriptionId,
+    state: HookState,
+    reason: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let changed = sql_query(
+        "UPDATE subscriptions SET state = $3, state_reason = $4, updated_at = $5 \
+         WHERE tenant_id = $1 AND id = $2 AND state <> 4",
+    )
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(id)
+    .bind::<SmallInt, _>(state)
+    .bind::<Nullable<Text>, _>(reason)
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)?;
+    Ok(changed == 1)
+}
+
+/// The owner has seen a sample: its pending hooks of that type become active (contract §3).
+///
+/// # Errors
+/// When the database is away.
+pub fn activate_pending(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    event_type: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sql_query(
+        "UPDATE subscriptions SET state = 1, updated_at = $3 \
+         WHERE tenant_id = $1 AND state = 0 AND ($2 IS NULL OR event_type IS NULL OR event_type = $2)",
+    )
+    .bind::<Uuid, _>(tenant)
+    .bind::<Nullable<Text>, _>(event_type)
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)?;
+    Ok(())
+}
+
+/// Hooks whose time is over, removed now. Returns them with their owners.
+///
+/// # Errors
+/// When the database is away.
+pub fn remove_expired(
+    conn: &mut PgConnection,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<(TenantId, SubscriptionId, String)>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        tenant_id: TenantId,
+        #[diesel(sql_type = Uuid)]
+        id: SubscriptionId,
+        #[diesel(sql_type = Text)]
+        url: String,
+    }
+    let rows: Vec<Row> = sql_query(
+        "UPDATE subscriptions SET state = 4, state_reason = 'expired', updated_at = $1 WHERE id IN \
+            (SELECT id FROM subscriptions WHERE state < 3 AND expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED) \
+         RETURNING tenant_id, id, url",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(limit)
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.tenant_id, row.id, row.url)).collect())
+}
+
+/// The condition of hooks whose reports are about to be applied, locked until the transaction ends.
+///
+/// # Errors
+/// When the database is away.
+pub fn lock_health(
+    conn: &mut PgConnection,
+    ids: &[SubscriptionId],
+) -> Result<Vec<(SubscriptionId, String, Health)>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        id: SubscriptionId,
+        #[diesel(sql_type = Text)]
+        url: String,
+        #[diesel(sql_type = SmallInt)]
+        state: HookState,
+        #[diesel(sql_type = Integer)]
+        consecutive_refusals: i32,
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT s.id, s.url, s.state, COALESCE(h.consecutive_refusals, 0) AS consecutive_refusals \
+         FROM subscriptions s LEFT JOIN subscription_health h ON h.subscription_id = s.id \
+         WHERE s.id = ANY($1) ORDER BY s.id FOR UPDATE OF s",
+    )
+    .bind::<Array<Uuid>, _>(ids)
+    .load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let refusals = u32::try_from(row.consecutive_refusals).unwrap_or(0);
+            (row.id, row.url, Health { state: row.state, consecutive_refusals: refusals })
+        })
+        .collect())
+}
+
+/// Adds reports, one per subscription, to the counters.
+///
+/// # Errors
+/// When the database is away.
+pub fn add_to_health(conn: &mut PgConnection, changes: &[(&Report, &HealthChange)]) -> Result<()> {
+    let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let reports = || changes.iter().map(|(report, _)| *report);
+    sql_query(
+        "INSERT INTO subscription_health AS h (subscription_id, delivery_count, failure_count, consecutive_failures, \
+            consecutive_refusals, first_failure_at, last_delivered_at, last_attempt_at, last_status, last_reason) \
+         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         ON CONFLICT (subscription_id) DO UPDATE SET \
+            delivery_count = h.delivery_count + excluded.delivery_count, \
+            failure_count = h.failure_count + excluded.failure_count, \
+            consecutive_failures = CASE WHEN excluded.delivery_count > 0 THEN 0 ELSE h.consecutive_failures END \
+                + excluded.consecutive_failures, \
+            consecutive_refusals = excluded.consecutive_refusals, \
+            first_failure_at = CASE WHEN excluded.delivery_count > 0 THEN excluded.first_failure_at \
+                ELSE COALESCE(h.first_failure_at, excluded.first_failure_at) END, \
+            last_delivered_at = COALESCE(excluded.last_delivered_at, h.last_delivered_at), \
+            last_attempt_at = excluded.last_attempt_at, last_status = excluded.last_status, \
+            last_reason = excluded.last_reason",
+    )
+    .bind::<Array<Uuid>, _>(reports().map(|r| r.subscription).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(reports().map(|r| i64::from(r.delivered)).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(reports().map(|r| i64::from(r.failed)).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(reports().map(|r| int(r.trailing_failures)).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(changes.iter().map(|(_, c)| int(c.consecutive_refusals)).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(reports().map(|r| r.first_failure_at).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(reports().map(|r| r.last_delivered_at).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(reports().map(|r| r.last_attempt_at).collect::<Vec<_>>())
+    .bind::<Array<Nullable<SmallInt>>, _>(
+        reports().map(|r| r.last_status.and_then(|s| i16::try_from(s).ok())).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Text>, _>(reports().map(|r| r.last_reason.as_str()).collect::<Vec<_>>())
+    .execute(conn)?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! What every part of a registry works with.
+
+use std::time::Duration;
+
+use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory};
+use hookyard_messaging::Bus;
+
+use crate::metrics::Metrics;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) db: Db,
+    pub(crate) bus: Bus,
+    pub(crate) clock: Clock,
+    pub(crate) directory: Directory,
+    pub(crate) metrics: Metrics,
+    /// For how long new deliveries belong to whoever hears their ring.
+    pub(crate) lease: Duration,
+}

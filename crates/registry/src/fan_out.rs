@@ -1,0 +1,183 @@
+//! From events to deliveries: one transaction per group of groups, then the rings.
+//!
+//! A ring and the relay run the same code: the group's row says whether the work is still to be done.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hookyard_domain::{
+    Result,
+    db::Conn,
+    delivery::{self, HeldDelivery, NewDelivery, Profile},
+    event::store,
+    id::{ClaimId, DeliveryId, EventGroupId},
+    subscription::{directory::Directory, spread},
+    trace::TraceContext,
+};
+use hookyard_messaging::{Consumer, Incoming, Lane, Message, PARTITIONS, Queue};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{context::Context, matching};
+
+/// Groups fanned out in one transaction.
+const GROUPS_AT_ONCE: usize = 16;
+
+/// Ids in one message at the most.
+const RING_AT_ONCE: usize = 256;
+
+/// Rings under way at the most; with more the broker is slow, and waiting is right.
+const RINGS: usize = 128;
+
+pub(crate) struct FanOut {
+    context: Context,
+    rings: Arc<Semaphore>,
+}
+
+impl FanOut {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context, rings: Arc::new(Semaphore::new(RINGS)) }
+    }
+
+    /// Answers rings until `stop`.
+    pub(crate) async fn serve(&self, mut consumer: Consumer, stop: CancellationToken) {
+        let mut rings = Vec::new();
+        loop {
+            let taken = tokio::select! {
+                () = stop.cancelled() => return,
+                taken = consumer.recv_many(&mut rings, GROUPS_AT_ONCE) => taken,
+            };
+            if taken == 0 {
+                return;
+            }
+            let rings = std::mem::take(&mut rings);
+            let groups = rings.iter().filter_map(|ring| group(ring)).collect();
+            // Given back when we stop meanwhile; the row is there for whoever comes next.
+            if self.fan_out_until_done(groups, &stop).await {
+                Incoming::ack_all(rings);
+            }
+        }
+    }
+
+    async fn fan_out_until_done(&self, groups: Vec<EventGroupId>, stop: &CancellationToken) -> bool {
+        let mut wait = Duration::from_millis(50);
+        loop {
+            match self.fan_out(groups.clone()).await {
+                Ok(_events) => return true,
+                Err(error) => tracing::warn!(error = error.chain(), "events cannot be fanned out yet"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
+            }
+        }
+    }
+
+    /// Fans groups out, those of them that nobody else has. Returns the number of events.
+    pub(crate) async fn fan_out(&self, groups: Vec<EventGroupId>) -> Result<usize> {
+        if groups.is_empty() {
+            return Ok(0);
+        }
+        let now = self.context.clock.now();
+        let claim = ClaimId::new(now);
+        let lease = TimeDelta::from_std(self.context.lease).unwrap_or(TimeDelta::seconds(30));
+        let directory = self.context.directory.clone();
+        let (events, deliveries) = self
+            .context
+            .db
+            .run(move |conn| write(conn, &directory, &groups, claim, now, now + lease))
+            .await?;
+        self.context.metrics.fanned_out(events, deliveries.len());
+        self.ring(claim, now + lease, deliveries).await;
+        Ok(events)
+    }
+
+    /// Rings the deliverers of the partitions. What cannot be rung is due at once, for the sweep.
+    async fn ring(&self, claim: ClaimId, lease_until: DateTime<Utc>, deliveries: Vec<NewDelivery>) {
+        let mut partitions: HashMap<u16, Vec<NewDelivery>> = HashMap::new();
+        for delivery in deliveries {
+            partitions.entry(spread(delivery.id.subscription) % PARTITIONS).or_default().push(delivery);
+        }
+        for (partition, deliveries) in partitions {
+            for chunk in deliveries.chunks(RING_AT_ONCE) {
+                let Ok(permit) = Arc::clone(&self.rings).acquire_owned().await else { return };
+                let (context, chunk) = (self.context.clone(), chunk.to_vec());
+                tokio::spawn(async move {
+                    let ids: Vec<DeliveryId> = chunk.iter().map(|delivery| delivery.id).collect();
+                    let message = Message::DeliveryDue { claim, deliveries: ids };
+                    let queue = Queue::DeliveryDue { lane: Lane::First, partition };
+                    if let Err(error) = context.bus.publish(queue, &message, &TraceContext::fresh()).await {
+                        tracing::debug!(%error, "deliveries were not rung; the sweep takes them");
+                        release(&context, chunk, claim, lease_until).await;
+                    }
+                    drop(permit);
+                });
+            }
+        }
+    }
+}
+
+fn group(ring: &Incoming) -> Option<EventGroupId> {
+    match ring.message() {
+        Message::EventAccepted { group } => Some(*group),
+        other => {
+            tracing::error!(message = ?other, "a message stands in a queue that is not for it");
+            None
+        }
+    }
+}
+
+fn write(
+    conn: &mut Conn,
+    directory: &Directory,
+    groups: &[EventGroupId],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<(usize, Vec<NewDelivery>)> {
+    let events = store::take_groups(conn, groups)?;
+    if events.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    // After the events were read: whoever subscribed before they were accepted is seen.
+    directory.refresh(conn)?;
+    let mut deliveries = Vec::with_capacity(events.len());
+    for event in &events {
+        for hook in matching::wanting(directory, event, now) {
+            let id = DeliveryId { event: event.id, subscription: hook.id };
+            deliveries.push(NewDelivery { id, tenant: event.tenant_id, profile: Profile::Hook });
+        }
+    }
+    delivery::store::insert(conn, &deliveries, claim, now, lease_until)?;
+    Ok((events.len(), deliveries))
+}
+
+/// Ends the leases of deliveries that could not be rung. If this fails too, the leases end by themselves.
+async fn release(
+    context: &Context,
+    deliveries: Vec<NewDelivery>,
+    claim: ClaimId,
+    lease_until: DateTime<Utc>,
+) {
+    let now = context.clock.now();
+    let parked: Vec<(HeldDelivery, DateTime<Utc>)> = deliveries
+        .into_iter()
+        .map(|new| {
+            let held = HeldDelivery {
+                id: new.id,
+                tenant: new.tenant,
+                profile: new.profile,
+                tries: 0,
+                attempts: 0,
+                deferrals: 0,
+                due_at: now,
+                claim,
+                lease_until,
+            };
+            (held, now)
+        })
+        .collect();
+    if let Err(error) = context.db.once(move |conn| delivery::store::park(conn, &parked)).await {
+        tracing::debug!(error = error.chain(), "leases could not be ended; they end by themselves");
+    }
+}

@@ -1,0 +1,138 @@
+//! What outcomes make of hooks: takes settlements, applies the rule, writes its consequences.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use hookyard_domain::{
+    Result,
+    db::Conn,
+    delivery,
+    id::{EventGroupId, SettlementId, SubscriptionId},
+    subscription::{self, Ended, Ending, HealthChange, HookState, Report, apply},
+    trace::TraceContext,
+};
+use hookyard_messaging::{Consumer, Incoming, Message, Queue};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+
+/// Settlements applied in one transaction.
+const SETTLEMENTS_AT_ONCE: usize = 32;
+
+/// Answers rings until `stop`.
+pub(crate) async fn serve(context: Arc<Context>, mut consumer: Consumer, stop: CancellationToken) {
+    let mut rings = Vec::new();
+    loop {
+        let taken = tokio::select! {
+            () = stop.cancelled() => return,
+            taken = consumer.recv_many(&mut rings, SETTLEMENTS_AT_ONCE) => taken,
+        };
+        if taken == 0 {
+            return;
+        }
+        let rings = std::mem::take(&mut rings);
+        let settlements: Vec<SettlementId> = rings.iter().filter_map(settlement).collect();
+        let mut wait = Duration::from_millis(50);
+        loop {
+            match settle(&context, settlements.clone()).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "outcomes cannot be applied to hooks yet")
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
+            }
+        }
+        Incoming::ack_all(rings);
+    }
+}
+
+fn settlement(ring: &Incoming) -> Option<SettlementId> {
+    match ring.message() {
+        Message::DeliverySettled { settlement } => Some(*settlement),
+        other => {
+            tracing::error!(message = ?other, "a message stands in a queue that is not for it");
+            None
+        }
+    }
+}
+
+/// Applies settlements, those of them that nobody else has.
+pub(crate) async fn settle(context: &Context, settlements: Vec<SettlementId>) -> Result<()> {
+    let now = context.clock.now();
+    let groups = context
+        .db
+        .run(move |conn| {
+            let reports = delivery::store::take_settlements(conn, &settlements)?;
+            write(conn, reports, now)
+        })
+        .await?;
+    announce(context, groups).await;
+    Ok(())
+}
+
+/// Rings the events that were written; the relay rings those that get lost.
+pub(crate) async fn announce(context: &Context, groups: Vec<EventGroupId>) {
+    for group in groups {
+        let message = Message::EventAccepted { group };
+        if let Err(error) = context.bus.publish(Queue::EventAccepted, &message, &TraceContext::fresh()).await
+        {
+            tracing::debug!(%error, "an event was not rung; the relay will");
+        }
+    }
+}
+
+fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Vec<EventGroupId>> {
+    let mut by_hook: BTreeMap<SubscriptionId, Report> = BTreeMap::new();
+    for report in reports {
+        match by_hook.get_mut(&report.subscription) {
+            Some(before) => before.append(report),
+            None => {
+                by_hook.insert(report.subscription, report);
+            }
+        }
+    }
+    if by_hook.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<SubscriptionId> = by_hook.keys().copied().collect();
+    let mut changes: Vec<(&Report, HealthChange)> = Vec::with_capacity(ids.len());
+    let mut groups = Vec::new();
+    for (id, url, health) in subscription::store::lock_health(conn, &ids)? {
+        let Some(report) = by_hook.get(&id) else { continue };
+        let change = apply(health, report);
+        if change.state != health.state {
+            let reason = reason(&change, report);
+            subscription::store::set_state(conn, report.tenant, id, change.state, reason.as_deref(), now)?;
+            if let Some(ended) = change.ended {
+                let ending = match ended {
+                    Ended::Gone => Ending::Removed,
+                    Ended::Refused | Ended::Disabled => Ending::Disabled,
+                };
+                tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "a hook ended");
+                let reason = reason.unwrap_or_default();
+                groups.push(subscription::end(conn, ending, (report.tenant, id, &url), &reason, now)?);
+            }
+        }
+        changes.push((report, change));
+    }
+    let changes: Vec<(&Report, &HealthChange)> =
+        changes.iter().map(|(report, change)| (*report, change)).collect();
+    subscription::store::add_to_health(conn, &changes)?;
+    Ok(groups)
+}
+
+/// Why a hook is in its new state, for its owner.
+fn reason(change: &HealthChange, report: &Report) -> Option<String> {
+    match (change.ended, change.state) {
+        (Some(Ended::Gone), _) => Some("the receiver answered 410 Gone".to_owned()),
+        (Some(Ended::Refused), _) => Some(format!(
+            "the receiver refused {} deliveries in a row, the last with {}",
+            change.consecutive_refusals, report.last_reason
+        )),
+        (Some(Ended::Disabled), _) | (None, HookState::Failing) => Some(report.last_reason.clone()),
+        (None, HookState::Pending | HookState::Active | HookState::Disabled | HookState::Deleted) => None,
+    }
+}

@@ -1,0 +1,70 @@
+//! The registry: who gets what, and whether they are healthy.
+//!
+//! Fans events out to the subscriptions that want them, applies the outcomes of deliveries to the health of hooks, and
+//! looks after what has to be looked after. It makes no request to anybody.
+
+mod context;
+mod fan_out;
+mod health;
+mod matching;
+mod metrics;
+mod relay;
+mod settings;
+mod upkeep;
+
+use std::{sync::Arc, time::Duration};
+
+use hookyard_chassis::metrics::Registry as MetricsRegistry;
+use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory};
+use hookyard_messaging::{Bus, Queue};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use settings::Settings;
+
+use crate::{context::Context, fan_out::FanOut, metrics::Metrics};
+
+/// What a registry works with.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    /// Postgres.
+    pub db: Db,
+    /// The bus.
+    pub bus: Bus,
+    /// The time.
+    pub clock: Clock,
+    /// Where metrics are registered.
+    pub metrics: MetricsRegistry,
+    /// For how long new deliveries belong to whoever hears their ring: the deliverers' lease.
+    pub lease: Duration,
+}
+
+/// Serves until `stop`, then ends what it has begun.
+///
+/// # Errors
+/// When a setting is out of its range, or a metric's name is taken.
+pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    settings.check().map_err(anyhow::Error::msg)?;
+    let context = Context {
+        db: deps.db,
+        bus: deps.bus,
+        clock: deps.clock,
+        directory: Directory::default(),
+        metrics: Metrics::register(&deps.metrics)?,
+        lease: deps.lease,
+    };
+    let tasks = TaskTracker::new();
+    let fan_out = Arc::new(FanOut::new(context.clone()));
+    let shared = Arc::new(context);
+    for _ in 0..settings.workers {
+        let consumer = shared.bus.consume(Queue::EventAccepted, settings.prefetch).await;
+        let (fan_out, stop) = (Arc::clone(&fan_out), stop.clone());
+        tasks.spawn(async move { fan_out.serve(consumer, stop).await });
+    }
+    let consumer = shared.bus.consume(Queue::DeliverySettled, settings.prefetch).await;
+    tasks.spawn(health::serve(Arc::clone(&shared), consumer, stop.clone()));
+    tasks.spawn(relay::run(Arc::clone(&shared), Arc::clone(&fan_out), settings.clone(), stop.clone()));
+    tasks.spawn(upkeep::run(Arc::clone(&shared), settings, stop.clone()));
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The `[registry]` section.
+
+use serde::{Deserialize, Serialize};
+
+/// Matching, fan-out and upkeep.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Fan-outs under way at once. Range 1–16. Default: 2.
+    pub workers: usize,
+    /// Messages held per queue. Range 1–1,000. Default: 64.
+    pub prefetch: u16,
+    /// How often the relay looks for what was not rung, in milliseconds. Range 50–60,000. Default: 500.
+    pub relay_interval_ms: u64,
+    /// After how long without a fan-out the relay takes an event itself, in milliseconds. Range 100–600,000.
+    /// Default: 2000.
+    pub relay_after_ms: u64,
+    /// How often expired hooks, partitions and old keys are looked after, in seconds. Range 1–3,600. Default: 30.
+    pub upkeep_interval_s: u64,
+    /// Days for which events and their deliveries are kept. Range 1–3,650. Default: 30.
+    pub retention_days: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            prefetch: 64,
+            relay_interval_ms: 500,
+            relay_after_ms: 2_000,
+            upkeep_interval_s: 30,
+            retention_days: 30,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the first setting that is out of its range, and the range.
+    pub fn check(&self) -> Result<(), String> {
+        let ranges: [(&str, u64, u64, u64); 6] = [
+            ("workers", self.workers as u64, 1, 16),
+            ("prefetch", u64::from(self.prefetch), 1, 1_000),
+            ("relay_interval_ms", self.relay_interval_ms, 50, 60_000),
+            ("relay_after_ms", self.relay_after_ms, 100, 600_000),
+            ("upkeep_interval_s", self.upkeep_interval_s, 1, 3_600),
+            ("retention_days", u64::from(self.retention_days), 1, 3_650),
+        ];
+        for (name, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                return Err(format!("registry.{name} must lie between {least} and {most}, not {value}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_range_and_the_ends_are_kept() {
+        assert_eq!(Settings::default().check(), Ok(()));
+        for (retention_days, good) in [(0, false), (1, true), (3_650, true), (3_651, false)] {
+            assert_eq!(
+                Settings { retention_days, ..Settings::default() }.check().is_ok(),
+                good,
+                "{retention_days}"
+            );
+        }
+    }
+}

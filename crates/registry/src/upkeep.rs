@@ -1,0 +1,68 @@
+//! What has to be looked after from time to time: hooks whose time is over, partitions, keys that no longer count.
+//! Every registry does it; rows and locks keep them from doing it twice.
+
+use std::{sync::Arc, time::Duration};
+
+use hookyard_domain::{
+    Result,
+    db::partition,
+    delivery, idempotency, rate_limit,
+    subscription::{self, Ending},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{context::Context, health, settings::Settings};
+
+/// Hooks ended in one transaction.
+const HOOKS_AT_ONCE: i64 = 200;
+
+pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(Duration::from_secs(settings.upkeep_interval_s));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = pass(&context, &settings).await {
+            tracing::warn!(error = error.chain(), "upkeep was put off");
+        }
+    }
+}
+
+async fn pass(context: &Context, settings: &Settings) -> Result<()> {
+    let now = context.clock.now();
+    let groups = context
+        .db
+        .run(move |conn| {
+            let mut groups = Vec::new();
+            for (tenant, hook, url) in subscription::store::remove_expired(conn, now, HOOKS_AT_ONCE)? {
+                groups.push(subscription::end(conn, Ending::Removed, (tenant, hook, &url), "expired", now)?);
+            }
+            Ok(groups)
+        })
+        .await?;
+    health::announce(context, groups).await;
+
+    let keep = settings.retention_days;
+    let (made, dropped) = context
+        .db
+        .once(move |conn| Ok((partition::ensure(conn, now)?, partition::drop_older(conn, now, keep)?)))
+        .await?;
+    if made > 0 || !dropped.is_empty() {
+        tracing::info!(made, dropped = ?dropped, "partitions");
+    }
+    context
+        .db
+        .once(move |conn| {
+            idempotency::forget_old(conn, now)?;
+            rate_limit::forget_old(conn, now)
+        })
+        .await?;
+    let (backlog, dead) = context
+        .db
+        .once(move |conn| Ok((delivery::store::backlog(conn, now)?, delivery::dead_letter::count(conn)?)))
+        .await?;
+    context.metrics.backlog(&backlog, dead, now);
+    Ok(())
+}
