@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use hookyard_domain::{
     clock::Clock,
-    delivery::{DeliveryState, Effect, Fate, Outcome, Settled, Standing, Verdict, judge},
+    delivery::{DeliveryState, Effect, Fate, Outcome, Profile, Settled, Standing, Verdict, judge},
 };
 
 use crate::{
@@ -51,6 +51,8 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
         Verdict::Delivered => Fate::Ended(DeliveryState::Delivered),
         Verdict::RetryAt { at } => Fate::Retry { at },
         Verdict::Deferred { at } => Fate::Deferred { at },
+        // Nobody wants to send a good-bye again: it is no dead letter.
+        Verdict::Dead if job.held.profile == Profile::Farewell => Fate::Ended(DeliveryState::Discarded),
         Verdict::Dead => Fate::Ended(DeliveryState::Dead),
     };
     let settled = Settled { held: job.held, attempt, fate };

@@ -30,11 +30,6 @@ pub enum Message {
         /// The report, a row of `settlements`.
         settlement: SettlementId,
     },
-    /// A subscription was made, changed or removed.
-    SubscriptionChanged {
-        /// Which one.
-        subscription: SubscriptionId,
-    },
 }
 
 /// Bytes that are not a message of this version.
@@ -133,10 +128,6 @@ mod tests {
             (
                 Message::DeliverySettled { settlement: SettlementId::from_uuid(uuid(6)) },
                 r#"{"kind":"delivery_settled","settlement":"0190163d-8694-739b-aea5-966c26f80006"}"#,
-            ),
-            (
-                Message::SubscriptionChanged { subscription: SubscriptionId::from_uuid(uuid(7)) },
-                r#"{"kind":"subscription_changed","subscription":"0190163d-8694-739b-aea5-966c26f80007"}"#,
             ),
         ] {
             assert_eq!(String::from_utf8(message.to_bytes().unwrap()).unwrap(), text);

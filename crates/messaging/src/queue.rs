@@ -25,8 +25,6 @@ pub enum Queue {
     EventAccepted,
     /// [`DeliverySettled`](crate::Message::DeliverySettled), for the registry.
     DeliverySettled,
-    /// [`SubscriptionChanged`](crate::Message::SubscriptionChanged), for the registry.
-    SubscriptionChanged,
     /// [`DeliveryDue`](crate::Message::DeliveryDue), for the deliverers.
     DeliveryDue {
         /// First tries or retries.
@@ -40,7 +38,7 @@ impl Queue {
     /// Every queue.
     pub fn all() -> impl Iterator<Item = Self> {
         let lane = |lane| (0..PARTITIONS).map(move |partition| Self::DeliveryDue { lane, partition });
-        [Self::EventAccepted, Self::DeliverySettled, Self::SubscriptionChanged]
+        [Self::EventAccepted, Self::DeliverySettled]
             .into_iter()
             .chain(lane(Lane::First))
             .chain(lane(Lane::Retry))
@@ -51,10 +49,9 @@ impl Queue {
         match self {
             Self::EventAccepted => 0,
             Self::DeliverySettled => 1,
-            Self::SubscriptionChanged => 2,
-            Self::DeliveryDue { lane: Lane::First, partition } => 3 + usize::from(partition % PARTITIONS),
+            Self::DeliveryDue { lane: Lane::First, partition } => 2 + usize::from(partition % PARTITIONS),
             Self::DeliveryDue { lane: Lane::Retry, partition } => {
-                3 + usize::from(PARTITIONS) + usize::from(partition % PARTITIONS)
+                2 + usize::from(PARTITIONS) + usize::from(partition % PARTITIONS)
             }
         }
     }
@@ -65,7 +62,6 @@ impl Queue {
         match self {
             Self::EventAccepted => "event.accepted".to_owned(),
             Self::DeliverySettled => "delivery.settled".to_owned(),
-            Self::SubscriptionChanged => "subscription.changed".to_owned(),
             Self::DeliveryDue { lane: Lane::First, partition } => {
                 format!("delivery.due.first.{}", partition % PARTITIONS)
             }
@@ -93,7 +89,6 @@ mod tests {
             [
                 "event.accepted",
                 "delivery.settled",
-                "subscription.changed",
                 "delivery.due.first.0",
                 "delivery.due.first.1",
                 "delivery.due.first.2",
@@ -105,6 +100,6 @@ mod tests {
             ]
         );
         let beyond = Queue::DeliveryDue { lane: Lane::Retry, partition: PARTITIONS + 1 };
-        assert_eq!((beyond.index(), beyond.name()), (8, "delivery.due.retry.1".to_owned()));
+        assert_eq!((beyond.index(), beyond.name()), (7, "delivery.due.retry.1".to_owned()));
     }
 }

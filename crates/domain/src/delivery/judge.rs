@@ -106,7 +106,11 @@ const MATRIX: [(Class, [Reaction; 4]); 11] = [
     (Class::ClientError, [DEAD, FINAL, Retry, FINAL]),
     (Class::ServerError, [Retry, Retry, Retry, FINAL]),
     (Class::Network, [Retry, Retry, Retry, FINAL]),
-    (Class::Forbidden, [End(Effect::FailingAudited), FINAL, End(Effect::DisableAudited), FINAL]),
+    // A callback has no hook that could fail; what counts is that it is audited.
+    (
+        Class::Forbidden,
+        [End(Effect::FailingAudited), End(Effect::FailingAudited), End(Effect::DisableAudited), FINAL],
+    ),
 ];
 
 fn reaction(class: Class, profile: Profile) -> Reaction {
@@ -147,9 +151,14 @@ fn retry(profile: Profile, standing: &Standing, now: DateTime<Utc>, jitter: f64)
             let jitter = if jitter.is_nan() { 0.5 } else { jitter.clamp(0.0, 1.0) };
             let factor = 1.0 + schedule.jitter * (jitter * 2.0 - 1.0);
             let wait = TimeDelta::from_std(wait.mul_f64(factor)).unwrap_or(LONGEST);
-            (Verdict::RetryAt { at: now + wait }, Effect::None)
+            (Verdict::RetryAt { at: later(now, wait) }, Effect::None)
         }
     }
+}
+
+/// `+` panics at the end of time.
+fn later(now: DateTime<Utc>, wait: TimeDelta) -> DateTime<Utc> {
+    now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// Tries spent: a hook fails but is tried on the next event; a consumer is disabled by its days of failure, not by this.
@@ -169,7 +178,7 @@ fn wait(profile: Profile, outcome: &Outcome, standing: &Standing, now: DateTime<
         }
         Some(RetryAfter::At(at)) => at.signed_duration_since(now),
     };
-    let at = now + told.clamp(SHORTEST, LONGEST);
+    let at = later(now, told.clamp(SHORTEST, LONGEST));
     let horizon = TimeDelta::from_std(schedule.deferral_horizon).unwrap_or(TimeDelta::days(1));
     if standing.deferrals < schedule.max_deferrals && at - standing.first_due_at <= horizon {
         (Verdict::Deferred { at }, Effect::None)

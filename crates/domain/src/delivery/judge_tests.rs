@@ -73,8 +73,13 @@ fn every_way_of_not_answering_is_retried_and_a_forbidden_address_is_final() {
         }
     }
     let forbidden = Profile::ALL.map(|profile| words(profile, Forbidden, 0));
-    let expected =
-        ["dead FailingAudited", "dead None", "dead DisableAudited", "dead DisableAudited", "dead None"];
+    let expected = [
+        "dead FailingAudited",
+        "dead FailingAudited",
+        "dead DisableAudited",
+        "dead DisableAudited",
+        "dead None",
+    ];
     assert_eq!(forbidden, expected);
 }
 
@@ -141,4 +146,72 @@ fn jitter_moves_consumers_by_a_fifth_and_hooks_not_at_all() {
     assert_eq!(wait(Profile::Consumer, 1.0), 360_000);
     assert_eq!(wait(Profile::Consumer, 7.0), 360_000, "a broken generator stays in bounds");
     assert_eq!(wait(Profile::Consumer, f64::NAN), 300_000);
+}
+
+/// Small numbers, because those are where the bounds are, and all others.
+fn counts() -> impl proptest::strategy::Strategy<Value = u16> {
+    use proptest::prelude::*;
+    prop_oneof![0_u16..12, any::<u16>()]
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_comes_a_next_try_lies_ahead_and_within_bounds(
+        profile in proptest::sample::select(Profile::ALL.to_vec()),
+        code in 0_u16..1_000,
+        asked in proptest::option::of(proptest::num::i64::ANY),
+        dated in proptest::bool::ANY,
+        tries_spent in counts(),
+        deferrals in counts(),
+        age in 0_i64..200_000,
+        jitter in proptest::num::f64::ANY,
+    ) {
+        let retry_after = asked.map(|n| if dated {
+            RetryAfter::At(TimeDelta::try_seconds(n).and_then(|n| NOW.checked_add_signed(n)).unwrap_or(NOW))
+        } else {
+            RetryAfter::Seconds(n.unsigned_abs())
+        });
+        let standing = Standing { tries_spent, deferrals, first_due_at: NOW - TimeDelta::seconds(age) };
+        let outcome = Outcome::Status { code, retry_after };
+        match judge(profile, &outcome, &standing, NOW, jitter).0 {
+            Verdict::RetryAt { at } => {
+                let schedule = profile.schedule();
+                let planned = schedule.waits[usize::from(tries_spent)].as_secs_f64();
+                let waited = (at - NOW).as_seconds_f64();
+                proptest::prop_assert!((waited - planned).abs() <= planned * schedule.jitter + 0.001, "{waited}");
+                proptest::prop_assert!(waited >= 0.8);
+            }
+            Verdict::Deferred { at } => {
+                let told = match retry_after {
+                    None => 60,
+                    Some(RetryAfter::Seconds(n)) => i64::try_from(n).unwrap_or(i64::MAX),
+                    Some(RetryAfter::At(at)) => (at - NOW).num_seconds(),
+                };
+                proptest::prop_assert_eq!((at - NOW).num_seconds(), told.clamp(1, 3_600));
+                proptest::prop_assert!(deferrals < 10 && at <= standing.first_due_at + TimeDelta::days(1));
+                proptest::prop_assert!(matches!(code, 429 | 503));
+            }
+            Verdict::Delivered => proptest::prop_assert!((200..300).contains(&code)),
+            Verdict::Dead => proptest::prop_assert!(!(200..300).contains(&code)),
+        }
+    }
+
+    #[test]
+    fn more_jitter_never_means_an_earlier_try(tries_spent in 0_u16..7, low in 0.0..1.0_f64, high in 0.0..1.0_f64) {
+        let (low, high) = (low.min(high), low.max(high));
+        let at = |jitter| judge(Profile::Consumer, &status(500), &standing(tries_spent), NOW, jitter).0;
+        match (at(low), at(high)) {
+            (Verdict::RetryAt { at: low }, Verdict::RetryAt { at: high }) => proptest::prop_assert!(low <= high),
+            other => proptest::prop_assert!(false, "{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_end_of_time_is_no_panic() {
+    let now = DateTime::<Utc>::MAX_UTC;
+    for outcome in [status(429), status(500), Outcome::Timeout] {
+        let standing = Standing { tries_spent: 0, deferrals: 0, first_due_at: now };
+        assert_ne!(judge(Profile::Hook, &outcome, &standing, now, 0.5).0, Verdict::Delivered);
+    }
 }

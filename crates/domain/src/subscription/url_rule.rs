@@ -6,7 +6,7 @@
 use url::{Host, Url};
 
 /// The longest URL, in bytes.
-pub const MAX_URL_BYTES: usize = 2048;
+pub(crate) const MAX_URL_BYTES: usize = 2048;
 
 /// A URL that a hook may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,8 @@ impl UrlRules {
                 && !has_userinfo(&url, text)
                 && url.query().is_none()
                 && url.fragment().is_none()
-                && plain_characters(text);
+                && plain_characters(text)
+                && is_written_out(&url, text);
             if plain { Ok(url) } else { Err(wrong()) }
         };
         Ok(Self { extra: extra_prefixes.iter().map(parse).collect::<Result<_, _>>()? })
@@ -104,18 +105,17 @@ impl UrlRules {
             return Err(UrlError::Characters);
         }
         let url = Url::parse(text).map_err(|_| UrlError::Syntax)?;
-        if !url.has_host() {
-            return Err(if matches!(url.scheme(), "http" | "https") {
-                UrlError::Syntax
-            } else {
-                UrlError::Scheme
-            });
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(UrlError::Scheme);
         }
         if has_userinfo(&url, text) {
             return Err(UrlError::Userinfo);
         }
         if url.fragment().is_some() {
             return Err(UrlError::Fragment);
+        }
+        if !is_written_out(&url, text) {
+            return Err(UrlError::Syntax);
         }
         if !self.extra.iter().any(|prefix| under(prefix, &url)) {
             zapier(&url)?;
@@ -129,10 +129,29 @@ fn plain_characters(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
 }
 
+/// What is written between the two slashes and the path.
+fn authority(text: &str) -> &str {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+/// Whether scheme, slashes, host and port are written in full and plainly. `url` finds a host in `https:host` and
+/// `https:///host`, decodes `%2e` in it, and takes `:` and `:0443` for 443: whoever else reads the text may not.
+fn is_written_out(url: &Url, text: &str) -> bool {
+    let authority = authority(text);
+    let port = match authority.rsplit_once(':') {
+        // The colons of an IPv6 address stand in brackets.
+        Some((_, port)) if !port.contains(']') => Some(port),
+        Some(_) | None => None,
+    };
+    let plain_port =
+        port.is_none_or(|port| url.port_or_known_default().map(|n| n.to_string()).as_deref() == Some(port));
+    !authority.is_empty() && !authority.contains('%') && plain_port
+}
+
 /// Also an empty one (`https://@host/`), which `url` forgets.
 fn has_userinfo(url: &Url, text: &str) -> bool {
-    let authority = text.split_once("://").map_or("", |(_, rest)| rest);
-    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority(text);
     !url.username().is_empty() || url.password().is_some() || authority.contains('@')
 }
 
@@ -140,7 +159,10 @@ fn under(prefix: &Url, url: &Url) -> bool {
     prefix.scheme() == url.scheme()
         && prefix.host() == url.host()
         && prefix.port_or_known_default() == url.port_or_known_default()
-        && url.path().starts_with(prefix.path())
+        // Whole segments: `/in` does not open `/inside`.
+        && url.path().strip_prefix(prefix.path()).is_some_and(|rest| {
+            rest.is_empty() || rest.starts_with('/') || prefix.path().ends_with('/')
+        })
 }
 
 fn zapier(url: &Url) -> Result<(), UrlError> {

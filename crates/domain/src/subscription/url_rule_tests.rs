@@ -41,6 +41,14 @@ fn everything_else_is_refused_with_its_reason() {
         ("https://hooks.zapier.com:x/", Syntax),
         ("https://[::1/", Syntax),
         ("https://hooks%00.zapier.com/", Syntax),
+        ("https://hooks%2Ezapier.com/x", Syntax),
+        ("https://%68ooks.zapier.com/x", Syntax),
+        ("https:hooks.zapier.com/x", Syntax),
+        ("https:/hooks.zapier.com/x", Syntax),
+        ("https:///hooks.zapier.com/x", Syntax),
+        ("https:@hooks.zapier.com/x", Syntax),
+        ("https://hooks.zapier.com:/x", Syntax),
+        ("https://hooks.zapier.com:0443/x", Syntax),
         ("https://hooks.zapier.com%2F@evil.com/", Userinfo),
         ("http://hooks.zapier.com/x", Scheme),
         ("ftp://hooks.zapier.com/x", Scheme),
@@ -116,14 +124,23 @@ fn the_length_holds_at_n_and_n_plus_one() {
 
 #[test]
 fn a_prefix_opens_its_own_origin_and_path_and_nothing_like_it() {
-    let rules =
-        UrlRules::new(&["http://127.0.0.1:9000/in/".to_owned(), "http://127.0.0.1:80".to_owned()]).unwrap();
+    let rules = UrlRules::new(&[
+        "http://127.0.0.1:9000/in/".to_owned(),
+        "http://127.0.0.1:80".to_owned(),
+        "http://[::1]:9000/whole".to_owned(),
+    ])
+    .unwrap();
     let table = [
         ("http://127.0.0.1:9000/in/x", true),
         ("http://127.0.0.1:9000/in/", true),
         ("http://2130706433:9000/in/x", true), // the same address, however it is written
         ("http://127.0.0.1/x", true),
         ("https://hooks.zapier.com/x", true),
+        ("http://[::1]:9000/whole", true),
+        ("http://[::1]:9000/whole/x", true),
+        ("http://[::1]:9000/wholesale", false),
+        ("http:/127.0.0.1:9000/in/x", false),
+        ("http:127.0.0.1:9000/in/x", false),
         ("http://127.0.0.1:9000/in", false),
         ("http://127.0.0.1:9000/in/../out", false),
         ("http://127.0.0.1:9000/out", false),
@@ -139,7 +156,17 @@ fn a_prefix_opens_its_own_origin_and_path_and_nothing_like_it() {
     for (url, expected) in table {
         assert_eq!(rules.check(url).is_ok(), expected, "{url}");
     }
-    for bad in ["", "127.0.0.1", "ftp://x/", "http://u@x/", "http://x/?a", "http://x/#a", "http://x y/"] {
+    for bad in [
+        "",
+        "127.0.0.1",
+        "http:127.0.0.1",
+        "http://%6c/",
+        "ftp://x/",
+        "http://u@x/",
+        "http://x/?a",
+        "http://x/#a",
+        "http://x y/",
+    ] {
         assert!(UrlRules::new(&[bad.to_owned()]).is_err(), "{bad}");
     }
 }

@@ -1,0 +1,23 @@
+//! The operator's commands.
+
+pub(crate) mod config;
+pub(crate) mod health;
+pub(crate) mod keys;
+pub(crate) mod migrate;
+pub(crate) mod tenants;
+
+use anyhow::Context as _;
+use hookyard_domain::db::{Db, Url};
+
+use crate::{embedded, settings::Settings};
+
+/// The database that commands work on: the one that is named, else the one of the `hookyard up` that runs here.
+pub(crate) fn database(settings: &Settings) -> anyhow::Result<Db> {
+    let url = match &settings.database.url {
+        Some(url) => url.clone(),
+        None => Url::new(embedded::locate(&settings.embedded).context(
+            "no database: set DATABASE_URL, or start `hookyard up` first (with the same --data-dir, as the same user)",
+        )?),
+    };
+    Ok(Db::new(&url, &settings.database)?)
+}

@@ -1,0 +1,98 @@
+//! `hookyard tenants`.
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use hookyard_domain::{
+    clock::Clock,
+    event::wire_time,
+    id::TenantId,
+    tenant::{check_name, store},
+    wire::WebhookSecret,
+};
+use serde_json::json;
+
+use crate::{command, process, settings::Settings};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes a tenant and prints its id
+    Create {
+        /// Name, for people: 1 to 50 characters.
+        #[arg(long)]
+        name: String,
+        /// Secret of X-TriggersAPI-Signature for hooks without one of their own: 1 to 256 bytes.
+        #[arg(long, env = "HOOKYARD_WEBHOOK_SECRET", hide_env_values = true)]
+        webhook_secret: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the tenants
+    List {
+        /// Print JSON, an object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sets or removes the secret of X-TriggersAPI-Signature
+    SetWebhookSecret {
+        /// The tenant's id.
+        #[arg(long)]
+        tenant: TenantId,
+        /// The secret; without one it is removed.
+        #[arg(long, env = "HOOKYARD_WEBHOOK_SECRET", hide_env_values = true)]
+        webhook_secret: Option<String>,
+    },
+}
+
+pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
+    process::block_on(&settings.clone(), async move {
+        let db = command::database(&settings)?;
+        let now = Clock::system().now();
+        match command {
+            Command::Create { name, webhook_secret, json } => {
+                check_name(&name).map_err(|reason| anyhow::anyhow!("--name {reason}"))?;
+                check_secret(webhook_secret.as_deref())?;
+                let id = TenantId::new(now);
+                let stored = name.clone();
+                db.run(move |conn| store::insert(conn, id, &stored, webhook_secret.as_deref(), now)).await?;
+                if json {
+                    println!("{}", json!({ "tenant_id": id.to_string(), "client_id": id.uuid(), "name": name }));
+                } else {
+                    println!("tenant {id} ({name})");
+                }
+            }
+            Command::List { json } => {
+                for tenant in db.once(store::list).await? {
+                    let (id, created) = (tenant.id.to_string(), wire_time(tenant.created_at));
+                    if json {
+                        println!(
+                            "{}",
+                            json!({
+                                "tenant_id": id, "client_id": tenant.id.uuid(), "name": tenant.name,
+                                "signs": tenant.signs, "created_at": created,
+                            })
+                        );
+                    } else {
+                        println!("{id}  {created}  {}", tenant.name);
+                    }
+                }
+            }
+            Command::SetWebhookSecret { tenant, webhook_secret } => {
+                check_secret(webhook_secret.as_deref())?;
+                let found = db
+                    .run(move |conn| store::set_webhook_secret(conn, tenant, webhook_secret.as_deref(), now))
+                    .await?;
+                anyhow::ensure!(found, "there is no tenant {tenant}");
+                println!("done");
+            }
+        }
+        Ok(())
+    })
+}
+
+fn check_secret(secret: Option<&str>) -> anyhow::Result<()> {
+    if let Some(secret) = secret {
+        WebhookSecret::parse(secret).context("--webhook-secret is not acceptable")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Hookyard in one binary: everything in one process, any one service, and the operator's commands.
+//!
+//! Wiring only: settings, connections, run.
+
+mod command;
+mod embedded;
+mod process;
+mod settings;
+mod up;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    command::{config, health, keys, migrate, tenants},
+    process::Role,
+};
+
+/// Takes events and tasks in, brings signed webhooks out.
+#[derive(Debug, Parser)]
+#[command(name = "hookyard", version, about, max_term_width = 100)]
+struct Arguments {
+    /// Settings file (TOML). Default: ./hookyard.toml, if there is one.
+    #[arg(long, global = true, env = "HOOKYARD_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything in one process; without DATABASE_URL on a private Postgres, without AMQP_URL without a broker
+    Up {
+        /// Where the private Postgres lives. Default: /var/lib/hookyard for root, else ~/.local/share/hookyard.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+    },
+    /// The public HTTP edge
+    Gateway,
+    /// Matching, fan-out and the health of hooks
+    Registry,
+    /// Tries, retries and dead letters
+    Delivery,
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(config::Command),
+    /// The customers of this installation
+    #[command(subcommand)]
+    Tenants(tenants::Command),
+    /// API keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Ask a running process whether it is ready; for container health checks
+    Health(health::Arguments),
+}
+
+fn main() -> ExitCode {
+    let Arguments { config, command } = Arguments::parse();
+    match run(config, command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("hookyard: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
+    if let Command::Health(arguments) = command {
+        return health::run(&arguments);
+    }
+    let settings = settings::load(file);
+    match command {
+        Command::Config(command) => return config::run(&command, settings),
+        Command::Up { data_dir } => {
+            let mut settings = settings?;
+            settings.embedded.data_dir = data_dir.or(settings.embedded.data_dir);
+            process::block_on(&settings, up::run(settings.clone()))?;
+        }
+        Command::Gateway => process::run(Role::Gateway, settings?)?,
+        Command::Registry => process::run(Role::Registry, settings?)?,
+        Command::Delivery => process::run(Role::Delivery, settings?)?,
+        Command::Migrate => {
+            let settings = settings?;
+            process::block_on(&settings.clone(), migrate::run(settings))?;
+        }
+        Command::Tenants(command) => tenants::run(command, settings?)?,
+        Command::Keys(command) => keys::run(command, settings?)?,
+        Command::Health(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,188 @@
+//! One service as a process: its connections, its probes, its end.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::{Context as _, bail};
+use hookyard_chassis::{health::Health, metrics::Registry, ops::Ops, shutdown, telemetry};
+use hookyard_domain::{
+    clock::Clock,
+    db::{Db, Url, migrate},
+    subscription::UrlRules,
+};
+use hookyard_egress::Egress;
+use hookyard_gateway::Gateway;
+use hookyard_messaging::Bus;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::Settings;
+
+/// A service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Gateway,
+    Registry,
+    Delivery,
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 3] = [Self::Gateway, Self::Registry, Self::Delivery];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Registry => "registry",
+            Self::Delivery => "delivery",
+        }
+    }
+}
+
+/// Runs a future on a new runtime, with logging set up.
+pub(crate) fn block_on<T>(settings: &Settings, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    telemetry::init(&settings.log)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Enough for every database connection and the resolver's look-ups; idle ones end.
+        .max_blocking_threads(160)
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(future)
+}
+
+/// Runs one service until it is told to stop.
+pub(crate) fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
+    let url = settings.database.url.clone().with_context(|| {
+        format!("`hookyard {}` needs DATABASE_URL (only `hookyard up` brings its own database)", role.name())
+    })?;
+    if settings.amqp.url.is_none() {
+        bail!(
+            "`hookyard {}` needs AMQP_URL: separate services speak over RabbitMQ (only `hookyard up` does without)",
+            role.name()
+        );
+    }
+    block_on(&settings.clone(), async move {
+        let stop = CancellationToken::new();
+        shutdown::on_signals(stop.clone())?;
+        serve(&[role], &settings, &url, stop, |_| {}).await
+    })
+}
+
+/// Runs services together until `stop`. `ready` is told where the API listens, once it does.
+pub(crate) async fn serve(
+    roles: &[Role],
+    settings: &Settings,
+    url: &Url,
+    stop: CancellationToken,
+    ready: impl FnOnce(Option<std::net::SocketAddr>),
+) -> anyhow::Result<()> {
+    settings.check()?;
+    let name = match roles {
+        [role] => role.name(),
+        _ => "up",
+    };
+    let clock = Clock::system();
+    let db = Db::new(url, &settings.database)?;
+    let bus = Bus::start(&settings.amqp, &format!("hookyard {name}"))?;
+    let metrics = Registry::new(env!("CARGO_PKG_VERSION"))?;
+    let health = Health::new(stop.clone());
+    let mut supervisor = shutdown::Supervisor::new(stop.clone(), settings.ops.shutdown_grace());
+    probe(&health, &db, &bus);
+    let ops = Ops::bind(&settings.ops, health.clone(), metrics.clone())?;
+    if let Some(addr) = ops.addr() {
+        tracing::info!(%addr, "probes and metrics");
+    }
+    supervisor.accompany("ops", |last| ops.run(last));
+    wait_for_schema(&db, &stop).await;
+
+    let mut addr = None;
+    for role in roles {
+        match role {
+            Role::Gateway => {
+                let gateway = Gateway::bind(
+                    hookyard_gateway::Deps {
+                        db: db.clone(),
+                        bus: bus.clone(),
+                        clock: clock.clone(),
+                        health: health.clone(),
+                        registry: metrics.clone(),
+                        url_rules: UrlRules::new(&settings.hooks.extra_url_prefixes)?,
+                    },
+                    hookyard_gateway::Settings { http: settings.http.clone(), gateway: settings.gateway.clone() },
+                )?;
+                addr = Some(gateway.addr());
+                supervisor.supervise("gateway", gateway.run(stop.clone()));
+            }
+            Role::Registry => {
+                let deps = hookyard_registry::Deps {
+                    db: db.clone(),
+                    bus: bus.clone(),
+                    clock: clock.clone(),
+                    metrics: metrics.clone(),
+                    lease: Duration::from_millis(settings.delivery.lease_ms),
+                };
+                supervisor.supervise("registry", hookyard_registry::run(deps, settings.registry.clone(), stop.clone()));
+            }
+            Role::Delivery => {
+                let deps = hookyard_delivery::Deps {
+                    db: db.clone(),
+                    bus: bus.clone(),
+                    clock: clock.clone(),
+                    egress: Egress::new(&settings.egress)?,
+                    metrics: metrics.clone(),
+                };
+                supervisor.supervise("delivery", hookyard_delivery::run(deps, settings.delivery.clone(), stop.clone()));
+            }
+        }
+    }
+    tracing::info!(service = name, api = addr.map(|addr| addr.to_string()), "started");
+    ready(addr);
+    let result = supervisor.run().await;
+    bus.close().await;
+    tracing::info!(service = name, "stopped");
+    result
+}
+
+/// Readiness tells the truth (invariant 12): not ready while the database or the broker is away, or the schema is not
+/// the one this program was built for.
+fn probe(health: &Health, db: &Db, bus: &Bus) {
+    let pinged = db.clone();
+    health.add("database", move || {
+        let db = pinged.clone();
+        async move { db.ping().await.map_err(|error| error.to_string()) }
+    });
+    let migrated = db.clone();
+    health.add("schema", move || {
+        let db = migrated.clone();
+        async move {
+            match migrate::is_current(&db).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("the schema is not up to date: run `hookyard migrate`".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+    });
+    let bus = bus.clone();
+    health.add("broker", move || {
+        let connected = bus.connected();
+        async move { if connected { Ok(()) } else { Err("no connection to the broker".to_owned()) } }
+    });
+}
+
+/// Services may start before the database does, or before somebody has migrated it.
+async fn wait_for_schema(db: &Db, stop: &CancellationToken) {
+    let mut told = false;
+    loop {
+        let why = match migrate::is_current(db).await {
+            Ok(true) => return,
+            Ok(false) => "its schema is not up to date: run `hookyard migrate`".to_owned(),
+            Err(error) => error.chain(),
+        };
+        if !told {
+            tracing::warn!(why, "waiting for the database");
+            told = true;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+    }
+}

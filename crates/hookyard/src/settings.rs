@@ -1,0 +1,52 @@
+//! The settings of every process, in one tree: a section per crate, read from a file and then from the environment.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use hookyard_chassis::{
+    ops::OpsSettings,
+    settings::{SettingsError, Sources},
+    telemetry::LogSettings,
+};
+use hookyard_domain::{db, subscription};
+use hookyard_gateway::{GatewaySettings, HttpSettings};
+use hookyard_messaging::AmqpSettings;
+use serde::{Deserialize, Serialize};
+
+use crate::embedded;
+
+/// Everything that can be set. Each section is documented where it is defined, and in docs/operations.md.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    pub(crate) http: HttpSettings,
+    pub(crate) ops: OpsSettings,
+    pub(crate) log: LogSettings,
+    pub(crate) database: db::Settings,
+    pub(crate) amqp: AmqpSettings,
+    pub(crate) gateway: GatewaySettings,
+    pub(crate) registry: hookyard_registry::Settings,
+    pub(crate) delivery: hookyard_delivery::Settings,
+    pub(crate) egress: hookyard_egress::Settings,
+    pub(crate) hooks: subscription::Settings,
+    pub(crate) embedded: embedded::Settings,
+}
+
+impl Settings {
+    /// What the types cannot say: ranges and what does not go together.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.amqp.check().map_err(anyhow::Error::msg)?;
+        self.registry.check().map_err(anyhow::Error::msg)?;
+        self.delivery.check().map_err(anyhow::Error::msg)?;
+        subscription::UrlRules::new(&self.hooks.extra_url_prefixes)
+            .context("hooks.extra_url_prefixes is not acceptable")?;
+        hookyard_egress::Egress::new(&self.egress)?;
+        Ok(())
+    }
+}
+
+/// Reads the settings.
+pub(crate) fn load(file: Option<PathBuf>) -> Result<Settings, SettingsError> {
+    let sources = Sources::process(file).alias("DATABASE_URL", "database.url").alias("AMQP_URL", "amqp.url");
+    hookyard_chassis::settings::load(sources)
+}

@@ -1,0 +1,77 @@
+//! `hookyard up`: the whole product in one process.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use hookyard_chassis::shutdown;
+use hookyard_domain::{
+    clock::Clock,
+    db::{Db, Url, migrate},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    embedded::Cluster,
+    process::{self, Role},
+    settings::Settings,
+};
+
+/// Runs everything until it is told to stop; starts and stops a private Postgres when no other is named.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    shutdown::on_signals(stop.clone())?;
+    if let Some(url) = settings.database.url.clone() {
+        return serve(&settings, &url, stop).await;
+    }
+    let embedded = settings.embedded.clone();
+    let cluster = tokio::task::spawn_blocking(move || Cluster::start(&embedded)).await??;
+    let url = Url::new(cluster.url());
+    let watched = CancellationToken::new();
+    let watching = tokio::spawn(watch(cluster, watched.clone()));
+    let result = serve(&settings, &url, stop).await;
+    watched.cancel();
+    watching.await.context("the embedded PostgreSQL was not watched")??;
+    result
+}
+
+async fn serve(settings: &Settings, url: &Url, stop: CancellationToken) -> anyhow::Result<()> {
+    let db = Db::new(url, &settings.database)?;
+    let migrations = migrate::run(&db, &Clock::system()).await.context("cannot bring the schema up to date")?;
+    if !migrations.is_empty() {
+        tracing::info!(?migrations, "schema brought up to date");
+    }
+    drop(db);
+    process::serve(&Role::ALL, settings, url, stop, welcome).await
+}
+
+/// For the person who started it. Not a log line: it is read once, by eye.
+fn welcome(api: Option<SocketAddr>) {
+    if let Some(api) = api {
+        eprintln!(
+            "\n  Hookyard is up.  API http://{api}   documentation http://{api}/docs\n  \
+             First steps, in another terminal:\n    \
+             hookyard tenants create --name Acme\n    \
+             hookyard keys create --tenant <id> --name first --scopes admin\n"
+        );
+    }
+}
+
+/// Starts the private Postgres again if it ends by itself, and stops it at the end.
+async fn watch(mut cluster: Cluster, stop: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        let (looked, again) = tokio::task::spawn_blocking(move || {
+            let again = cluster.ensure_running();
+            (cluster, again)
+        })
+        .await?;
+        cluster = looked;
+        if let Err(error) = again {
+            tracing::error!(error = format!("{error:#}"), "the embedded PostgreSQL cannot be started again");
+        }
+    }
+    tokio::task::spawn_blocking(move || cluster.stop()).await?
+}
