@@ -184,6 +184,20 @@ CREATE INDEX deliveries_due ON deliveries (next_attempt_at) WHERE state = 0;
 CREATE INDEX deliveries_undelivered ON deliveries (tenant_id, event_id, subscription_id) WHERE state IN (0, 2);
 CREATE INDEX deliveries_subscription ON deliveries (subscription_id, event_id);
 
+-- Claims what is due. A function, because its plan over all partitions is kept: the schedule is asked many times a second.
+CREATE FUNCTION hookyard_claim_due(as_of timestamptz, lease_until timestamptz, claimed_by uuid, at_most bigint)
+    RETURNS SETOF deliveries LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY
+    WITH due AS MATERIALIZED (
+        SELECT d.event_id, d.subscription_id FROM deliveries d
+        WHERE d.state = 0 AND d.next_attempt_at <= as_of
+        ORDER BY d.next_attempt_at LIMIT at_most FOR UPDATE SKIP LOCKED)
+    UPDATE deliveries d SET claim = claimed_by, next_attempt_at = lease_until FROM due
+    WHERE d.event_id = due.event_id AND d.subscription_id = due.subscription_id
+    RETURNING d.*;
+END $$;
+
 -- One try.
 CREATE TABLE attempts (
     event_id uuid NOT NULL,

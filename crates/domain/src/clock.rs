@@ -1,8 +1,11 @@
 //! Where the time comes from: the system, or a test that moves it by hand.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
@@ -38,6 +41,14 @@ impl Clock {
         }
     }
 
+    /// The current instant, for waits within a process. It moves with [`Clock::advance`], so that what is held back until
+    /// an instant and what is due at a time stay together.
+    #[must_use]
+    pub fn instant(&self) -> Instant {
+        let shift = self.shift.as_ref().map_or(0, |shift| shift.load(Ordering::Relaxed));
+        Instant::now() + Duration::from_micros(u64::try_from(shift).unwrap_or(0))
+    }
+
     /// Moves a movable clock forward; the system's clock stays as it is.
     pub fn advance(&self, by: TimeDelta) {
         if let Some(shift) = &self.shift {
@@ -57,5 +68,6 @@ mod tests {
         system.advance(TimeDelta::days(1));
         movable.advance(TimeDelta::days(1));
         assert!(twin.now() - system.now() > TimeDelta::hours(23));
+        assert!(twin.instant() - system.instant() > Duration::from_secs(23 * 3600));
     }
 }

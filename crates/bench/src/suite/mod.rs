@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/")]
     amqp_url: String,
     /// Where `hookyard up` keeps its private Postgres, as a URL; {socket}, {port} and {data_dir} are filled in
-    #[arg(long, default_value = "postgres://postgres@/hookyard?host={socket}&port={port}")]
+    #[arg(long, default_value = "postgresql:///hookyard?host={socket}&port={port}&user=hookyard")]
     embedded_url: String,
     /// Cases to run; calibrate always runs
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Case::ALL)]

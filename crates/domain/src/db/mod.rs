@@ -190,7 +190,8 @@ fn with_timeout(url: &str, seconds: u32) -> String {
     format!("{url}{separator}connect_timeout={seconds}")
 }
 
-/// What every new connection is told.
+/// What every new connection is told. All our joins look keys up; the planner, who knows nothing yet about partitions that
+/// are filling, would rather read them whole.
 #[derive(Debug)]
 struct Session {
     statement_timeout_ms: u32,
@@ -200,7 +201,8 @@ impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Session {
     fn on_acquire(&self, conn: &mut PgConnection) -> std::result::Result<(), diesel::r2d2::Error> {
         diesel::sql_query(format!(
             "SELECT set_config('statement_timeout', '{}', false), set_config('timezone', 'UTC', false), \
-             set_config('application_name', 'hookyard', false), set_config('jit', 'off', false)",
+             set_config('application_name', 'hookyard', false), set_config('jit', 'off', false), \
+             set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false)",
             self.statement_timeout_ms
         ))
         .execute(conn)

@@ -22,6 +22,19 @@ fn split(ids: impl IntoIterator<Item = DeliveryId>) -> (Vec<EventId>, Vec<Subscr
     ids.into_iter().map(|id| (id.event, id.subscription)).unzip()
 }
 
+/// The oldest and the youngest of some events. Statements on a batch name them, so that the planner sees the one or two
+/// partitions that matter, and not all of them.
+fn span(events: impl IntoIterator<Item = EventId>) -> Option<(EventId, EventId)> {
+    events.into_iter().fold(None, |span, event| match span {
+        None => Some((event, event)),
+        Some((first, last)) => Some((event.min(first), event.max(last))),
+    })
+}
+
+/// Held deliveries `d` of a list of keys `k`. `+ 0` keeps the planner from walking the index of everything that is pending
+/// instead of looking each key up: it knows nothing about partitions that were made an hour ago.
+const BY_KEY: &str = "d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state + 0 = 0";
+
 fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }
@@ -107,14 +120,17 @@ const HELD: &str = "d.event_id, d.subscription_id, d.tenant_id, d.profile, d.tri
 /// # Errors
 /// When the database is away.
 pub fn held(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)]) -> Result<Vec<HeldDelivery>> {
+    let Some((first, last)) = span(rung.iter().map(|(_, id)| id.event)) else { return Ok(Vec::new()) };
     let (events, subscriptions) = split(rung.iter().map(|(_, id)| *id));
     let rows: Vec<HeldRow> = sql_query(format!(
         "SELECT {HELD} FROM unnest($1, $2, $3) AS k (e, s, c) \
-         JOIN deliveries d ON d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state = 0"
+         JOIN deliveries d ON {BY_KEY} AND d.event_id >= $4 AND d.event_id <= $5"
     ))
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
     .bind::<Array<Uuid>, _>(rung.iter().map(|(claim, _)| *claim).collect::<Vec<_>>())
+    .bind::<Uuid, _>(first)
+    .bind::<Uuid, _>(last)
     .load(conn)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
@@ -131,17 +147,12 @@ pub fn claim_due(
     claim: ClaimId,
     limit: i64,
 ) -> Result<Vec<HeldDelivery>> {
-    let rows: Vec<HeldRow> = sql_query(format!(
-        "WITH due AS MATERIALIZED (SELECT event_id, subscription_id FROM deliveries \
-            WHERE state = 0 AND next_attempt_at <= $1 ORDER BY next_attempt_at LIMIT $4 FOR UPDATE SKIP LOCKED) \
-         UPDATE deliveries d SET claim = $3, next_attempt_at = $2 FROM due \
-         WHERE d.event_id = due.event_id AND d.subscription_id = due.subscription_id RETURNING {HELD}"
-    ))
-    .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(lease_until)
-    .bind::<Uuid, _>(claim)
-    .bind::<BigInt, _>(limit)
-    .load(conn)?;
+    let rows: Vec<HeldRow> = sql_query(format!("SELECT {HELD} FROM hookyard_claim_due($1, $2, $3, $4) d"))
+        .bind::<Timestamptz, _>(now)
+        .bind::<Timestamptz, _>(lease_until)
+        .bind::<Uuid, _>(claim)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
@@ -150,19 +161,19 @@ pub fn claim_due(
 /// # Errors
 /// When the database is away; the leases then end by themselves.
 pub fn park(conn: &mut PgConnection, parked: &[(HeldDelivery, DateTime<Utc>)]) -> Result<()> {
-    if parked.is_empty() {
-        return Ok(());
-    }
+    let Some((first, last)) = span(parked.iter().map(|(held, _)| held.id.event)) else { return Ok(()) };
     let (events, subscriptions) = split(parked.iter().map(|(held, _)| held.id));
-    sql_query(
+    sql_query(format!(
         "UPDATE deliveries d SET next_attempt_at = k.at, claim = $5 FROM unnest($1, $2, $3, $4) AS k (e, s, c, at) \
-         WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state = 0",
-    )
+         WHERE {BY_KEY} AND d.event_id >= $6 AND d.event_id <= $7"
+    ))
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
     .bind::<Array<Uuid>, _>(parked.iter().map(|(held, _)| held.claim).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(parked.iter().map(|(_, at)| *at).collect::<Vec<_>>())
     .bind::<Uuid, _>(nobody())
+    .bind::<Uuid, _>(first)
+    .bind::<Uuid, _>(last)
     .execute(conn)?;
     Ok(())
 }
@@ -177,19 +188,19 @@ pub fn cancel_held(
     now: DateTime<Utc>,
     reason: &str,
 ) -> Result<()> {
-    if held.is_empty() {
-        return Ok(());
-    }
+    let Some((first, last)) = span(held.iter().map(|held| held.id.event)) else { return Ok(()) };
     let (events, subscriptions) = split(held.iter().map(|held| held.id));
-    sql_query(
+    sql_query(format!(
         "UPDATE deliveries d SET state = 3, settled_at = $4, last_reason = $5 FROM unnest($1, $2, $3) AS k (e, s, c) \
-         WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state = 0",
-    )
+         WHERE {BY_KEY} AND d.event_id >= $6 AND d.event_id <= $7"
+    ))
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
     .bind::<Array<Uuid>, _>(held.iter().map(|held| held.claim).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(now)
     .bind::<Text, _>(reason)
+    .bind::<Uuid, _>(first)
+    .bind::<Uuid, _>(last)
     .execute(conn)?;
     Ok(())
 }
@@ -229,23 +240,21 @@ pub fn settle(
     reports: &[Report],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    if settled.is_empty() {
-        return Ok(());
-    }
+    let Some((first, last)) = span(settled.iter().map(|s| s.held.id.event)) else { return Ok(()) };
     let reports = serde_json::to_value(reports).map_err(|error| crate::Error::Database(Box::new(error)))?;
     let (events, subscriptions) = split(settled.iter().map(|s| s.held.id));
     let moved: Vec<Moved> = settled.iter().map(|s| Moved::of(s, now)).collect();
     let attempts: Vec<&Attempt> = settled.iter().map(|s| &s.attempt).collect();
-    sql_query(concat!(
-        "WITH k AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ",
-        "AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), ",
-        "logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) ",
-        "SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING), ",
-        "told AS (INSERT INTO settlements (id, reports, created_at) VALUES ($16, $17, $18)) ",
-        "UPDATE deliveries d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, ",
-        "due_at = k.due, next_attempt_at = k.next, claim = $19, settled_at = k.settled, last_status = k.status, ",
-        "last_reason = k.reason FROM k ",
-        "WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state = 0"
+    sql_query(format!(
+        "WITH k AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+            AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), \
+         logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) \
+            SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING), \
+         told AS (INSERT INTO settlements (id, reports, created_at) VALUES ($16, $17, $18)) \
+         UPDATE deliveries d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, \
+            due_at = k.due, next_attempt_at = k.next, claim = $19, settled_at = k.settled, last_status = k.status, \
+            last_reason = k.reason FROM k \
+         WHERE {BY_KEY} AND d.event_id >= $20 AND d.event_id <= $21"
     ))
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
@@ -270,6 +279,8 @@ pub fn settle(
     .bind::<Jsonb, _>(reports)
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(nobody())
+    .bind::<Uuid, _>(first)
+    .bind::<Uuid, _>(last)
     .execute(conn)?;
     Ok(())
 }

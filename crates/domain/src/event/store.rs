@@ -105,16 +105,23 @@ pub(crate) const STORED: &str = "e.tenant_id, e.id, e.event_type, e.origin, e.cr
 /// # Errors
 /// When the database is away.
 pub fn take_groups(conn: &mut PgConnection, groups: &[EventGroupId]) -> Result<Vec<StoredEvent>> {
-    let rows = sql_query(format!(
-        "WITH taken AS (DELETE FROM event_groups WHERE id IN \
+    #[derive(QueryableByName)]
+    struct Taken {
+        #[diesel(sql_type = Array<Uuid>)]
+        tenant_ids: Vec<TenantId>,
+        #[diesel(sql_type = Array<Uuid>)]
+        event_ids: Vec<EventId>,
+    }
+    let taken: Vec<Taken> = sql_query(
+        "DELETE FROM event_groups WHERE id IN \
             (SELECT id FROM event_groups WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED) \
-            RETURNING tenant_ids, event_ids), \
-         due AS (SELECT unnest(tenant_ids) AS tenant_id, unnest(event_ids) AS id FROM taken) \
-         SELECT {STORED} FROM due JOIN events e ON e.tenant_id = due.tenant_id AND e.id = due.id"
-    ))
+         RETURNING tenant_ids, event_ids",
+    )
     .bind::<Array<Uuid>, _>(groups)
     .load(conn)?;
-    Ok(rows)
+    let keys: Vec<(TenantId, EventId)> =
+        taken.into_iter().flat_map(|group| group.tenant_ids.into_iter().zip(group.event_ids)).collect();
+    load(conn, &keys)
 }
 
 /// Groups that should have been fanned out by now, oldest first: their ring was lost, or nobody was there to hear it.
@@ -145,13 +152,20 @@ pub fn overdue_groups(
 /// # Errors
 /// When the database is away.
 pub fn load(conn: &mut PgConnection, keys: &[(TenantId, EventId)]) -> Result<Vec<StoredEvent>> {
+    let Some((first, last)) = keys.iter().map(|key| key.1).min().zip(keys.iter().map(|key| key.1).max())
+    else {
+        return Ok(Vec::new());
+    };
     let (tenants, ids): (Vec<_>, Vec<_>) = keys.iter().copied().unzip();
+    // The bounds say which partitions matter before the plan is made.
     Ok(sql_query(format!(
         "SELECT {STORED} FROM unnest($1, $2) AS k (tenant_id, id) \
-         JOIN events e ON e.tenant_id = k.tenant_id AND e.id = k.id"
+         JOIN events e ON e.tenant_id = k.tenant_id AND e.id = k.id AND e.id >= $3 AND e.id <= $4"
     ))
     .bind::<Array<Uuid>, _>(tenants)
     .bind::<Array<Uuid>, _>(ids)
+    .bind::<Uuid, _>(first)
+    .bind::<Uuid, _>(last)
     .load(conn)?)
 }
 

@@ -1,0 +1,92 @@
+//! What every handler can reach: the database, the bus, the clock, and the parts of the gateway that requests share.
+
+use hookyard_chassis::{health::Health, metrics::Registry};
+use hookyard_domain::{clock::Clock, db::Db, subscription::UrlRules};
+use hookyard_messaging::Bus;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    access::{authenticate::Authenticator, idempotent, limiter::Limiter, usage::Usage},
+    body::BodyBudget,
+    ingest::Ingest,
+    metrics::Metrics,
+    settings::Settings,
+};
+
+/// What a gateway is given by the process it lives in.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    /// The database. Its checks in [`Health`] are the process's.
+    pub db: Db,
+    /// The bus that carries rings to the other services.
+    pub bus: Bus,
+    /// The time.
+    pub clock: Clock,
+    /// What `/readyz` tells.
+    pub health: Health,
+    /// What `/metrics` tells, and where the gateway's own figures go.
+    pub registry: Registry,
+    /// Which URLs hooks may have.
+    pub url_rules: UrlRules,
+}
+
+/// The argument of handlers as `Data<Context>`.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) db: Db,
+    pub(crate) bus: Bus,
+    pub(crate) clock: Clock,
+    pub(crate) health: Health,
+    pub(crate) registry: Registry,
+    pub(crate) url_rules: UrlRules,
+    pub(crate) settings: Settings,
+    /// Live credentials.
+    pub(crate) authenticator: Authenticator,
+    /// Limits over all gateways.
+    pub(crate) limiter: Limiter,
+    /// Which credentials were used.
+    pub(crate) usage: Usage,
+    /// Places for requests with an `Idempotency-Key`, see [`idempotent::AT_ONCE`].
+    pub(crate) keyed: Semaphore,
+    /// Bytes of bodies in memory.
+    pub(crate) bodies: BodyBudget,
+    /// Places for bodies that are parsed beside the worker, see `ingest::parse`.
+    pub(crate) parsers: Semaphore,
+    /// The way of events to the database.
+    pub(crate) ingest: Ingest,
+    /// Figures.
+    pub(crate) metrics: Metrics,
+    /// Tasks that go on behind an answer, such as a ring; the gateway ends after them.
+    pub(crate) afterwards: TaskTracker,
+}
+
+impl Context {
+    pub(crate) fn new(
+        deps: Deps,
+        settings: Settings,
+        limiter: Limiter,
+        ingest: Ingest,
+        metrics: Metrics,
+    ) -> Self {
+        let Deps { db, bus, clock, health, registry, url_rules } = deps;
+        Self {
+            authenticator: Authenticator::new(db.clone()),
+            limiter,
+            usage: Usage::default(),
+            keyed: Semaphore::new(idempotent::AT_ONCE),
+            bodies: BodyBudget::new(settings.http.max_body_bytes_in_flight),
+            parsers: Semaphore::new(settings.http.worker_count()),
+            ingest,
+            metrics,
+            afterwards: TaskTracker::new(),
+            db,
+            bus,
+            clock,
+            health,
+            registry,
+            url_rules,
+            settings,
+        }
+    }
+}

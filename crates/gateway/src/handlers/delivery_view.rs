@@ -1,0 +1,60 @@
+//! How a delivery looks in every list that shows some.
+
+use hookyard_domain::{
+    delivery::{DeliveryState, inspect::DeliveryView},
+    event::wire_time,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A delivery as it leaves.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
+pub(crate) struct View {
+    /// Identity: the event and the hook.
+    #[schema(example = "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7")]
+    id: String,
+    /// What is delivered.
+    event_id: String,
+    /// The event's type.
+    event_type: String,
+    /// To whom.
+    hook_id: String,
+    /// Where it goes.
+    url: String,
+    /// `pending`, `delivered`, `dead`, `cancelled` or `discarded`.
+    #[schema(example = "delivered")]
+    state: &'static str,
+    /// Tries so far.
+    attempts: i16,
+    /// Times the receiver asked for later.
+    deferrals: i16,
+    /// HTTP status of the last try.
+    last_status: Option<i16>,
+    /// What came of the last try, as a word.
+    last_reason: Option<String>,
+    /// When the next try is due; only while the delivery is pending.
+    next_attempt_at: Option<String>,
+    /// When it ended.
+    settled_at: Option<String>,
+}
+
+impl From<DeliveryView> for View {
+    fn from(delivery: DeliveryView) -> Self {
+        let pending = delivery.state == DeliveryState::Pending;
+        Self {
+            id: delivery.id().to_string(),
+            event_id: delivery.event_id.to_string(),
+            hook_id: delivery.subscription_id.to_string(),
+            state: delivery.state.as_str(),
+            attempts: delivery.attempts,
+            deferrals: delivery.deferrals,
+            last_status: delivery.last_status,
+            last_reason: delivery.last_reason,
+            next_attempt_at: pending.then(|| wire_time(delivery.next_attempt_at)),
+            settled_at: delivery.settled_at.map(wire_time),
+            event_type: delivery.event_type,
+            url: delivery.url,
+        }
+    }
+}

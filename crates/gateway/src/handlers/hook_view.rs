@@ -1,0 +1,96 @@
+//! How a hook looks wherever one is shown.
+
+use hookyard_domain::{event::wire_time, subscription::store::HookView};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// A hook: who wants which events where, and how it fared.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Hook)]
+pub(crate) struct View {
+    /// Identity.
+    #[schema(example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")]
+    id: String,
+    /// Where deliveries go.
+    #[schema(example = "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/")]
+    url: String,
+    /// Which type, as it was written at the subscribe; `null` = all.
+    #[schema(example = "order.created")]
+    event_type: Option<String>,
+    /// The type or pattern that this stands for.
+    #[schema(example = "order.created")]
+    pattern: Option<String>,
+    /// Which of those events; `null` = all.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<Box<RawValue>>,
+    /// `pending`, `active` and `failing` hooks are delivered to.
+    #[schema(value_type = HookStateWord)]
+    state: &'static str,
+    /// Why it is in that state, if that is not obvious.
+    state_reason: Option<String>,
+    /// Deliveries that arrived.
+    #[schema(minimum = 0)]
+    delivery_count: i64,
+    /// Tries that failed.
+    #[schema(minimum = 0)]
+    failure_count: i64,
+    /// Tries that failed since the last that arrived.
+    #[schema(minimum = 0)]
+    consecutive_failures: i32,
+    /// When the last delivery arrived.
+    #[schema(format = DateTime)]
+    last_delivered_at: Option<String>,
+    /// When the last try ended.
+    #[schema(format = DateTime)]
+    last_attempt_at: Option<String>,
+    /// HTTP status of the last try, if it had one.
+    last_status: Option<i16>,
+    /// What came of the last try, as a word.
+    last_reason: Option<String>,
+    /// When it ends by itself.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    /// When it was subscribed.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When it was last changed.
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
+/// The states of a hook.
+#[derive(Debug, ToSchema)]
+#[schema(as = HookState, rename_all = "snake_case")]
+#[expect(dead_code, reason = "the type describes the states in the OpenAPI document")]
+pub(crate) enum HookStateWord {
+    Pending,
+    Active,
+    Failing,
+    Disabled,
+    Deleted,
+}
+
+impl From<HookView> for View {
+    fn from(hook: HookView) -> Self {
+        Self {
+            id: hook.id.to_string(),
+            url: hook.url,
+            event_type: hook.event_type,
+            pattern: hook.pattern,
+            filter: hook.filter.and_then(|text| RawValue::from_string(text).ok()),
+            state: hook.state.as_str(),
+            state_reason: hook.state_reason,
+            delivery_count: hook.delivery_count,
+            failure_count: hook.failure_count,
+            consecutive_failures: hook.consecutive_failures,
+            last_delivered_at: hook.last_delivered_at.map(wire_time),
+            last_attempt_at: hook.last_attempt_at.map(wire_time),
+            last_status: hook.last_status,
+            last_reason: hook.last_reason,
+            expires_at: hook.expires_at.map(wire_time),
+            created_at: wire_time(hook.created_at),
+            updated_at: wire_time(hook.updated_at),
+        }
+    }
+}

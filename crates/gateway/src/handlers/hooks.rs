@@ -1,0 +1,382 @@
+//! `/v1/hooks`: the tenant's hooks, read and switched. Subscribing is `zapier`, sending again is `replay`.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::CACHE_CONTROL},
+    web::Data,
+};
+use chrono::{DateTime, Utc};
+use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
+use hookyard_domain::{
+    Error,
+    db::Conn,
+    delivery::{self, NewDelivery, Profile},
+    event::{self, Draft, EventType, Origin, Provenance},
+    id::{ClaimId, DeliveryId, SubscriptionId, TenantId},
+    subscription::{
+        self, Ending, EventPattern, HookState,
+        store::{self, HookQuery, HookView},
+    },
+    trace::TraceContext,
+    wire::Object,
+};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{hook_view::View, rings, samples};
+use crate::{
+    access::{
+        Caller,
+        idempotent::{Refusal, Reply, idempotent, key},
+    },
+    body::{JsonBody, SMALL},
+    context::Context,
+    paging::{Id, Page, Query, invalid_parameter},
+    problem,
+};
+
+/// Why a hook is disabled that its owner disabled.
+const BY_OWNER: &str = "disabled by its owner";
+
+/// List hooks
+///
+/// Newest first, without the deleted unless `state=deleted` asks for them.
+#[utoipa::path(
+    get,
+    path = "/v1/hooks",
+    operation_id = "list_hooks",
+    tag = "Hooks",
+    params(
+        ("state" = Option<String>, Query, description = "Only hooks in this state: `pending`, `active`, `failing`, `disabled` or `deleted`."),
+        ("event_type" = Option<String>, Query, description = "Only hooks that were subscribed with exactly this event type or pattern.", example = "order.created"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of an earlier page."),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 100, description = "Entries on a page, 1 to 100; 50 by default.")
+    ),
+    responses((status = 200, description = "A page of hooks.", body = inline(crate::openapi::PageOf<View>), example = json!({"data": [{"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/", "event_type": "order.created", "pattern": "order.created", "filter": null, "state": "active", "state_reason": null, "delivery_count": 1042, "failure_count": 3, "consecutive_failures": 0, "last_delivered_at": "2025-11-12T15:45:00.731Z", "last_attempt_at": "2025-11-12T15:45:00.731Z", "last_status": 200, "last_reason": "ok", "expires_at": null, "created_at": "2025-11-12T14:30:00.000Z", "updated_at": "2025-11-12T14:31:07.210Z"}], "next_cursor": null, "has_more": false})))
+)]
+pub(crate) async fn list(
+    context: Data<Context>,
+    caller: Caller,
+    mut query: Query,
+) -> Result<HttpResponse, ApiError> {
+    let event_type = query.text("event_type");
+    // Nothing else was stored, and not every text can be looked for.
+    if event_type.as_ref().is_some_and(|text| text.parse::<EventPattern>().is_err()) {
+        return Err(invalid_parameter(
+            "event_type",
+            "must be an event type or a pattern, such as order.created",
+        ));
+    }
+    let asked = HookQuery {
+        state: query.value("state", "pending, active, failing, disabled or deleted")?,
+        event_type,
+        before: query.cursor::<SubscriptionId>()?,
+        limit: query.limit()?,
+    };
+    query.finish()?;
+    let tenant = caller.tenant();
+    let limit = asked.limit;
+    let asked = HookQuery { limit: limit + 1, ..asked };
+    let rows = context.db.once(move |conn| store::list(conn, tenant, &asked)).await.map_err(problem::of)?;
+    Ok(Page::new(rows, limit, |hook| hook.id).map(View::from).respond())
+}
+
+/// Show a hook
+///
+/// With its state, its counters and what came of the last try. Deleted hooks can be shown, too: `state_reason` tells why
+/// they are gone.
+#[utoipa::path(
+    get,
+    path = "/v1/hooks/{id}",
+    operation_id = "show_hook",
+    tag = "Hooks",
+    params(("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")),
+    responses((status = 200, description = "The hook.", body = View, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/", "event_type": "order.created", "pattern": "order.created", "filter": null, "state": "failing", "state_reason": null, "delivery_count": 1042, "failure_count": 4, "consecutive_failures": 1, "last_delivered_at": "2025-11-12T15:45:00.731Z", "last_attempt_at": "2025-11-12T15:51:12.004Z", "last_status": 500, "last_reason": "server_error", "expires_at": null, "created_at": "2025-11-12T14:30:00.000Z", "updated_at": "2025-11-12T15:51:12.004Z"})))
+)]
+pub(crate) async fn show(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+    query: Query,
+) -> Result<HttpResponse, ApiError> {
+    query.finish()?;
+    let tenant = caller.tenant();
+    let hook = context.db.once(move |conn| found(conn, tenant, id)).await.map_err(problem::of)?;
+    Ok(HttpResponse::Ok().json(View::from(hook)))
+}
+
+/// A hook of the tenant in whatever state.
+pub(super) fn found(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> Result<HookView, Error> {
+    store::find(conn, tenant, id)?.ok_or(Error::NotFound { what: "hook" })
+}
+
+/// 409 for hooks that take no deliveries.
+pub(super) fn takes_events(hook: &HookView) -> Result<(), ApiError> {
+    match hook.state {
+        HookState::Pending | HookState::Active | HookState::Failing => Ok(()),
+        HookState::Disabled => Err(ApiError::conflict(
+            "HOOK_DISABLED",
+            "the hook is disabled; enable it, or subscribe it again, first",
+        )),
+        HookState::Deleted => {
+            Err(ApiError::conflict("HOOK_DELETED", "the hook is deleted; subscribe it again first"))
+        }
+    }
+}
+
+/// The secret of a hook.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HookSecret)]
+pub(crate) struct Secret {
+    /// The hook.
+    #[schema(example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")]
+    id: String,
+    /// `whsec_` and the base64 of the key.
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    signing_secret: String,
+}
+
+/// Show the signing secret of a hook
+///
+/// The key with which `webhook-signature` on deliveries to this hook can be verified (Standard Webhooks).
+#[utoipa::path(
+    get,
+    path = "/v1/hooks/{id}/secret",
+    operation_id = "show_hook_secret",
+    tag = "Hooks",
+    params(("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")),
+    responses((status = 200, description = "The secret. Not to be cached.", body = Secret, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "signing_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})))
+)]
+pub(crate) async fn secret(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+    query: Query,
+) -> Result<HttpResponse, ApiError> {
+    query.finish()?;
+    let tenant = caller.tenant();
+    let secret =
+        context.db.once(move |conn| store::signing_secret(conn, tenant, id)).await.map_err(problem::of)?;
+    let signing_secret = secret.ok_or(Error::NotFound { what: "hook" }).map_err(problem::of)?;
+    let body = Secret { id: id.to_string(), signing_secret };
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
+}
+
+/// What was put on its way.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TestQueued)]
+pub(crate) struct Queued {
+    /// The test event.
+    #[schema(example = "evt_01hzy3v9k2s8d4f6g8h0j2k4m6")]
+    event_id: String,
+    /// Its delivery; ask for it with `/v1/deliveries/{id}`.
+    #[schema(example = "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7")]
+    delivery_id: String,
+    /// Always `queued`.
+    #[schema(example = "queued")]
+    status: &'static str,
+}
+
+/// Send a test event to a hook
+///
+/// Makes an event of the hook's type, like its samples, with `"test": true` in its metadata, and delivers it to this hook
+/// only. The hook's filter is not asked.
+#[utoipa::path(
+    post,
+    path = "/v1/hooks/{id}/test",
+    operation_id = "test_hook",
+    tag = "Hooks",
+    params(
+        ("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
+    ),
+    responses((status = 202, description = "On its way.", body = Queued, example = json!({"event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6", "delivery_id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7", "status": "queued"}))),
+    extensions(("x-errors" = json!(["HOOK_DISABLED", "HOOK_DELETED"])))
+)]
+pub(crate) async fn test(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+    request: HttpRequest,
+    request_id: RequestId,
+    body: JsonBody<SMALL>,
+) -> Result<Reply, ApiError> {
+    let now = context.clock.now();
+    let key = key(&request, &caller, &body)?;
+    idempotent(&context, key, move |conn| {
+        let hook = found(conn, caller.tenant(), id)?;
+        takes_events(&hook)?;
+        let delivery = queue_test(conn, &caller, &hook, &request_id, now)?;
+        let body = Queued {
+            event_id: delivery.event.to_string(),
+            delivery_id: delivery.to_string(),
+            status: "queued",
+        };
+        Ok(Reply::json(StatusCode::ACCEPTED, &body)?)
+    })
+    .await
+}
+
+fn queue_test(
+    conn: &mut Conn,
+    caller: &Caller,
+    hook: &HookView,
+    request_id: &RequestId,
+    now: DateTime<Utc>,
+) -> Result<DeliveryId, Refusal> {
+    let tenant = caller.tenant();
+    let example = samples::example(conn, tenant, hook.pattern.as_deref())?;
+    // Examples have types that are some and payloads that are objects.
+    let event_type: EventType =
+        example.event_type.parse().map_err(|error| ApiError::internal(anyhow::Error::new(error)))?;
+    let payload = example.payload.into_object().unwrap_or_else(|_other| Object::new());
+    let source_ip = caller.peer.map(|peer| peer.to_string());
+    let event = Draft::of(event_type, payload).marked_as_test().accept(
+        Origin::Test,
+        &Provenance {
+            tenant,
+            now,
+            source_ip: source_ip.as_deref(),
+            user_agent: Some("Hookyard"),
+            request_id: request_id.as_str(),
+            trace: TraceContext::fresh(),
+        },
+    );
+    let id = DeliveryId { event: event.id, subscription: hook.id };
+    event::store::insert_alone(conn, &event)?;
+    // Due at once and held by nobody: the next sweep takes it.
+    let nobody = ClaimId::from_uuid(uuid::Uuid::nil());
+    delivery::store::insert(conn, &[NewDelivery { id, tenant, profile: Profile::Hook }], nobody, now, now)?;
+    Ok(id)
+}
+
+/// Enable a hook
+///
+/// A disabled hook is `pending` again and takes events from now on. What it missed can be replayed. Nothing happens to a
+/// hook that is not disabled.
+#[utoipa::path(
+    post,
+    path = "/v1/hooks/{id}/enable",
+    operation_id = "enable_hook",
+    tag = "Hooks",
+    params(("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")),
+    responses((status = 200, description = "The hook as it is now.", body = View)),
+    extensions(("x-errors" = json!(["HOOK_DELETED"])))
+)]
+pub(crate) async fn enable(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+) -> Result<Reply, ApiError> {
+    let (tenant, now) = (caller.tenant(), context.clock.now());
+    idempotent(&context, None, move |conn| {
+        let mut hook = locked(conn, tenant, id)?;
+        match hook.state {
+            HookState::Pending | HookState::Active | HookState::Failing => {}
+            HookState::Disabled => {
+                // A reverse unsubscribe that has not arrived yet would pause what is wanted again.
+                delivery::store::cancel_pending(conn, tenant, id, now, "hook enabled")?;
+                store::set_state(conn, tenant, id, HookState::Pending, None, now)?;
+                hook = found(conn, tenant, id)?;
+            }
+            HookState::Deleted => takes_events(&hook)?,
+        }
+        Ok(Reply::json(StatusCode::OK, &View::from(hook))?)
+    })
+    .await
+}
+
+/// Disable a hook
+///
+/// Nothing is delivered to it until it is enabled or subscribed again, and what is under way is cancelled. Its receiver
+/// is told once with `DELETE` at the hook's URL (Zapier then pauses the Zap), the tenant with an event `hook.disabled`.
+/// Nothing happens to a hook that is disabled already.
+#[utoipa::path(
+    post,
+    path = "/v1/hooks/{id}/disable",
+    operation_id = "disable_hook",
+    tag = "Hooks",
+    params(("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")),
+    responses((status = 200, description = "The hook as it is now.", body = View)),
+    extensions(("x-errors" = json!(["HOOK_DELETED"])))
+)]
+pub(crate) async fn disable(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+) -> Result<HttpResponse, ApiError> {
+    let (tenant, now) = (caller.tenant(), context.clock.now());
+    let (hook, told) = context
+        .db
+        .run(move |conn| {
+            let hook = locked(conn, tenant, id)?;
+            if !hook.state.takes_events() {
+                return Ok((hook, None));
+            }
+            store::set_state(conn, tenant, id, HookState::Disabled, Some(BY_OWNER), now)?;
+            let told = subscription::end(conn, Ending::Disabled, (tenant, id, &hook.url), BY_OWNER, now)?;
+            Ok((found(conn, tenant, id)?, Some(told)))
+        })
+        .await
+        .map_err(problem::of)?;
+    if hook.state == HookState::Deleted {
+        takes_events(&hook)?;
+    }
+    if let Some(group) = told {
+        rings::events_accepted(&context, group);
+    }
+    Ok(HttpResponse::Ok().json(View::from(hook)))
+}
+
+/// A hook of the tenant, locked until the transaction ends: who switches it twice at the same time switches it once.
+fn locked(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> Result<HookView, Error> {
+    found(conn, tenant, id)?;
+    store::lock_health(conn, &[id])?;
+    found(conn, tenant, id)
+}
+
+/// Delete a hook
+///
+/// The same as unsubscribing it by its id: what is under way is cancelled. The receiver is not told; disable the hook
+/// first if its Zap should be paused. Deleting it again is answered with 200, too.
+#[utoipa::path(
+    delete,
+    path = "/v1/hooks/{id}",
+    operation_id = "delete_hook",
+    tag = "Hooks",
+    params(("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")),
+    responses((status = 200, description = "It is gone.", body = inline(Deleted), example = json!({"status": "deleted", "id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/"})))
+)]
+pub(crate) async fn delete(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+) -> Result<HttpResponse, ApiError> {
+    let (tenant, now) = (caller.tenant(), context.clock.now());
+    let hook = context
+        .db
+        .run(move |conn| {
+            let hook = found(conn, tenant, id)?;
+            if store::set_state(conn, tenant, id, HookState::Deleted, Some("deleted by its owner"), now)? {
+                delivery::store::cancel_pending(conn, tenant, id, now, "hook deleted")?;
+            }
+            Ok(hook)
+        })
+        .await
+        .map_err(problem::of)?;
+    Ok(HttpResponse::Ok().json(json!({"status": "deleted", "id": id.to_string(), "url": hook.url})))
+}
+
+/// What whoever deletes a hook is told.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the answer in the OpenAPI document")]
+pub(crate) struct Deleted {
+    /// Always `deleted`.
+    #[schema(example = "deleted")]
+    status: String,
+    /// The hook.
+    id: String,
+    /// Where its deliveries went.
+    url: String,
+}

@@ -1,0 +1,16 @@
+//! The handlers: each parses, calls, renders. Access is decided before them, in `access`; which handler answers what
+//! stands in `routes`.
+
+pub(crate) mod dead_letters;
+pub(crate) mod deliveries;
+pub(crate) mod delivery_view;
+pub(crate) mod event_types;
+pub(crate) mod events;
+mod fields;
+mod hook_view;
+pub(crate) mod hooks;
+pub(crate) mod ops;
+pub(crate) mod replay;
+mod rings;
+pub(crate) mod samples;
+pub(crate) mod zapier;

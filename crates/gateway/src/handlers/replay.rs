@@ -1,0 +1,295 @@
+//! `POST /v1/hooks/{id}/replay`: one event, or the events of a time range, to one hook again.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpRequest, http::StatusCode, web::Data};
+use chrono::{DateTime, Utc};
+use hookyard_chassis::api_error::ApiError;
+use hookyard_domain::{
+    Error, Result as DomainResult,
+    db::Conn,
+    delivery::{
+        Profile,
+        replay::{self, Which},
+    },
+    event::{self, Origin, store::StoredEvent},
+    id::{EventId, SubscriptionId, TenantId},
+    subscription::{EventPattern, Filter, store::HookView},
+    wire::parse_stored,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    fields::{Fields, invalid},
+    hooks::{found, takes_events},
+};
+use crate::{
+    access::{
+        Caller,
+        idempotent::{Reply, idempotent, key},
+    },
+    body::{JsonBody, SMALL},
+    context::Context,
+    paging::Id,
+};
+
+/// Events that one call looks at.
+const MAX_EXAMINED: usize = 10_000;
+
+/// Events that are read at once.
+const PAGE: usize = 500;
+
+/// Bytes of events that are read at once, about: large events make small pages.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Events of the first page, while it is not known how large they are.
+const FIRST_PAGE: usize = 16;
+
+/// After this time a call ends with what it has, so that it is answered within what clients wait.
+const LONG_ENOUGH: Duration = Duration::from_secs(10);
+
+/// What is sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Plan {
+    Event(EventId),
+    Range { since: DateTime<Utc>, until: DateTime<Utc>, after: Option<EventId>, which: Which, dry_run: bool },
+}
+
+impl Plan {
+    fn parse(body: &[u8], now: DateTime<Utc>) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        let (event, since) = (fields.id::<EventId>("event_id")?, fields.time("since")?);
+        let since = match (event, since) {
+            (Some(event), None) => return Ok(Self::Event(event)),
+            (None, Some(since)) => since,
+            (Some(_), Some(_)) => return Err(invalid("event_id", "and `since` exclude each other")),
+            (None, None) => {
+                let message = "neither `event_id` nor `since` is given: nothing is replayed by accident";
+                return Err(ApiError::bad_request("MISSING_SELECTION", message)
+                    .field("event_id")
+                    .reason("is not there"));
+            }
+        };
+        let until = fields.time("until")?.unwrap_or(now);
+        if until <= since {
+            return Err(invalid("until", "must be after `since`"));
+        }
+        let which = match fields.text("which")? {
+            None | Some("missed") => Which::Missed,
+            Some("all") => Which::All,
+            Some(_) => return Err(invalid("which", "must be missed or all")),
+        };
+        let dry_run = fields.flag("dry_run")?.unwrap_or(false);
+        Ok(Self::Range { since, until, after: fields.id("after")?, which, dry_run })
+    }
+}
+
+/// What was put on its way.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct ReplayAnswer {
+    /// Deliveries that are on their way now; with `dry_run`, those that would be.
+    #[schema(example = 37)]
+    queued: usize,
+    /// Events that were looked at.
+    #[schema(example = 412)]
+    examined: usize,
+    /// Whether there are events in the range that were not looked at.
+    has_more: bool,
+    /// Send this as `after` with the same range to go on; `null` when there is no more.
+    #[schema(example = "evt_01hzy3v9k2s8d4f6g8h0j2k4m6")]
+    resume_after: Option<String>,
+    /// Whether nothing was really sent.
+    dry_run: bool,
+}
+
+/// What is to be sent again.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct ReplayRequest {
+    /// This one event, whatever the hook's type and filter. Excludes the other members.
+    #[schema(example = "evt_01hzy3v9k2s8d4f6g8h0j2k4m6")]
+    event_id: Option<String>,
+    /// Events accepted at or after this time: RFC 3339 with an offset.
+    #[schema(format = DateTime)]
+    since: Option<String>,
+    /// Events accepted before this time; now by default.
+    #[schema(format = DateTime)]
+    until: Option<String>,
+    /// `missed` (the default): events that did not arrive here. `all`: also those that did.
+    #[schema(example = "missed")]
+    which: Option<String>,
+    /// `resume_after` of an earlier answer.
+    after: Option<String>,
+    /// Only count.
+    dry_run: Option<bool>,
+}
+
+/// Replay events to a hook
+///
+/// One event by its id, or the events of a time range that match the hook as it is now. With `which: missed` those that
+/// did not arrive: they are in the dead letters, were cancelled or discarded, or happened before the hook existed. What is
+/// under way is left alone. Replayed deliveries have all their tries before them.
+///
+/// One call looks at 10,000 events at most; `has_more` and `resume_after` tell how to go on.
+#[utoipa::path(
+    post,
+    path = "/v1/hooks/{id}/replay",
+    operation_id = "replay_to_hook",
+    tag = "Hooks",
+    params(
+        ("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
+    ),
+    request_body(
+        content = ReplayRequest,
+        examples(
+            ("range" = (summary = "What a hook missed since a time", value = json!({"since": "2025-11-12T00:00:00Z", "which": "missed"}))),
+            ("event" = (summary = "One event", value = json!({"event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6"})))
+        )
+    ),
+    responses((status = 202, description = "On their way.", body = ReplayAnswer, example = json!({"queued": 37, "examined": 412, "has_more": false, "resume_after": null, "dry_run": false}))),
+    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "HOOK_DISABLED", "HOOK_DELETED"])))
+)]
+pub(crate) async fn replay(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+    request: HttpRequest,
+    body: JsonBody<SMALL>,
+) -> Result<Reply, ApiError> {
+    let now = context.clock.now();
+    let plan = Plan::parse(&body, now)?;
+    let key = key(&request, &caller, &body)?;
+    let tenant = caller.tenant();
+    idempotent(&context, key, move |conn| {
+        let hook = found(conn, tenant, id)?;
+        takes_events(&hook)?;
+        let answer = match plan {
+            Plan::Event(event) => {
+                let stored =
+                    event::store::find(conn, tenant, event)?.ok_or(Error::NotFound { what: "event" })?;
+                if stored.origin == Origin::Test {
+                    return Err(invalid("event_id", "is a test of one hook and goes nowhere else").into());
+                }
+                let queued = replay::schedule(conn, tenant, id, Profile::Hook, &[event], now)?;
+                ReplayAnswer { queued, examined: 1, ..ReplayAnswer::default() }
+            }
+            Plan::Range { .. } => run(conn, tenant, &hook, &plan, now)?,
+        };
+        Ok(Reply::json(StatusCode::ACCEPTED, &answer)?)
+    })
+    .await
+}
+
+fn run(
+    conn: &mut Conn,
+    tenant: TenantId,
+    hook: &HookView,
+    plan: &Plan,
+    now: DateTime<Utc>,
+) -> DomainResult<ReplayAnswer> {
+    let Plan::Range { since, until, mut after, which, dry_run } = *plan else {
+        return Ok(ReplayAnswer::default());
+    };
+    let matcher = Matcher::of(hook)?;
+    let started = Instant::now();
+    let mut answer = ReplayAnswer { dry_run, ..ReplayAnswer::default() };
+    let mut size = FIRST_PAGE;
+    loop {
+        size = size.min(MAX_EXAMINED - answer.examined);
+        let limit = i64::try_from(size).unwrap_or(1);
+        let page = replay::candidates(conn, tenant, hook.id, which, (since, until), after, limit)?;
+        let wanted: Vec<EventId> =
+            page.iter().filter(|event| matcher.admits(event)).map(|event| event.id).collect();
+        answer.examined += page.len();
+        answer.queued += match (dry_run, wanted.is_empty()) {
+            (_, true) => 0,
+            (true, false) => wanted.len(),
+            (false, false) => replay::schedule(conn, tenant, hook.id, Profile::Hook, &wanted, now)?,
+        };
+        after = page.last().map(|event| event.id).or(after);
+        if page.len() < size {
+            return Ok(answer);
+        }
+        if answer.examined >= MAX_EXAMINED || LONG_ENOUGH < started.elapsed() {
+            // There may be no more after all; then the next call says so.
+            answer.has_more = true;
+            answer.resume_after = after.map(|event| event.to_string());
+            return Ok(answer);
+        }
+        size = next_size(&page);
+    }
+}
+
+/// As many events as fit into the bytes that a page may take, by the size of the last ones.
+fn next_size(page: &[StoredEvent]) -> usize {
+    let bytes: usize = page.iter().map(|event| event.body.len()).sum();
+    let average = (bytes / page.len().max(1)).max(1);
+    (PAGE_BYTES / average).clamp(1, PAGE)
+}
+
+/// What a hook wants, as the registry would decide it.
+struct Matcher {
+    pattern: Option<EventPattern>,
+    filter: Option<Filter>,
+}
+
+impl Matcher {
+    fn of(hook: &HookView) -> DomainResult<Self> {
+        // What is stored was parsed before; when it cannot be any more, that is our defect.
+        let defect = |error: Box<dyn std::error::Error + Send + Sync>| Error::Database(error);
+        let pattern = hook.pattern.as_ref().map(|text| text.parse()).transpose();
+        let filter = match &hook.filter {
+            None => None,
+            Some(text) => {
+                let json = parse_stored(text.as_bytes()).map_err(|error| defect(error.into()))?;
+                Some(Filter::parse(&json).map_err(|error| defect(error.into()))?)
+            }
+        };
+        Ok(Self {
+            pattern: pattern
+                .map_err(|error: hookyard_domain::subscription::PatternError| defect(error.into()))?,
+            filter,
+        })
+    }
+
+    fn admits(&self, event: &StoredEvent) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.matches(&event.event_type))
+            && self.filter.as_ref().is_none_or(|filter| {
+                // Our own bytes can be read; an event that cannot matches no filter.
+                parse_stored(&event.body).is_ok_and(|json| filter.matches(&json))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_an_event_or_a_range() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let plan = |text: &str| Plan::parse(text.as_bytes(), now).map_err(|error| error.code());
+        let event = EventId::from_uuid(uuid::Uuid::from_u128(1));
+        assert_eq!(plan(&format!(r#"{{"event_id":"{event}"}}"#)), Ok(Plan::Event(event)));
+        let since = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let range = |which, dry_run| Ok(Plan::Range { since, until: now, after: None, which, dry_run });
+        let with = |rest: &str| plan(&format!(r#"{{"since":"2023-11-14T22:13:20Z"{rest}}}"#));
+        assert_eq!(with(""), range(Which::Missed, false));
+        assert_eq!(with(r#","which":"all","dry_run":true,"x":1"#), range(Which::All, true));
+        for (text, code) in [
+            ("{}", "MISSING_SELECTION"),
+            ("", "MISSING_SELECTION"),
+            (r#"{"until":"2023-11-14T22:13:20Z"}"#, "MISSING_SELECTION"),
+            (r#"{"event_id":"evt_1"}"#, "INVALID_FIELD"),
+            (r#"{"since":"yesterday"}"#, "INVALID_FIELD"),
+            (r#"{"since":"2023-11-14T22:13:20Z","until":"2023-11-14T22:13:20Z"}"#, "INVALID_FIELD"),
+            (r#"{"since":"2023-11-14T22:13:20Z","which":"some"}"#, "INVALID_FIELD"),
+            (r#"{"since":"2023-11-14T22:13:20Z","dry_run":"yes"}"#, "INVALID_FIELD"),
+            (r#"{"since":"2023-11-14T22:13:20Z","after":"hook_1"}"#, "INVALID_FIELD"),
+        ] {
+            assert_eq!(plan(text), Err(code), "{text}");
+        }
+    }
+}

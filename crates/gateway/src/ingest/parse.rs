@@ -1,0 +1,120 @@
+//! From the bytes of a request to an event that is ready to be stored. The rules are the domain's.
+
+use std::{net::IpAddr, time::Duration};
+
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderName, USER_AGENT},
+};
+use chrono::{DateTime, Utc};
+use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
+use hookyard_domain::{
+    event::{Draft, NewEvent, Origin, Provenance},
+    id::TenantId,
+    trace::TraceContext,
+    wire,
+};
+
+use crate::{access::Caller, context::Context, problem, settings::LargeIntegers};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Characters that are kept of a `User-Agent`.
+const MAX_USER_AGENT_CHARS: usize = 512;
+
+/// Bodies above this many bytes are parsed beside the worker, whose other requests would have to wait: 64 KiB take
+/// about half a millisecond.
+const LARGE: usize = 64 << 10;
+
+/// How long a large body waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a request's events come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    tenant: TenantId,
+    now: DateTime<Utc>,
+    source_ip: Option<String>,
+    user_agent: Option<String>,
+    request_id: RequestId,
+    trace: TraceContext,
+    large_integers: LargeIntegers,
+}
+
+impl Source {
+    /// What is known of whoever posts. A `traceparent` that is valid is continued, else a new trace begins.
+    pub(crate) fn of(
+        context: &Context,
+        request: &HttpRequest,
+        caller: &Caller,
+        request_id: RequestId,
+    ) -> Self {
+        let headers = request.headers();
+        let trace = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+        let user_agent = headers.get(USER_AGENT).map(|value| {
+            String::from_utf8_lossy(value.as_bytes()).chars().take(MAX_USER_AGENT_CHARS).collect()
+        });
+        Self {
+            tenant: caller.tenant(),
+            now: context.clock.now(),
+            source_ip: caller.peer.as_ref().map(IpAddr::to_string),
+            user_agent,
+            request_id,
+            trace: trace.unwrap_or_else(TraceContext::fresh),
+            large_integers: context.settings.gateway.large_integers,
+        }
+    }
+
+    /// When the request came.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    fn provenance(&self) -> Provenance<'_> {
+        Provenance {
+            tenant: self.tenant,
+            now: self.now,
+            source_ip: self.source_ip.as_deref(),
+            user_agent: self.user_agent.as_deref(),
+            request_id: self.request_id.as_str(),
+            trace: self.trace,
+        }
+    }
+}
+
+/// One posted event.
+///
+/// # Errors
+/// 400 `INVALID_JSON` or 422 `INVALID_EVENT`.
+pub(crate) fn event(text: &[u8], source: &Source) -> Result<NewEvent, ApiError> {
+    if text.trim_ascii().is_empty() {
+        return Err(ApiError::bad_request("INVALID_JSON", "the body is empty, a JSON object is expected"));
+    }
+    let json = match source.large_integers {
+        LargeIntegers::AsJavascript => wire::parse_as_javascript(text),
+        LargeIntegers::Refuse => wire::parse(text),
+    };
+    let json = json.map_err(|error| problem::of_json(&error))?;
+    let draft = Draft::parse(json).map_err(|error| problem::of_draft(&error))?;
+    Ok(draft.accept(Origin::Posted, &source.provenance()))
+}
+
+/// Runs `work` on a text of this length: here when it is short, else on a thread of its own and one per worker at a
+/// time, as a parsed value takes many times the memory of its text.
+///
+/// # Errors
+/// 503 `OVERLOADED` when its turn does not come.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    context: &Context,
+    length: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    if length <= LARGE {
+        return Ok(work());
+    }
+    let turn = tokio::time::timeout(PATIENCE, context.parsers.acquire()).await;
+    let Ok(Ok(_turn)) = turn else {
+        return Err(problem::overloaded("too many large bodies are being read"));
+    };
+    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)
+}

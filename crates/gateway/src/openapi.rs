@@ -1,0 +1,357 @@
+//! The OpenAPI 3.1 document of this gateway, at `/openapi.json`, and the page made of it, at `/docs`.
+//!
+//! The document is made of what stands at the handlers (`#[utoipa::path]`) and of the table of routes: who may ask, and
+//! which errors follow from that, is not written a second time.
+
+mod errors;
+mod examples;
+mod page;
+mod shapes;
+
+use std::sync::LazyLock;
+
+use actix_web::{
+    HttpResponse, HttpResponseBuilder,
+    http::header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    },
+};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+
+pub(crate) use shapes::{
+    BatchRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, PageOf, StoredEvent,
+};
+
+use crate::{
+    access::Access,
+    handlers::{dead_letters, deliveries, event_types, events, hooks, ops, replay, samples, zapier},
+    routes::{Entry, TABLE},
+};
+
+const DESCRIPTION: &str = include_str!("openapi/introduction.md");
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Hookyard", description = DESCRIPTION, license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    servers((url = "/", description = "This gateway")),
+    tags(
+        (name = "REST hooks", description = "The handshake that Zapier and other REST hook clients speak: show samples, subscribe, deliver, unsubscribe."),
+        (name = "Hooks", description = "The hooks of the tenant: their state, tests, replays."),
+        (name = "Events", description = "Events in, and where they went."),
+        (name = "Deliveries", description = "What became of an event at a hook, try by try."),
+        (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
+        (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "Operations", description = "For operators and tools. No credential is needed.")
+    ),
+    paths(
+        samples::sample,
+        zapier::subscribe::subscribe,
+        zapier::unsubscribe::unsubscribe,
+        zapier::unsubscribe::unsubscribe_by_post,
+        zapier::unsubscribe::unsubscribe_by_id,
+        hooks::list,
+        hooks::show,
+        hooks::secret,
+        hooks::test,
+        hooks::enable,
+        hooks::disable,
+        hooks::delete,
+        replay::replay,
+        events::post,
+        events::post_batch,
+        events::list,
+        events::show,
+        events::deliveries,
+        deliveries::list,
+        deliveries::show,
+        deliveries::retry,
+        dead_letters::list,
+        dead_letters::show,
+        dead_letters::retry,
+        dead_letters::discard,
+        dead_letters::retry_many,
+        dead_letters::discard_many,
+        event_types::list,
+        event_types::show,
+        event_types::create,
+        event_types::update,
+        ops::livez,
+        ops::readyz,
+        ops::metrics,
+        document,
+        docs,
+        docs_style,
+        docs_script,
+    ),
+    components(schemas(shapes::Error))
+)]
+struct Document;
+
+/// The document, complete.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    // Both cannot fail for what is compiled in; a test builds the document.
+    let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
+    document["components"]["securitySchemes"] = security_schemes();
+    document["components"]["headers"] = headers();
+    let schemas = document["components"]["schemas"].clone();
+    for entry in TABLE {
+        let operation = &mut document["paths"][entry.path][entry.method.as_str().to_lowercase()];
+        if operation.is_object() {
+            name_entries(&schemas, operation);
+            complete(entry, operation);
+        }
+    }
+    document
+});
+
+fn security_schemes() -> Value {
+    json!({
+        "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
+        "basic": {"type": "http", "scheme": "basic", "description": "`Authorization: Basic base64(CLIENT_ID:KEY)`; the Client ID may be left out."},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"}
+    })
+}
+
+fn headers() -> Value {
+    let number = |description: &str, example: u64| json!({"description": description, "schema": {"type": "integer", "minimum": 0}, "example": example});
+    let text = |description: &str, example: &str| json!({"description": description, "schema": {"type": "string"}, "example": example});
+    json!({
+        "X-Request-Id": text("The caller's own `X-Request-Id` when it is a valid one, else a new one.", "01939d2f9a7b7c4e8f1d2c3b4a596877"),
+        "X-RateLimit-Limit": number("Requests in a minute.", 60),
+        "X-RateLimit-Remaining": number("Requests that may still pass in this window.", 59),
+        "X-RateLimit-Reset": number("When the window ends, in Unix seconds.", 1_763_720_060),
+        "Retry-After": number("When to come back, in whole seconds.", 1),
+        "WWW-Authenticate": text("How to show a credential (RFC 6750).", "Bearer realm=\"hookyard\""),
+        "Idempotent-Replayed": text("`true` when this is the answer to an earlier request with the same Idempotency-Key.", "true")
+    })
+}
+
+/// Adds to an operation what the table knows: who may call it, its errors, the headers of its answers.
+fn complete(entry: &Entry, operation: &mut Value) {
+    match entry.access {
+        Access::Public => operation["security"] = json!([]),
+        Access::Scope(scope) => {
+            let scope = scope.as_str();
+            operation["security"] = json!([{"bearer": [scope]}, {"basic": [scope]}, {"key": [scope]}]);
+            operation["x-scope"] = scope.into();
+        }
+    }
+    let codes = errors::codes(entry, operation);
+    // A code that is not known shows itself as missing; a test compares.
+    let told = errors::responses(&codes).unwrap_or_default();
+    operation["x-errors"] = codes.into();
+    tidy_parameters(operation);
+    if let Some(responses) = operation["responses"].as_object_mut() {
+        for response in responses.values_mut() {
+            add_example(response);
+            response["headers"]["X-Request-Id"] = json!({"$ref": "#/components/headers/X-Request-Id"});
+        }
+        for (status, response) in told {
+            responses.entry(status).or_insert(response);
+        }
+        if entry.access != Access::Public {
+            for response in responses.values_mut() {
+                tell_limit(response);
+            }
+        }
+    }
+    if has_key(operation) {
+        let replayed = json!({"$ref": "#/components/headers/Idempotent-Replayed"});
+        for response in operation["responses"].as_object_mut().into_iter().flat_map(Map::iter_mut) {
+            if response.0.starts_with('2') {
+                response.1["headers"]["Idempotent-Replayed"] = replayed.clone();
+            }
+        }
+    }
+}
+
+/// The entries of pages are written out where the page is; those that have a name are told by it.
+fn name_entries(schemas: &Value, operation: &mut Value) {
+    for response in operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let items = response.pointer_mut("/content/application~1json/schema/properties/data/items");
+        let Some(items) = items else { continue };
+        let mut named = schemas.as_object().into_iter().flatten();
+        if let Some((name, _)) = named.find(|(_, schema)| *schema == items) {
+            *items = json!({"$ref": format!("#/components/schemas/{name}")});
+        }
+    }
+}
+
+/// A parameter that may be left out is not one that may be `null`.
+fn tidy_parameters(operation: &mut Value) {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        let Some(kind) = parameter.pointer_mut("/schema/type") else { continue };
+        if let Some(one) = kind.as_array().and_then(|kinds| kinds.iter().find(|kind| **kind != "null")) {
+            *kind = one.clone();
+        }
+    }
+}
+
+/// An answer that has no example of its own gets that of its schema.
+fn add_example(response: &mut Value) {
+    let Some(content) = response["content"].get_mut("application/json") else { return };
+    if content.get("example").is_none()
+        && content.get("examples").is_none()
+        && let Some(example) = examples::of(&content["schema"])
+    {
+        content["example"] = example;
+    }
+}
+
+fn tell_limit(response: &mut Value) {
+    for name in ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"] {
+        response["headers"][name] = json!({"$ref": format!("#/components/headers/{name}")});
+    }
+}
+
+fn has_key(operation: &Value) -> bool {
+    operation["parameters"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|parameter| parameter["name"] == "Idempotency-Key")
+}
+
+static DOCUMENT_TEXT: LazyLock<Bytes> = LazyLock::new(|| DOCUMENT.to_string().into());
+static PAGE: LazyLock<Bytes> = LazyLock::new(|| page::render(&DOCUMENT).into());
+
+/// Show this document
+///
+/// OpenAPI 3.1.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "show_openapi",
+    tag = "Operations",
+    responses((status = 200, description = "The document.", body = Object, content_type = "application/json"))
+)]
+pub(crate) async fn document() -> HttpResponse {
+    asset("application/json").body(DOCUMENT_TEXT.clone())
+}
+
+/// Show this documentation
+#[utoipa::path(
+    get,
+    path = "/docs",
+    operation_id = "show_docs",
+    tag = "Operations",
+    responses((status = 200, description = "The page.", body = String, content_type = "text/html"))
+)]
+pub(crate) async fn docs() -> HttpResponse {
+    asset("text/html; charset=utf-8")
+        .insert_header((CONTENT_SECURITY_POLICY, page::POLICY))
+        .insert_header((REFERRER_POLICY, "no-referrer"))
+        .body(PAGE.clone())
+}
+
+/// Show the style sheet of the documentation
+#[utoipa::path(
+    get,
+    path = "/docs/assets/docs.css",
+    operation_id = "show_docs_style",
+    tag = "Operations",
+    responses((status = 200, description = "The style sheet.", body = String, content_type = "text/css"))
+)]
+pub(crate) async fn docs_style() -> HttpResponse {
+    asset("text/css; charset=utf-8").body(page::STYLE)
+}
+
+/// Show the script of the documentation
+#[utoipa::path(
+    get,
+    path = "/docs/assets/docs.js",
+    operation_id = "show_docs_script",
+    tag = "Operations",
+    responses((status = 200, description = "The script.", body = String, content_type = "text/javascript"))
+)]
+pub(crate) async fn docs_script() -> HttpResponse {
+    asset("text/javascript; charset=utf-8").body(page::SCRIPT)
+}
+
+fn asset(content_type: &'static str) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((CONTENT_TYPE, content_type))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((CACHE_CONTROL, "public, max-age=300"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_document_and_the_table_have_the_same_routes() {
+        let table: BTreeSet<String> = TABLE
+            .iter()
+            .map(|entry| format!("{} {}", entry.method.as_str().to_lowercase(), entry.path))
+            .collect();
+        let mut document = BTreeSet::new();
+        for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
+            document.extend(item.as_object().unwrap().keys().map(|method| format!("{method} {path}")));
+        }
+        assert_eq!(document, table);
+    }
+
+    #[test]
+    fn every_code_that_a_route_names_is_known() {
+        for entry in TABLE {
+            let operation = &DOCUMENT["paths"][entry.path][entry.method.as_str().to_lowercase()];
+            let codes: Vec<String> = serde_json::from_value(operation["x-errors"].clone()).unwrap();
+            errors::responses(&codes).unwrap_or_else(|code| panic!("{}: {code}", entry.name));
+        }
+    }
+
+    #[test]
+    fn every_operation_is_told_completely() {
+        let mut ids = BTreeSet::new();
+        for entry in TABLE {
+            let operation = &DOCUMENT["paths"][entry.path][entry.method.as_str().to_lowercase()];
+            let text = |name: &str| operation[name].as_str().unwrap_or_default().to_owned();
+            assert!(ids.insert(text("operationId")), "{}", entry.name);
+            assert!(!text("summary").is_empty() && !text("summary").ends_with('.'), "{}", entry.name);
+            let tag = &operation["tags"][0];
+            assert!(
+                DOCUMENT["tags"].as_array().unwrap().iter().any(|known| known["name"] == *tag),
+                "{}",
+                entry.name
+            );
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                assert!(parameter["description"].is_string(), "{}: {parameter}", entry.name);
+                if parameter["in"] == "path" {
+                    assert!(!parameter["example"].is_null(), "{}: {parameter}", entry.name);
+                }
+            }
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let content = &response["content"]["application/json"];
+                let exemplified = content.get("example").is_some() || content.get("examples").is_some();
+                let itself = entry.path == "/openapi.json";
+                assert!(
+                    content.is_null() || exemplified || itself,
+                    "{} has no example of {status}",
+                    entry.name
+                );
+            }
+            let body = &operation["requestBody"]["content"]["application/json"];
+            let exemplified = body.get("example").is_some() || body.get("examples").is_some();
+            assert!(body.is_null() || exemplified, "{} has no example of its body", entry.name);
+        }
+    }
+
+    #[test]
+    fn the_page_shows_every_operation() {
+        let page = String::from_utf8(PAGE.to_vec()).unwrap();
+        for entry in TABLE {
+            let id = DOCUMENT["paths"][entry.path][entry.method.as_str().to_lowercase()]["operationId"]
+                .as_str()
+                .unwrap();
+            assert!(page.contains(&format!("<article class=\"operation\" id=\"{id}\"")), "{}", entry.name);
+        }
+    }
+}

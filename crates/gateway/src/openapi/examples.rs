@@ -1,0 +1,91 @@
+//! Examples of objects that many operations answer with, told once by the name of their schema.
+
+use serde_json::{Value, json};
+
+/// An example of a named schema, or of a page of them.
+pub(super) fn of(schema: &Value) -> Option<Value> {
+    let name = |schema: &Value| schema["$ref"].as_str()?.rsplit('/').next().map(str::to_owned);
+    if let Some(name) = name(schema) {
+        return named(&name);
+    }
+    let entry = named(&name(&schema["properties"]["data"]["items"])?)?;
+    Some(json!({"data": [entry], "next_cursor": null, "has_more": false}))
+}
+
+fn named(name: &str) -> Option<Value> {
+    match name {
+        "Hook" => Some(hook()),
+        "Delivery" => Some(delivery()),
+        "DeliveryDetail" => Some(detail()),
+        "DeadLetter" => {
+            let mut letter = detail();
+            letter["event"] = event();
+            Some(letter)
+        }
+        _ => None,
+    }
+}
+
+fn hook() -> Value {
+    json!({
+        "id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/",
+        "event_type": "order.created",
+        "pattern": "order.created",
+        "filter": null,
+        "state": "active",
+        "state_reason": null,
+        "delivery_count": 1042,
+        "failure_count": 3,
+        "consecutive_failures": 0,
+        "last_delivered_at": "2025-11-12T15:45:00.731Z",
+        "last_attempt_at": "2025-11-12T15:45:00.731Z",
+        "last_status": 200,
+        "last_reason": "delivered",
+        "expires_at": null,
+        "created_at": "2025-11-12T14:30:00.000Z",
+        "updated_at": "2025-11-12T14:31:07.210Z"
+    })
+}
+
+fn delivery() -> Value {
+    json!({
+        "id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7",
+        "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "event_type": "order.created",
+        "hook_id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m7",
+        "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/",
+        "state": "dead",
+        "attempts": 1,
+        "deferrals": 0,
+        "last_status": 404,
+        "last_reason": "not found",
+        "next_attempt_at": null,
+        "settled_at": "2025-11-12T15:45:00.731Z"
+    })
+}
+
+fn detail() -> Value {
+    let mut detail = delivery();
+    detail["tries"] = json!([{
+        "number": 1,
+        "started_at": "2025-11-12T15:45:00.540Z",
+        "latency_ms": 191,
+        "status": 404,
+        "reason": "not found",
+        "reply": "{\"status\":\"error\"}"
+    }]);
+    detail
+}
+
+fn event() -> Value {
+    json!({
+        "id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "event_type": "order.created",
+        "timestamp": "2025-11-12T15:45:00.000Z",
+        "payload": {"order": 1042},
+        "metadata": {"correlation_id": "corr_xyz789", "source_ip": "203.0.113.45", "user_agent": "shop/2.1"},
+        "created_at": "2025-11-12T15:45:00.250Z"
+    })
+}

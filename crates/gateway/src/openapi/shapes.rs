@@ -1,0 +1,155 @@
+//! The shapes of bodies that are read or written member by member, so that no type of the code could describe them.
+//! They are told in the document and used nowhere else.
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::handlers::samples::EventBody;
+
+/// A page of a list.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes pages in the OpenAPI document")]
+pub(crate) struct PageOf<T> {
+    /// The entries.
+    data: Vec<T>,
+    /// Send this as `cursor` to get the next page; `null` on the last one.
+    next_cursor: Option<String>,
+    /// Whether there is a next page.
+    has_more: bool,
+}
+
+/// An event to post.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct EventRequest {
+    /// What kind of thing happened: words separated by full stops.
+    #[schema(example = "order.created")]
+    event_type: String,
+    /// What happened.
+    #[schema(value_type = Object)]
+    payload: Value,
+    /// What goes along. `correlation_id`, `source_ip` and `user_agent` must be texts; without them the request's own are
+    /// taken. At most 16 KiB.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Value>,
+    /// When it happened: RFC 3339 with an offset; now by default.
+    #[schema(format = DateTime)]
+    timestamp: Option<String>,
+}
+
+/// Events to post.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct BatchRequest {
+    /// 1 to 100.
+    #[schema(min_items = 1, max_items = 100)]
+    events: Vec<EventRequest>,
+}
+
+/// What whoever posts an event is told.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the answer in the OpenAPI document")]
+pub(crate) struct EventAccepted {
+    /// The event's id.
+    event_id: String,
+    /// Always `accepted`.
+    #[schema(example = "accepted")]
+    status: String,
+    /// When it was accepted.
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+/// An event with what became of it.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes events in the OpenAPI document")]
+pub(crate) struct StoredEvent {
+    #[serde(flatten)]
+    event: EventBody,
+    /// `accepted`, `unmatched`, `pending`, `dead`, `delivered` or `cancelled`.
+    state: String,
+    /// How many of its deliveries are in which state.
+    #[schema(inline)]
+    deliveries: Counts,
+}
+
+/// Deliveries by state.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes events in the OpenAPI document")]
+pub(crate) struct Counts {
+    /// Under way.
+    pending: u64,
+    /// Arrived.
+    delivered: u64,
+    /// In the dead letters.
+    dead: u64,
+    /// Cancelled or discarded.
+    cancelled: u64,
+}
+
+/// A type of event to make.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct EventTypeRequest {
+    /// The type: words separated by full stops.
+    #[schema(example = "order.created")]
+    name: String,
+    /// What has happened, for people; at most 500 characters.
+    #[schema(max_length = 500)]
+    description: Option<String>,
+    /// A payload to show, such as the samples in Zapier's editor.
+    #[schema(value_type = Option<Object>)]
+    example: Option<Value>,
+    /// Other names under which one can subscribe; at most 10.
+    #[schema(max_items = 10)]
+    aliases: Option<Vec<String>>,
+    /// Still sent, but subscribers should move on.
+    deprecated: Option<bool>,
+    /// Takes no new hooks.
+    archived: Option<bool>,
+}
+
+/// What to change.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct EventTypePatch {
+    /// What has happened, for people; at most 500 characters.
+    #[schema(max_length = 500)]
+    description: Option<String>,
+    /// A payload to show; `null` takes it away.
+    #[schema(value_type = Option<Object>)]
+    example: Option<Value>,
+    /// All other names from now on; at most 10.
+    #[schema(max_items = 10)]
+    aliases: Option<Vec<String>>,
+    /// Still sent, but subscribers should move on.
+    deprecated: Option<bool>,
+    /// Takes no new hooks.
+    archived: Option<bool>,
+}
+
+/// How every error looks.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes errors in the OpenAPI document")]
+pub(super) struct Error {
+    /// What is wrong, for people; fewer than 250 characters.
+    error: String,
+    /// What is wrong, for programs. Never changes.
+    #[schema(example = "NOT_FOUND")]
+    error_code: String,
+    /// Missing when no single field is to blame.
+    #[schema(inline)]
+    details: Option<Details>,
+    /// Finds the request in the logs; also in `X-Request-Id`.
+    request_id: String,
+}
+
+/// Which field of the request is to blame.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes errors in the OpenAPI document")]
+pub(super) struct Details {
+    /// The field, parameter or header.
+    field: Option<String>,
+    /// What is wrong with it.
+    reason: Option<String>,
+}

@@ -1,0 +1,225 @@
+//! The table of routes: what there is, who may ask for it, and which limit counts it. Everything that depends on the
+//! set of routes is made of this table: the server, the scopes, the figures, and the test of the OpenAPI document.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use actix_web::{
+    HttpResponse, Route, guard,
+    http::Method,
+    web::{self, Data, ServiceConfig},
+};
+use hookyard_chassis::api_error::{self, ApiError};
+use hookyard_domain::{credential::Scope, rate_limit::Bucket};
+
+use crate::{
+    access::{Access, Checkpoint},
+    context::Context,
+    handlers::{
+        dead_letters, deliveries, event_types, events, hooks, ops, replay, samples,
+        zapier::{subscribe, unsubscribe},
+    },
+    openapi,
+    settings::MAX_BATCH_BYTES,
+};
+
+/// One route.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) method: Method,
+    /// The pattern, which is also the path in the OpenAPI document: `/v1/events/{id}`.
+    pub(crate) path: &'static str,
+    /// Method and pattern in one.
+    pub(crate) name: &'static str,
+    pub(crate) access: Access,
+    /// Which limit counts it. Each request counts in one bucket.
+    pub(crate) bucket: Bucket,
+    /// The handler.
+    pub(crate) route: fn() -> Route,
+}
+
+/// `METHOD "/path", access, bucket => handler`.
+macro_rules! table {
+    ($($method:ident $path:literal, $access:expr, $bucket:ident => $handler:path;)+) => {
+        &[$(Entry {
+            method: Method::$method,
+            path: $path,
+            name: concat!(stringify!($method), " ", $path),
+            access: $access,
+            bucket: Bucket::$bucket,
+            route: || web::route().to($handler),
+        },)+]
+    };
+}
+
+use Access::Public;
+
+/// Shorter to read in the table.
+const fn scope(scope: Scope) -> Access {
+    Access::Scope(scope)
+}
+
+/// All routes. A fixed path stands before a pattern that would match it, too. GET answers HEAD as well.
+pub(crate) static TABLE: &[Entry] = table! {
+    GET "/livez", Public, Requests => ops::livez;
+    GET "/readyz", Public, Requests => ops::readyz;
+    GET "/metrics", Public, Requests => ops::metrics;
+
+    POST "/events", scope(Scope::EventsWrite), Requests => events::post;
+    POST "/events/batch", scope(Scope::EventsWrite), Requests => events::post_batch;
+    GET "/v1/events", scope(Scope::EventsRead), Requests => events::list;
+    GET "/v1/events/{id}", scope(Scope::EventsRead), Requests => events::show;
+    GET "/v1/events/{id}/deliveries", scope(Scope::EventsRead), Requests => events::deliveries;
+
+    POST "/zapier/hook", scope(Scope::HooksWrite), HookWrites => subscribe::subscribe;
+    DELETE "/zapier/hook", scope(Scope::HooksWrite), HookWrites => unsubscribe::unsubscribe;
+    GET "/zapier/hook/sample", scope(Scope::HooksRead), Samples => samples::sample;
+    POST "/zapier/hook/unsubscribe", scope(Scope::HooksWrite), HookWrites => unsubscribe::unsubscribe_by_post;
+    DELETE "/zapier/hook/{id}", scope(Scope::HooksWrite), HookWrites => unsubscribe::unsubscribe_by_id;
+
+    GET "/v1/hooks", scope(Scope::HooksRead), Requests => hooks::list;
+    GET "/v1/hooks/{id}", scope(Scope::HooksRead), Requests => hooks::show;
+    DELETE "/v1/hooks/{id}", scope(Scope::HooksWrite), HookWrites => hooks::delete;
+    GET "/v1/hooks/{id}/secret", scope(Scope::HooksWrite), Requests => hooks::secret;
+    POST "/v1/hooks/{id}/test", scope(Scope::HooksWrite), Requests => hooks::test;
+    POST "/v1/hooks/{id}/enable", scope(Scope::HooksWrite), HookWrites => hooks::enable;
+    POST "/v1/hooks/{id}/disable", scope(Scope::HooksWrite), HookWrites => hooks::disable;
+    POST "/v1/hooks/{id}/replay", scope(Scope::HooksWrite), Requests => replay::replay;
+
+    GET "/v1/deliveries", scope(Scope::HooksRead), Requests => deliveries::list;
+    GET "/v1/deliveries/{id}", scope(Scope::HooksRead), Requests => deliveries::show;
+    POST "/v1/deliveries/{id}/retry", scope(Scope::HooksWrite), Requests => deliveries::retry;
+
+    GET "/v1/dead-letters", scope(Scope::HooksRead), Requests => dead_letters::list;
+    POST "/v1/dead-letters/retry", scope(Scope::HooksWrite), Requests => dead_letters::retry_many;
+    POST "/v1/dead-letters/discard", scope(Scope::HooksWrite), Requests => dead_letters::discard_many;
+    GET "/v1/dead-letters/{id}", scope(Scope::HooksRead), Requests => dead_letters::show;
+    DELETE "/v1/dead-letters/{id}", scope(Scope::HooksWrite), Requests => dead_letters::discard;
+    POST "/v1/dead-letters/{id}/retry", scope(Scope::HooksWrite), Requests => dead_letters::retry;
+
+    GET "/v1/event-types", scope(Scope::EventsRead), Requests => event_types::list;
+    POST "/v1/event-types", scope(Scope::EventsWrite), Requests => event_types::create;
+    GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
+    PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
+
+    GET "/openapi.json", Public, Requests => openapi::document;
+    GET "/docs", Public, Requests => openapi::docs;
+    GET "/docs/assets/docs.css", Public, Requests => openapi::docs_style;
+    GET "/docs/assets/docs.js", Public, Requests => openapi::docs_script;
+};
+
+/// `Allow` of each path.
+static ALLOW: LazyLock<BTreeMap<&'static str, String>> = LazyLock::new(|| {
+    let mut allow: BTreeMap<&str, String> = BTreeMap::new();
+    for entry in TABLE {
+        let methods = allow.entry(entry.path).or_default();
+        if !methods.is_empty() {
+            methods.push_str(", ");
+        }
+        methods.push_str(entry.method.as_str());
+        if entry.method == Method::GET {
+            methods.push_str(", HEAD");
+        }
+    }
+    allow
+});
+
+/// For `App::configure`: every route behind its checkpoint, and JSON errors for everything else.
+pub(crate) fn configure(context: Data<Context>) -> impl FnOnce(&mut ServiceConfig) + Clone {
+    move |config| {
+        config.configure(api_error::configure(MAX_BATCH_BYTES)).app_data(context.clone());
+        for path in paths() {
+            if path == "/metrics" && !context.settings.http.metrics {
+                continue;
+            }
+            let mut resource = web::resource(path);
+            for entry in TABLE.iter().filter(|entry| entry.path == path) {
+                let checkpoint = Checkpoint::new(&context, entry.name, entry.access, entry.bucket);
+                resource = resource.route(of_method((entry.route)(), &entry.method).wrap(checkpoint));
+            }
+            let allow = ALLOW.get(path).map_or("", String::as_str);
+            let wrong_method = api_error::method_not_allowed(allow).wrap(Checkpoint::elsewhere(&context));
+            config.service(resource.default_service(wrong_method));
+        }
+        let unknown = web::route().to(no_such_route).wrap(Checkpoint::elsewhere(&context));
+        config.default_service(unknown);
+    }
+}
+
+/// Every path once, in the order of the table.
+fn paths() -> Vec<&'static str> {
+    let mut paths = Vec::new();
+    for entry in TABLE {
+        if !paths.contains(&entry.path) {
+            paths.push(entry.path);
+        }
+    }
+    paths
+}
+
+/// The guard is part of the route, not of what the checkpoint wraps.
+fn of_method(route: Route, method: &Method) -> Route {
+    if *method == Method::GET {
+        route.guard(guard::Any(guard::Get()).or(guard::Head()))
+    } else {
+        route.method(method.clone())
+    }
+}
+
+async fn no_such_route() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::not_found("there is nothing at this path"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_route_stands_once() {
+        let mut names: Vec<&str> = TABLE.iter().map(|entry| entry.name).collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn a_pattern_hides_no_fixed_path() {
+        let steps = |path: &'static str| path.split('/').collect::<Vec<_>>();
+        let matches = |pattern: &'static str, path: &'static str| {
+            let (pattern, path) = (steps(pattern), steps(path));
+            pattern.len() == path.len()
+                && pattern
+                    .iter()
+                    .zip(&path)
+                    .all(|(pattern, step)| pattern.starts_with('{') || pattern == step)
+        };
+        let paths = paths();
+        for (at, pattern) in paths.iter().enumerate() {
+            for later in &paths[at + 1..] {
+                assert!(!matches(pattern, later), "{pattern} stands before {later}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_open_to_everybody_is_meant_to_be() {
+        const OPEN: &[&str] = &[
+            "GET /livez",
+            "GET /readyz",
+            "GET /metrics",
+            "GET /openapi.json",
+            "GET /docs",
+            "GET /docs/assets/docs.css",
+            "GET /docs/assets/docs.js",
+        ];
+        let open: Vec<&str> =
+            TABLE.iter().filter(|entry| entry.access == Public).map(|entry| entry.name).collect();
+        assert_eq!(open, OPEN);
+    }
+
+    #[test]
+    fn allow_names_every_method_of_a_path() {
+        assert_eq!(ALLOW["/events"], "POST");
+        assert_eq!(ALLOW["/v1/events/{id}"], "GET, HEAD");
+    }
+}

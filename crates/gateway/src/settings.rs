@@ -1,0 +1,230 @@
+//! The sections `[http]` (the port) and `[gateway]` (limits and groups). It checks ranges; what they mean is decided
+//! where they are used.
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use hookyard_chassis::settings::{SettingsError, in_range};
+use hookyard_domain::{
+    credential::Limits,
+    rate_limit::{Bucket, WINDOW_S},
+};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The largest body that any route reads: a batch of events, 10 MiB.
+pub(crate) const MAX_BATCH_BYTES: usize = 10 << 20;
+
+/// What the gateway is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Section `[http]`.
+    pub http: HttpSettings,
+    /// Section `[gateway]`.
+    pub gateway: GatewaySettings,
+}
+
+/// Section `[http]`: the public port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSettings {
+    /// Where the HTTP API listens, as address and port. Default: `127.0.0.1:8080`.
+    pub listen: SocketAddr,
+    /// Threads that serve requests, 0 to 256; 0 = one for each core. Default: 0.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 256>")]
+    pub workers: u16,
+    /// Connections at the same time, over all threads, 1 to 1,000,000; more wait to be taken. Default: 10,000.
+    #[serde(deserialize_with = "in_range::<_, _, 1, 1_000_000>")]
+    pub max_connections: u32,
+    /// Milliseconds after which an idle connection is closed, 0 to 3,600,000; 0 = after each answer. Default: 75,000.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 3_600_000>")]
+    pub keep_alive_ms: u64,
+    /// Milliseconds that a client may take to send the head of a request, 100 to 120,000. Default: 5,000.
+    #[serde(deserialize_with = "in_range::<_, _, 100, 120_000>")]
+    pub head_timeout_ms: u64,
+    /// Milliseconds that a client may take to send a body, 100 to 600,000; then 408. Default: 30,000.
+    #[serde(deserialize_with = "in_range::<_, _, 100, 600_000>")]
+    pub body_timeout_ms: u64,
+    /// Milliseconds for which the rest of a refused body is still read, so that the client sees the answer, 100 to
+    /// 60,000. Default: 5,000.
+    #[serde(deserialize_with = "in_range::<_, _, 100, 60_000>")]
+    pub disconnect_timeout_ms: u64,
+    /// Bytes of bodies that are in memory at the same time, over all requests, 16 MiB to 4 GiB; what does not fit is
+    /// answered with 503 `OVERLOADED`. Default: 33,554,432 (32 MiB).
+    #[serde(deserialize_with = "in_range::<_, _, 0x0100_0000, 0xffff_ffff>")]
+    pub max_body_bytes_in_flight: u32,
+    /// Networks of proxies whose `X-Forwarded-For` and `Forwarded` are believed, such as `10.0.0.0/8`; others' are
+    /// ignored. Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether `/metrics` is served on this port, too. Default: true.
+    pub metrics: bool,
+    /// Milliseconds that requests may take to end when the process stops, 0 to 600,000; below `ops.shutdown_grace_ms`.
+    /// Default: 20,000.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 600_000>")]
+    pub shutdown_timeout_ms: u64,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            workers: 0,
+            max_connections: 10_000,
+            keep_alive_ms: 75_000,
+            head_timeout_ms: 5_000,
+            body_timeout_ms: 30_000,
+            disconnect_timeout_ms: 5_000,
+            max_body_bytes_in_flight: 32 << 20,
+            trusted_proxies: Vec::new(),
+            metrics: true,
+            shutdown_timeout_ms: 20_000,
+        }
+    }
+}
+
+impl HttpSettings {
+    /// Threads that serve requests.
+    pub(crate) fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            workers => usize::from(workers),
+        }
+    }
+
+    pub(crate) fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.body_timeout_ms)
+    }
+}
+
+/// Section `[gateway]`: limits of credentials that have none of their own, and how events are grouped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewaySettings {
+    /// Requests per minute and credential on routes without a limit of their own, 0 to 1,000,000,000; 0 = unlimited.
+    /// Default: 60.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
+    pub rate_limit: u32,
+    /// Requests per minute and credential that subscribe, change or unsubscribe hooks, 0 to 1,000,000,000;
+    /// 0 = unlimited. Turning on a folder of Zaps is a burst of these: give such a key a higher limit. Default: 10.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
+    pub hook_write_limit: u32,
+    /// Samples per minute and credential, 0 to 1,000,000,000; 0 = unlimited. Default: 60.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
+    pub sample_limit: u32,
+    /// Requests without a valid credential per minute and peer (an IPv4 address or an IPv6 /64), 0 to 1,000,000,000;
+    /// 0 = unlimited. Default: 60.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
+    pub unauthenticated_limit: u32,
+    /// Milliseconds between two looks at what changed among the credentials, 50 to 60,000: so long a revoked key may
+    /// go on. Default: 500.
+    #[serde(deserialize_with = "in_range::<_, _, 50, 60_000>")]
+    pub credential_refresh_ms: u64,
+    /// Requests with events that may wait to be stored, 1 to 1,000,000; more are answered with 503 `OVERLOADED`.
+    /// Default: 8,192.
+    #[serde(deserialize_with = "in_range::<_, _, 1, 1_000_000>")]
+    pub queue_requests: u32,
+    /// Tasks that store events, 1 to 16: while one commits, the next fills. Default: 2.
+    #[serde(deserialize_with = "in_range::<_, _, 1, 16>")]
+    pub flushers: u16,
+    /// Events in one statement, 1 to 10,000; a batch is not split. Default: 256.
+    #[serde(deserialize_with = "in_range::<_, _, 1, 10_000>")]
+    pub flush_events: u32,
+    /// Bytes of events in one statement, 1 KiB to 256 MiB; a batch is not split. Default: 4,194,304 (4 MiB).
+    #[serde(deserialize_with = "in_range::<_, _, 1024, 0x1000_0000>")]
+    pub flush_bytes: u32,
+    /// What becomes of integers beyond 2^53 in events: `as_javascript` reads them as JavaScript receivers will, as the
+    /// nearest double; `refuse` answers 422 and names the place. Default: `as_javascript`.
+    pub large_integers: LargeIntegers,
+}
+
+/// What becomes of integers that JavaScript cannot hold (docs/decisions/0007).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LargeIntegers {
+    /// The nearest double, as JavaScript reads them.
+    #[default]
+    AsJavascript,
+    /// 422.
+    Refuse,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            rate_limit: 60,
+            hook_write_limit: 10,
+            sample_limit: 60,
+            unauthenticated_limit: 60,
+            credential_refresh_ms: 500,
+            queue_requests: 8_192,
+            flushers: 2,
+            flush_events: 256,
+            flush_bytes: 4 << 20,
+            large_integers: LargeIntegers::AsJavascript,
+        }
+    }
+}
+
+impl GatewaySettings {
+    /// How many requests of a bucket may pass in a window; 0 = unlimited. The credential's own limit counts first.
+    pub(crate) fn limit(&self, bucket: Bucket, own: &Limits) -> u32 {
+        match bucket {
+            Bucket::Requests => own.requests.unwrap_or(self.rate_limit),
+            Bucket::HookWrites => own.hook_writes.unwrap_or(self.hook_write_limit),
+            Bucket::Samples => own.samples.unwrap_or(self.sample_limit),
+            Bucket::Unauthenticated => self.unauthenticated_limit,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether the values go together.
+    ///
+    /// # Errors
+    /// Names the key that has to change.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if (self.http.max_body_bytes_in_flight as usize) < MAX_BATCH_BYTES {
+            let reason = format!("must hold at least one batch of {MAX_BATCH_BYTES} bytes");
+            return Err(SettingsError::contradiction("http.max_body_bytes_in_flight", reason));
+        }
+        Ok(())
+    }
+}
+
+/// The length of the windows in which requests are counted.
+pub(crate) const WINDOW: Duration = Duration::from_secs(WINDOW_S.unsigned_abs());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credentials_own_limit_counts_before_the_default() {
+        let settings = GatewaySettings::default();
+        let own = Limits { requests: Some(0), hook_writes: Some(7), samples: None };
+        let limits = [Bucket::Requests, Bucket::HookWrites, Bucket::Samples, Bucket::Unauthenticated]
+            .map(|bucket| settings.limit(bucket, &own));
+        assert_eq!(limits, [0, 7, 60, 60]);
+    }
+
+    #[test]
+    fn the_defaults_are_read_and_typos_are_not() {
+        assert_eq!(serde_json::from_str::<HttpSettings>("{}").unwrap(), HttpSettings::default());
+        assert_eq!(serde_json::from_str::<GatewaySettings>("{}").unwrap(), GatewaySettings::default());
+        assert!(Settings::default().check().is_ok());
+        for (text, http) in [
+            (r#"{"listne":"127.0.0.1:1"}"#, true),
+            (r#"{"workers":257}"#, true),
+            (r#"{"trusted_proxies":["10.0.0.0/33"]}"#, true),
+            (r#"{"max_body_bytes_in_flight":1}"#, true),
+            (r#"{"flushers":0}"#, false),
+            (r#"{"credential_refresh_ms":49}"#, false),
+        ] {
+            let refused = if http {
+                serde_json::from_str::<HttpSettings>(text).is_err()
+            } else {
+                serde_json::from_str::<GatewaySettings>(text).is_err()
+            };
+            assert!(refused, "{text}");
+        }
+    }
+}

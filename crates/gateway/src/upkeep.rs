@@ -1,0 +1,83 @@
+//! What a gateway does by the clock: the snapshot of credentials, their last use, and rows that no longer count.
+
+use std::time::Duration;
+
+use actix_web::web::Data;
+use hookyard_domain::{idempotency, rate_limit};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+
+/// How often the last use of credentials is written.
+const USAGE_EVERY: Duration = Duration::from_secs(60);
+
+/// How often rows that no longer count are removed. Several gateways may do it at once: they remove different rows, or
+/// none.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+
+/// Starts the tasks; they end when `stop` is cancelled.
+pub(crate) fn start(context: &Data<Context>, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    let refresh_every = Duration::from_millis(context.settings.gateway.credential_refresh_ms);
+    tasks.spawn(refresh_credentials(context.clone(), refresh_every, stop.clone()));
+    tasks.spawn(keep(context.clone(), stop.clone()));
+}
+
+async fn refresh_credentials(context: Data<Context>, every: Duration, stop: CancellationToken) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut away = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let directory = context.authenticator.directory().clone();
+        let refreshed = context.db.once(move |conn| directory.refresh(conn)).await;
+        match (refreshed, away) {
+            (Ok(()), true) => tracing::info!("the credentials are being followed again"),
+            (Err(error), false) => {
+                tracing::warn!(error = error.chain(), "the credentials cannot be followed, known ones go on");
+                away = true;
+                continue;
+            }
+            (Ok(()), false) | (Err(_), true) => continue,
+        }
+        away = false;
+    }
+}
+
+async fn keep(context: Data<Context>, stop: CancellationToken) {
+    let mut usage = interval(USAGE_EVERY);
+    let mut forget = interval(FORGET_EVERY);
+    usage.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = usage.tick() => context.usage.write(&context.db).await,
+            _ = forget.tick() => forget_old(&context).await,
+        }
+    }
+}
+
+/// Some thousand rows in a statement, until there are none: short locks, and no long transaction.
+async fn forget_old(context: &Context) {
+    let now = context.clock.now();
+    loop {
+        match context.db.once(move |conn| idempotency::forget_old(conn, now)).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(error = error.chain(), "old idempotency keys are still there");
+                break;
+            }
+        }
+    }
+    if let Err(error) = context.db.once(move |conn| rate_limit::forget_old(conn, now)).await {
+        tracing::debug!(error = error.chain(), "old rate windows are still there");
+    }
+}

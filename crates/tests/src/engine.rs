@@ -1,0 +1,152 @@
+//! What fans out and delivers, in this process: registries and deliverers, as `hookyard up` would run them, with a schedule
+//! that is looked at often.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use hookyard_chassis::metrics::Registry as Metrics;
+use hookyard_domain::{clock::Clock, db::Db};
+use hookyard_egress::{Egress, Resolver};
+use hookyard_messaging::Bus;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::Database;
+
+/// How registries and deliverers are made.
+#[derive(Clone)]
+pub struct Engine {
+    /// How many registries.
+    pub registries: usize,
+    /// How many deliverers.
+    pub deliverers: usize,
+    /// What the registries are told.
+    pub registry: hookyard_registry::Settings,
+    /// What the deliverers are told.
+    pub delivery: hookyard_delivery::Settings,
+    /// What the guard is told; by default the loopback addresses are allowed.
+    pub egress: hookyard_egress::Settings,
+    /// Where names are looked up; by default at the system's.
+    pub resolver: Option<Arc<dyn Resolver>>,
+    /// The registries' bus, if it is not the gateways': what is published on one is not heard on the other.
+    pub registry_bus: Option<Bus>,
+    /// The deliverers' bus, if it is not the gateways'.
+    pub delivery_bus: Option<Bus>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            registries: 1,
+            deliverers: 1,
+            registry: hookyard_registry::Settings {
+                relay_interval_ms: 50,
+                upkeep_interval_s: 1,
+                ..hookyard_registry::Settings::default()
+            },
+            delivery: hookyard_delivery::Settings {
+                sweep_interval_ms: 10,
+                ..hookyard_delivery::Settings::default()
+            },
+            egress: hookyard_egress::Settings {
+                allow: vec!["127.0.0.0/8".parse().expect("a range")],
+                ..hookyard_egress::Settings::default()
+            },
+            resolver: None,
+            registry_bus: None,
+            delivery_bus: None,
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("registries", &self.registries)
+            .field("deliverers", &self.deliverers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Registries and deliverers that run.
+#[derive(Debug)]
+pub struct RunningEngine {
+    stop: CancellationToken,
+    running: Vec<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl RunningEngine {
+    /// Starts what is wanted, each with a pool of its own.
+    ///
+    /// # Panics
+    /// When the settings of the guard make no client.
+    pub fn start(engine: Option<&Engine>, database: &Database, bus: &Bus, clock: &Clock) -> Self {
+        let stop = CancellationToken::new();
+        let mut running = Vec::new();
+        if let Some(engine) = engine {
+            let registry = || engine.registry(database.pool(), bus, clock, stop.clone());
+            running.extend((0..engine.registries).map(|_| registry()));
+            let deliverer = || engine.deliverer(database.pool(), bus, clock, stop.clone());
+            running.extend((0..engine.deliverers).map(|_| deliverer()));
+        }
+        Self { stop, running }
+    }
+
+    /// Ends everything as SIGTERM would, and returns when it has.
+    ///
+    /// # Panics
+    /// When something fails, or does not end.
+    pub async fn stop(&mut self) {
+        self.stop.cancel();
+        for running in self.running.drain(..) {
+            let ended = tokio::time::timeout(Duration::from_secs(20), running).await;
+            ended.expect("services stop in time").expect("no panic").expect("a service ends well");
+        }
+    }
+}
+
+/// A test that ends has nothing more to deliver.
+impl Drop for RunningEngine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Engine {
+    fn registry(
+        &self,
+        db: Db,
+        bus: &Bus,
+        clock: &Clock,
+        stop: CancellationToken,
+    ) -> JoinHandle<anyhow::Result<()>> {
+        let deps = hookyard_registry::Deps {
+            db,
+            bus: self.registry_bus.as_ref().unwrap_or(bus).clone(),
+            clock: clock.clone(),
+            metrics: Metrics::new("test").expect("a registry of metrics"),
+            lease: Duration::from_millis(self.delivery.lease_ms),
+        };
+        tokio::spawn(hookyard_registry::run(deps, self.registry.clone(), stop))
+    }
+
+    fn deliverer(
+        &self,
+        db: Db,
+        bus: &Bus,
+        clock: &Clock,
+        stop: CancellationToken,
+    ) -> JoinHandle<anyhow::Result<()>> {
+        let egress = match &self.resolver {
+            None => Egress::new(&self.egress),
+            Some(resolver) => Egress::with_resolver(&self.egress, Arc::clone(resolver)),
+        };
+        let deps = hookyard_delivery::Deps {
+            db,
+            bus: self.delivery_bus.as_ref().unwrap_or(bus).clone(),
+            clock: clock.clone(),
+            egress: egress.expect("a guarded client"),
+            metrics: Metrics::new("test").expect("a registry of metrics"),
+        };
+        tokio::spawn(hookyard_delivery::run(deps, self.delivery.clone(), stop))
+    }
+}

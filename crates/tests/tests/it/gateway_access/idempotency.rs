@@ -1,0 +1,136 @@
+//! The same request twice does its work once, in whatever way the two meet.
+
+use std::time::{Duration, Instant};
+
+use hookyard_domain::{
+    credential::Scope,
+    idempotency::{self, Key},
+};
+use hookyard_tests::{
+    http::{Client, Reply},
+    system::{Options, System, unlimited},
+};
+
+use super::{EVENT, at_once, events_stored, number};
+
+async fn post_keyed_event(client: Client) -> Reply {
+    client.request("POST", "/events").header("idempotency-key", "race").json(EVENT).send().await
+}
+
+#[tokio::test]
+async fn the_same_request_with_a_key_is_done_once() {
+    let system = System::start().await;
+    let client = system.client().await;
+    let send = |path: &'static str, key: &str, body: String| {
+        client.request("POST", path).header("idempotency-key", key).json(body).send()
+    };
+    for (path, body, other) in [
+        ("/events", EVENT.to_owned(), EVENT.replace('1', "2")),
+        ("/events/batch", format!(r#"{{"events":[{EVENT},{{}}]}}"#), format!(r#"{{"events":[{EVENT}]}}"#)),
+        ("/events/batch", r#"{"events":[{}]}"#.to_owned(), r#"{"events":[5]}"#.to_owned()),
+    ] {
+        let key = format!("key {}", body.len());
+        let first = send(path, &key, body.clone()).await;
+        assert_eq!((first.status, first.header("idempotent-replayed")), (202, None), "{}", first.text());
+        let stored = events_stored(&system).await;
+        for _ in 0..2 {
+            let again = send(path, &key, body.clone()).await;
+            assert_eq!(again.header("idempotent-replayed"), Some("true"));
+            assert_eq!((again.status, again.text()), (202, first.text()));
+        }
+        let mismatch = send(path, &key, other).await;
+        assert_eq!(mismatch.error(), (422, "IDEMPOTENCY_MISMATCH".to_owned()));
+        assert_eq!(events_stored(&system).await, stored);
+    }
+    let stored = events_stored(&system).await;
+    let other_tenant = system.tenant("Other").await;
+    let (_, key) = system.key_of(other_tenant, &[Scope::EventsWrite], unlimited()).await;
+    let key_of_first = format!("key {}", EVENT.len());
+    let theirs = system.anonymous().with_key(&key).request("POST", "/events");
+    let theirs = theirs.header("idempotency-key", &key_of_first).json(EVENT).send().await;
+    assert_eq!((theirs.status, theirs.header("idempotent-replayed")), (202, None));
+    assert_eq!(events_stored(&system).await, stored + 1);
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_its_key_free() {
+    let system = System::start().await;
+    let client = system.client().await;
+    let send = |body: &'static str| {
+        client.request("POST", "/events").header("idempotency-key", "k").json(body).send()
+    };
+    assert_eq!(send("{").await.status, 400);
+    assert_eq!(send(r#"{"event_type":"a"}"#).await.status, 422);
+    let first = send(EVENT).await;
+    assert_eq!((first.status, first.header("idempotent-replayed")), (202, None));
+}
+
+#[tokio::test]
+async fn a_key_has_1_to_255_characters() {
+    let system = System::start().await;
+    let client = system.client().await;
+    for (key, expected) in
+        [("k".repeat(255), 202), ("k".repeat(256), 400), (String::new(), 400), ("\u{e9}".to_owned(), 400)]
+    {
+        let reply =
+            client.request("POST", "/events").header("idempotency-key", &key).json(EVENT).send().await;
+        assert_eq!(reply.status, expected, "{}", reply.text());
+        if expected == 400 {
+            assert_eq!(reply.error().1, "INVALID_IDEMPOTENCY_KEY");
+        }
+    }
+}
+
+#[tokio::test]
+async fn fifty_at_once_make_one_event() {
+    let system = System::with(Options { gateways: 2, ..Options::default() }).await;
+    let key = system.key(&[Scope::EventsWrite]).await;
+    let clients: Vec<_> =
+        system.gateways.iter().map(|gateway| Client::new(gateway.addr).with_key(&key)).collect();
+    let replies = at_once(&clients, 50, post_keyed_event).await;
+    let bodies: std::collections::HashSet<String> = replies.iter().map(Reply::text).collect();
+    assert!(replies.iter().all(|reply| reply.status == 202), "{bodies:?}");
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    let first = replies.iter().filter(|reply| reply.header("idempotent-replayed").is_none()).count();
+    assert_eq!((first, events_stored(&system).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_key_that_is_held_too_long_is_told_and_stops_nobody_else() {
+    let system = System::start().await;
+    let client = system.client().await;
+    assert_eq!(client.post("/events", EVENT).await.status, 202);
+    let (tenant, now) = (system.tenant, system.clock.now());
+    // Another gateway that came to a stop in the middle of its transaction.
+    let (held, is_held) = tokio::sync::oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let db = system.database.pool();
+    let holder = tokio::spawn(async move {
+        let key = Key::new(tenant, "POST /events", "held", b"").unwrap();
+        db.run(move |conn| {
+            idempotency::claim(conn, &[(key, 0, Vec::new())], now)?;
+            held.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(())
+        })
+        .await
+    });
+    is_held.await.unwrap();
+    let send = |key: &'static str| {
+        client.request("POST", "/events").header("idempotency-key", key).json(EVENT).send()
+    };
+    let started = Instant::now();
+    let waiting = tokio::spawn(send("held"));
+    for number in 0..20 {
+        let plain = Instant::now();
+        assert_eq!(client.post("/events", EVENT).await.status, 202, "{number}");
+        assert!(plain.elapsed() < Duration::from_secs(3), "{number} took {:?}", plain.elapsed());
+    }
+    assert_eq!(send("another").await.status, 202);
+    let reply = waiting.await.unwrap();
+    assert_eq!(reply.error(), (409, "IDEMPOTENCY_IN_FLIGHT".to_owned()));
+    assert!(started.elapsed() >= Duration::from_secs(10) && number(&reply, "retry-after") >= 1);
+    release.send(()).unwrap();
+    holder.await.unwrap().unwrap();
+    assert_eq!(send("held").await.error().1, "IDEMPOTENCY_MISMATCH", "the other request has done it");
+}

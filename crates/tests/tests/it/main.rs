@@ -1,0 +1,20 @@
+//! The one test binary: the system from outside, a module per subject.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what is not as it should be has to stop its test")]
+
+mod architecture;
+mod bus;
+mod catalogue;
+mod compose;
+mod deliveries_api;
+mod docs;
+mod egress;
+mod faults;
+mod gateway_access;
+mod gateway_events;
+mod hooks;
+mod openapi;
+mod pipeline;
+mod verification;
+mod wire_node;
+mod zapier_client;

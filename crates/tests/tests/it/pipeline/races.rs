@@ -1,0 +1,96 @@
+//! What happens at the same moment: hooks that come and go while events are accepted.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures_util::future::join_all;
+use hookyard_domain::{
+    id::SubscriptionId,
+    subscription::{HookState, directory::Directory, store},
+};
+use hookyard_messaging::Bus;
+use serde_json::json;
+
+use super::stage::{Stage, until};
+
+pub(super) async fn a_hook_that_was_subscribed_before_an_event_gets_it(bus: Bus) {
+    let stage = Stage::with(bus, |options, engine| {
+        options.gateways = 2;
+        (engine.registries, engine.deliverers) = (2, 2);
+    })
+    .await;
+    let (client, stage) = (stage.client.at(stage.system.gateways[1].addr), &stage);
+    let asker = async |asker: usize| {
+        for round in 0..50 {
+            let (path, event_type) = (format!("race{asker}_{round}"), format!("race.a{asker}.r{round}"));
+            let hook = stage.hook(&path, json!({"event_type": event_type})).await;
+            // At the other gateway, at once.
+            let event = super::stage::post(&client, &event_type, json!({})).await;
+            assert_eq!(stage.goes_to(&event).await, std::slice::from_ref(&hook), "{asker} {round}");
+            stage.ended(&event, &hook, "delivered").await;
+            // And from the unsubscribe on, none.
+            stage.client.delete(&format!("/v1/hooks/{hook}")).await.expect(200);
+            let event = super::stage::post(&client, &event_type, json!({})).await;
+            assert_eq!(stage.goes_to(&event).await, [] as [String; 0], "{asker} {round}");
+        }
+    };
+    join_all((0..4).map(asker)).await;
+    for asker in 0..4 {
+        for round in 0..50 {
+            assert_eq!(stage.receiver.at(&format!("race{asker}_{round}")).len(), 1);
+        }
+    }
+}
+
+/// Many readers refresh one snapshot, as the workers of a registry do; an older look must not undo a younger one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_many_refresh_stays_exact() {
+    let stage = Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let directory = Directory::default();
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (db, directory, stop) = (stage.system.db.clone(), directory.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let directory = directory.clone();
+                    db.once(move |conn| directory.refresh(conn)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let tenant = stage.system.tenant;
+    let mut gone: Vec<SubscriptionId> = Vec::new();
+    for round in 0..300 {
+        let hook: SubscriptionId =
+            stage.hook(&format!("h{round}"), json!({})).await.parse().unwrap();
+        let (directory, now) = (directory.clone(), stage.system.clock.now());
+        gone.push(hook);
+        let gone = gone.clone();
+        stage
+            .system
+            .db
+            .once(move |conn| {
+                for state in [HookState::Active, HookState::Failing, HookState::Deleted] {
+                    store::set_state(conn, tenant, hook, state, None, now)?;
+                    directory.refresh(conn)?;
+                    let known = directory.get(hook).map(|hook| hook.state);
+                    assert_eq!(known, (state != HookState::Deleted).then_some(state), "round {round}");
+                }
+                for hook in gone {
+                    assert!(directory.get(hook).is_none(), "a deleted hook came back, round {round}");
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    until("nothing is left", async || if directory.is_empty() { Ok(()) } else { Err(directory.len()) }).await;
+    stage.close().await;
+}
