@@ -161,6 +161,12 @@ impl Receiver {
         self.state().received.iter().filter(|received| received.path == path).cloned().collect()
     }
 
+    /// How many requests came to `/path`.
+    pub fn count(&self, path: &str) -> usize {
+        let path = format!("/{path}");
+        self.state().received.iter().filter(|received| received.path == path).count()
+    }
+
     /// Waits until `n` requests came to `/path`, and returns them.
     ///
     /// # Panics
@@ -168,11 +174,11 @@ impl Receiver {
     pub async fn wait_for(&self, path: &str, n: usize, patience: Duration) -> Vec<Received> {
         let end = Instant::now() + patience;
         loop {
-            let received = self.at(path);
-            if received.len() >= n {
-                return received;
+            let count = self.count(path);
+            if count >= n {
+                return self.at(path);
             }
-            assert!(Instant::now() < end, "only {} of {n} requests came to /{path} within {patience:?}", received.len());
+            assert!(Instant::now() < end, "only {count} of {n} requests came to /{path} within {patience:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

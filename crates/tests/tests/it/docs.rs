@@ -14,7 +14,6 @@ use std::{
 };
 
 use hookyard_tests::{processes::binary, system::System};
-use serde_json::{Value, json};
 
 use self::{
     markdown::{code, headings, links, rows},
@@ -131,13 +130,9 @@ fn every_metric_is_documented_and_every_documented_metric_exists() {
         let known = text.starts_with("hookyard_") || text.starts_with("process_");
         known && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
-    let registered: BTreeSet<String> = Source::of_the_product()
-        .iter()
-        .filter(|source| source.path.ends_with("metrics.rs") || source.text.contains("read_gauge("))
-        .flat_map(Source::literals)
-        .filter(|text| is_metric(text))
-        .collect();
-    assert!(registered.len() > 30, "{registered:?}");
+    let registered: BTreeSet<String> =
+        Source::of_the_product().iter().flat_map(Source::literals).filter(|text| is_metric(text)).collect();
+    assert!(registered.len() > 25, "{registered:?}");
     let documented: BTreeSet<String> = rows(&read("docs/operations.md"))
         .iter()
         .filter(|cells| cells.len() == 5)
@@ -285,5 +280,5 @@ fn the_signature_that_is_shown_to_try_an_implementation_is_right() {
     for shown in ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330"] {
         assert!(text.contains(shown), "{shown}");
     }
-    assert_eq!(serde_json::from_slice::<Value>(body).unwrap(), json!({"test": 2_432_232_314_u32}));
+    assert!(text.contains(std::str::from_utf8(body).unwrap()));
 }

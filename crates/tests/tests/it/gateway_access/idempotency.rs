@@ -134,3 +134,41 @@ async fn a_key_that_is_held_too_long_is_told_and_stops_nobody_else() {
     holder.await.unwrap().unwrap();
     assert_eq!(send("held").await.error().1, "IDEMPOTENCY_MISMATCH", "the other request has done it");
 }
+
+async fn create_keyed_type(client: Client) -> Reply {
+    let body = r#"{"name":"race.won","description":"Somebody was first."}"#;
+    client.request("POST", "/v1/event-types").header("idempotency-key", "race").json(body).send().await
+}
+
+/// Every route that creates goes the same way as this one, which refuses to create the same thing twice.
+#[tokio::test]
+async fn fifty_at_once_make_one_object() {
+    let system = System::with(Options { gateways: 2, ..Options::default() }).await;
+    let key = system.key(&[Scope::EventsWrite]).await;
+    let clients: Vec<_> =
+        system.gateways.iter().map(|gateway| Client::new(gateway.addr).with_key(&key)).collect();
+    let replies = at_once(&clients, 50, create_keyed_type).await;
+    let bodies: std::collections::HashSet<(u16, String)> =
+        replies.iter().map(|reply| (reply.status, reply.text())).collect();
+    assert!(bodies.len() == 1 && bodies.iter().all(|(status, _)| *status == 201), "{bodies:?}");
+    let first = replies.iter().filter(|reply| reply.header("idempotent-replayed").is_none()).count();
+    assert_eq!(first, 1);
+    let again = clients[0].post("/v1/event-types", r#"{"name":"race.won"}"#).await;
+    assert_eq!(again.status, 409, "without the key it is a request of its own: {}", again.text());
+}
+
+#[tokio::test]
+async fn a_key_is_free_again_after_a_refusal_inside_the_transaction() {
+    let system = System::start().await;
+    let client = system.client().await;
+    let create = |name: &str, key: &str| {
+        let body = format!(r#"{{"name":"{name}","description":"x"}}"#);
+        client.request("POST", "/v1/event-types").header("idempotency-key", key).json(body).send()
+    };
+    assert_eq!(create("taken", "a").await.status, 201);
+    assert_eq!(create("taken", "b").await.status, 409);
+    let free = create("free", "b").await;
+    assert_eq!((free.status, free.header("idempotent-replayed")), (201, None), "{}", free.text());
+    let mismatch = create("taken", "b").await;
+    assert_eq!(mismatch.error(), (422, "IDEMPOTENCY_MISMATCH".to_owned()));
+}

@@ -34,13 +34,7 @@ async fn a_batch_is_answered_item_by_item() {
     }
     assert_eq!(
         results.iter().map(|result| result["error_code"].clone()).collect::<Vec<_>>(),
-        [
-            Value::Null,
-            json!("INVALID_EVENT"),
-            json!("INVALID_JSON"),
-            json!("PAYLOAD_TOO_LARGE"),
-            Value::Null
-        ]
+        [Value::Null, json!("INVALID_EVENT"), json!("INVALID_JSON"), json!("PAYLOAD_TOO_LARGE"), Value::Null]
     );
     assert_eq!(results[2]["details"]["field"], "payload.n");
     assert_eq!(system.db.once(count_events).await.unwrap(), 2);

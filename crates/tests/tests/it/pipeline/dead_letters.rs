@@ -61,7 +61,7 @@ pub(super) async fn they_are_listed_shown_retried_and_discarded(bus: Bus) {
     assert_eq!(ids(&listed().await), [] as [&str; 0]);
     assert_eq!(stage.client.post(&format!("{}/retry", path(1)), "").await.error().0, 404, "discarded is discarded");
     stage.let_everything_happen().await;
-    assert_eq!(stage.receiver.at("letters").len(), 5 + 1 + 4 + 1 + 1 + 2);
+    assert_eq!(stage.receiver.count("letters"), 5 + 1 + 4 + 1 + 1 + 2);
     assert_eq!(stage.delivery(&letters[1].1, &hook).await["state"], "discarded");
     // Many at once are given up as well.
     stage.answer("letters", 422);

@@ -6,7 +6,7 @@ use hookyard_messaging::Bus;
 use hookyard_tests::receiver::Answer;
 use serde_json::{Value, json};
 
-use super::stage::{Stage, text, time, until};
+use super::stage::{Stage, text, time};
 
 pub(super) async fn the_tries_of_a_delivery_can_be_read(bus: Bus) {
     let stage = Stage::open(bus).await;
@@ -81,19 +81,12 @@ pub(super) async fn counters_are_exact(bus: Bus) {
         let answer = stage.client.post_json("/events/batch", &json!({"events": batch})).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
-    for (hook, delivered, failed) in [(&hook, 470, 30), (&other, 500, 0)] {
-        until("everything is counted", async || {
-            let shown = stage.shown(hook).await;
-            let counts = json!([shown["delivery_count"], shown["failure_count"]]);
-            if counts == json!([delivered, failed]) { Ok(()) } else { Err(counts) }
-        })
-        .await;
-    }
+    stage.counted(&hook, 470, 30).await;
+    stage.counted(&other, 500, 0).await;
     stage.let_everything_happen().await;
-    let shown = stage.shown(&hook).await;
-    assert_eq!((&shown["delivery_count"], &shown["failure_count"]), (&json!(470), &json!(30)));
-    assert_eq!((stage.receiver.at("counted").len(), stage.receiver.at("other").len()), (500, 500));
-    let metrics = stage.client.get(&format!("/v1/deliveries?hook_id={hook}&state=dead&limit=100")).await.expect(200);
-    assert_eq!(metrics["data"].as_array().unwrap().len(), 30);
+    stage.counted(&hook, 470, 30).await;
+    assert_eq!((stage.receiver.count("counted"), stage.receiver.count("other")), (500, 500));
+    let dead = stage.client.get(&format!("/v1/deliveries?hook_id={hook}&state=dead&limit=100")).await.expect(200);
+    assert_eq!(dead["data"].as_array().unwrap().len(), 30);
     stage.close().await;
 }

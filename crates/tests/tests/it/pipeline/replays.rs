@@ -40,7 +40,7 @@ pub(super) async fn what_was_missed_is_replayed_and_nothing_in_flight_is_doubled
     }
     assert_eq!(replay(&stage, &late, json!({"since": since})).await["queued"], 0, "nothing is missed any more");
     stage.let_everything_happen().await;
-    assert_eq!((stage.receiver.at("late").len(), stage.receiver.at("early").len()), (10, 20));
+    assert_eq!((stage.receiver.count("late"), stage.receiver.count("early")), (10, 20));
     stage.close().await;
 }
 
@@ -79,6 +79,6 @@ pub(super) async fn a_replay_of_everything_sends_what_arrived_before(bus: Bus) {
         stage.tried(event, &hook, attempts).await;
     }
     stage.let_everything_happen().await;
-    assert_eq!(stage.receiver.at("again").len(), 3 + 1 + 1 + 3);
+    assert_eq!(stage.receiver.count("again"), 3 + 1 + 1 + 3);
     stage.close().await;
 }

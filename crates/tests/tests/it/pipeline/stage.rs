@@ -75,6 +75,16 @@ impl Stage {
         .await
     }
 
+    /// Waits until so many deliveries and failed tries of a hook are counted.
+    pub(crate) async fn counted(&self, hook: &str, delivered: u32, failed: u32) {
+        until(&format!("{delivered} delivered and {failed} failed are counted"), async || {
+            let shown = self.shown(hook).await;
+            let counts = json!([shown["delivery_count"], shown["failure_count"]]);
+            if counts == json!([delivered, failed]) { Ok(()) } else { Err(counts) }
+        })
+        .await;
+    }
+
     /// A delivery with its tries.
     pub(crate) async fn delivery(&self, event: &str, hook: &str) -> Value {
         self.client.get(&format!("/v1/deliveries/{}", delivery_id(event, hook))).await.expect(200)
