@@ -110,6 +110,7 @@ CREATE TABLE subscriptions (
 );
 CREATE UNIQUE INDEX subscriptions_identity ON subscriptions (tenant_id, identity) WHERE state <> 4;
 CREATE INDEX subscriptions_tenant ON subscriptions (tenant_id, id);
+CREATE INDEX subscriptions_url ON subscriptions (tenant_id, url) WHERE state <> 4;
 CREATE INDEX subscriptions_changed ON subscriptions (changed_in);
 CREATE INDEX subscriptions_expiry ON subscriptions (expires_at) WHERE state < 3 AND expires_at IS NOT NULL;
 CREATE TRIGGER subscriptions_changed BEFORE INSERT OR UPDATE ON subscriptions

@@ -69,11 +69,13 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     let (jobs, ready) = mpsc::channel(4);
     let dispatcher = Dispatcher::new(
         DispatchDeps {
+            db: deps.db.clone(),
             clock: deps.clock.clone(),
             directory: directory.clone(),
             egress: deps.egress.clone(),
             settler: settler.clone(),
             metrics: metrics.clone(),
+            lease: settings.lease(),
         },
         &settings,
         commands,

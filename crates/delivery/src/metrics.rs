@@ -64,7 +64,7 @@ impl Metrics {
             settled: registry.counter("hookyard_delivery_settled_total", "Tries written down.")?,
             lease_too_short: registry.counter(
                 "hookyard_delivery_lease_too_short_total",
-                "Deliveries that waited in memory until their lease was nearly over.",
+                "Deliveries that waited until their lease was nearly over, so that it was renewed before the try.",
             )?,
         })
     }
@@ -101,7 +101,7 @@ impl Metrics {
         self.settled.inc_by(tries as u64);
     }
 
-    pub(crate) fn lease_too_short(&self) {
-        self.lease_too_short.inc();
+    pub(crate) fn lease_too_short(&self, deliveries: usize) {
+        self.lease_too_short.inc_by(deliveries as u64);
     }
 }

@@ -82,7 +82,7 @@ fn headers(job: &Job, number: u16, now: DateTime<Utc>) -> HeaderMap {
     put("x-delivery-id", &job.held.id.to_string());
     put("x-attempt", &number.to_string());
     if let Some(id) = &job.event.correlation_id {
-        // A correlation id may be any text; what a header cannot hold is percent-encoded.
+        // A correlation id may be any text; one that a header cannot hold is sent as a form would encode it.
         if id.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
             put("x-correlation-id", id);
         } else {

@@ -1,5 +1,6 @@
 //! The `[delivery]` section.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 /// How deliveries are tried.
@@ -76,6 +77,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// `lease_ms` as a duration.
+    pub(crate) fn lease(&self) -> TimeDelta {
+        TimeDelta::milliseconds(i64::try_from(self.lease_ms).unwrap_or(30_000))
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors

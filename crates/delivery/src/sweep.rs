@@ -38,7 +38,7 @@ impl Sweep {
     pub(crate) async fn run(self, settings: &Settings, stop: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_millis(settings.sweep_interval_ms));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let lease = TimeDelta::milliseconds(i64::try_from(settings.lease_ms).unwrap_or(30_000));
+        let lease = settings.lease();
         let batch = settings.sweep_batch as usize;
         loop {
             tokio::select! {
@@ -50,7 +50,7 @@ impl Sweep {
                 match self.take(lease, i64::from(settings.sweep_batch)).await {
                     Ok(taken) => {
                         let full = taken.len() == batch;
-                        self.ring(taken).await;
+                        self.ring(taken, lease).await;
                         if !full {
                             break;
                         }
@@ -73,18 +73,26 @@ impl Sweep {
         Ok(taken)
     }
 
-    async fn ring(&self, taken: Vec<HeldDelivery>) {
-        let mut groups: HashMap<(Lane, u16), (ClaimId, Vec<DeliveryId>)> = HashMap::new();
+    async fn ring(&self, taken: Vec<HeldDelivery>, lease: TimeDelta) {
+        let now = self.clock.now();
+        let mut groups: HashMap<(Lane, u16, bool), (ClaimId, Vec<DeliveryId>)> = HashMap::new();
         for held in taken {
             let lane = if held.attempts == 0 { Lane::First } else { Lane::Retry };
             let partition = spread(held.id.subscription) % PARTITIONS;
-            groups.entry((lane, partition)).or_insert_with(|| (held.claim, Vec::new())).1.push(held.id);
+            // Rung once, and a lease has ended without a try: its holder is dead, or rings wait longer than leases last.
+            // At the end of that queue it would be late again, and every ring after it later still.
+            let overdue = lease <= now - held.due_at;
+            groups
+                .entry((lane, partition, overdue))
+                .or_insert_with(|| (held.claim, Vec::new()))
+                .1
+                .push(held.id);
         }
-        for ((lane, partition), (claim, ids)) in groups {
+        for ((lane, partition, overdue), (claim, ids)) in groups {
             for ids in ids.chunks(RING_AT_ONCE) {
                 let message = Message::DeliveryDue { claim, deliveries: ids.to_vec() };
                 let queue = Queue::DeliveryDue { lane, partition };
-                if self.bus.publish(queue, &message, &TraceContext::fresh()).await.is_ok() {
+                if !overdue && self.bus.publish(queue, &message, &TraceContext::fresh()).await.is_ok() {
                     continue;
                 }
                 let own = match lane {

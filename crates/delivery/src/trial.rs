@@ -1,6 +1,6 @@
 //! One try from its beginning to its judgement: sends, judges, and hands the outcome on to be written.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use hookyard_domain::{
@@ -37,7 +37,7 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
         first_due_at: job.held.due_at,
     };
     let (verdict, effect) = judge(job.held.profile, &outcome, &standing, now, rand::random());
-    let sign = sign(&outcome, &verdict, now);
+    let sign = sign(&outcome, &verdict, now, &verdicts.clock);
     deps.metrics.tried(job.lane, &outcome, latency);
     if matches!(effect, Effect::FailingAudited | Effect::DisableAudited) {
         tracing::warn!(
@@ -61,10 +61,10 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
 }
 
 /// What an outcome says about the endpoint's condition.
-fn sign(outcome: &Outcome, verdict: &Verdict, now: DateTime<Utc>) -> Sign {
+fn sign(outcome: &Outcome, verdict: &Verdict, now: DateTime<Utc>, clock: &Clock) -> Sign {
     if let Verdict::Deferred { at } = verdict {
         let wait = at.signed_duration_since(now).to_std().unwrap_or_default();
-        return Sign::Pause(Instant::now() + wait);
+        return Sign::Pause(clock.instant() + wait);
     }
     if outcome.is_ill() { Sign::Ill } else { Sign::Answered }
 }

@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use hookyard_chassis::api_error::ApiError;
-use hookyard_domain::{
-    Error,
-    event::DraftError,
-    wire::JsonError,
-};
+use hookyard_domain::{Error, event::DraftError, wire::JsonError};
 
 /// After a wait for a connection or a lock: the next request may find one.
 const SOON: Duration = Duration::from_secs(1);

@@ -132,7 +132,7 @@ pub struct GatewaySettings {
     #[serde(deserialize_with = "in_range::<_, _, 1024, 0x1000_0000>")]
     pub flush_bytes: u32,
     /// What becomes of integers beyond 2^53 in events: `as_javascript` reads them as JavaScript receivers will, as the
-    /// nearest double; `refuse` answers 422 and names the place. Default: `as_javascript`.
+    /// nearest double; `refuse` answers 400 `INVALID_JSON` and names the place. Default: `as_javascript`.
     pub large_integers: LargeIntegers,
 }
 
@@ -143,7 +143,7 @@ pub enum LargeIntegers {
     /// The nearest double, as JavaScript reads them.
     #[default]
     AsJavascript,
-    /// 422.
+    /// 400, with the place.
     Refuse,
 }
 

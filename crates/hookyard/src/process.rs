@@ -37,7 +37,10 @@ impl Role {
 }
 
 /// Runs a future on a new runtime, with logging set up.
-pub(crate) fn block_on<T>(settings: &Settings, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(crate) fn block_on<T>(
+    settings: &Settings,
+    future: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     telemetry::init(&settings.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -86,6 +89,7 @@ pub(crate) async fn serve(
     let health = Health::new(stop.clone());
     let mut supervisor = shutdown::Supervisor::new(stop.clone(), settings.ops.shutdown_grace());
     probe(&health, &db, &bus);
+    count_bus(&metrics, &bus)?;
     let ops = Ops::bind(&settings.ops, health.clone(), metrics.clone())?;
     if let Some(addr) = ops.addr() {
         tracing::info!(%addr, "probes and metrics");
@@ -106,7 +110,10 @@ pub(crate) async fn serve(
                         registry: metrics.clone(),
                         url_rules: UrlRules::new(&settings.hooks.extra_url_prefixes)?,
                     },
-                    hookyard_gateway::Settings { http: settings.http.clone(), gateway: settings.gateway.clone() },
+                    hookyard_gateway::Settings {
+                        http: settings.http.clone(),
+                        gateway: settings.gateway.clone(),
+                    },
                 )?;
                 addr = Some(gateway.addr());
                 supervisor.supervise("gateway", gateway.run(stop.clone()));
@@ -119,7 +126,10 @@ pub(crate) async fn serve(
                     metrics: metrics.clone(),
                     lease: Duration::from_millis(settings.delivery.lease_ms),
                 };
-                supervisor.supervise("registry", hookyard_registry::run(deps, settings.registry.clone(), stop.clone()));
+                supervisor.supervise(
+                    "registry",
+                    hookyard_registry::run(deps, settings.registry.clone(), stop.clone()),
+                );
             }
             Role::Delivery => {
                 let deps = hookyard_delivery::Deps {
@@ -129,7 +139,10 @@ pub(crate) async fn serve(
                     egress: Egress::new(&settings.egress)?,
                     metrics: metrics.clone(),
                 };
-                supervisor.supervise("delivery", hookyard_delivery::run(deps, settings.delivery.clone(), stop.clone()));
+                supervisor.supervise(
+                    "delivery",
+                    hookyard_delivery::run(deps, settings.delivery.clone(), stop.clone()),
+                );
             }
         }
     }
@@ -165,6 +178,35 @@ fn probe(health: &Health, db: &Db, bus: &Bus) {
         let connected = bus.connected();
         async move { if connected { Ok(()) } else { Err("no connection to the broker".to_owned()) } }
     });
+}
+
+/// What the bus counts, as metrics.
+fn count_bus(metrics: &Registry, bus: &Bus) -> anyhow::Result<()> {
+    type Read = fn(hookyard_messaging::Counters) -> u64;
+    let counts: [(&str, &str, Read); 5] = [
+        ("hookyard_bus_published", "Messages published since the start.", |c| c.published),
+        ("hookyard_bus_confirmed", "Messages that the broker has confirmed since the start.", |c| {
+            c.confirmed
+        }),
+        (
+            "hookyard_bus_unpublished",
+            "Messages that were refused, late, or met no connection, since the start.",
+            |c| c.refused + c.late + c.disconnected + c.returned,
+        ),
+        (
+            "hookyard_bus_unreadable",
+            "Messages put aside because they could not be read, since the start.",
+            |c| c.unreadable,
+        ),
+        ("hookyard_bus_connections_lost", "Connections to the broker that were lost since the start.", |c| {
+            c.connections_lost
+        }),
+    ];
+    for (name, help, read) in counts {
+        let bus = bus.clone();
+        metrics.read_gauge(name, help, move || read(bus.counters()) as f64)?;
+    }
+    Ok(())
 }
 
 /// Services may start before the database does, or before somebody has migrated it.

@@ -1,6 +1,6 @@
 //! The settings of every process, in one tree: a section per crate, read from a file and then from the environment.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use hookyard_chassis::{
@@ -36,6 +36,12 @@ impl Settings {
     /// What the types cannot say: ranges and what does not go together.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.amqp.check().map_err(anyhow::Error::msg)?;
+        self.database.check().map_err(anyhow::Error::msg)?;
+        hookyard_gateway::Settings { http: self.http.clone(), gateway: self.gateway.clone() }.check()?;
+        anyhow::ensure!(
+            Duration::from_millis(self.http.shutdown_timeout_ms) < self.ops.shutdown_grace(),
+            "http.shutdown_timeout_ms must be below ops.shutdown_grace_ms"
+        );
         self.registry.check().map_err(anyhow::Error::msg)?;
         self.delivery.check().map_err(anyhow::Error::msg)?;
         subscription::UrlRules::new(&self.hooks.extra_url_prefixes)

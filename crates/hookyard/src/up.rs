@@ -36,7 +36,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(settings: &Settings, url: &Url, stop: CancellationToken) -> anyhow::Result<()> {
     let db = Db::new(url, &settings.database)?;
-    let migrations = migrate::run(&db, &Clock::system()).await.context("cannot bring the schema up to date")?;
+    let migrations =
+        migrate::run(&db, &Clock::system()).await.context("cannot bring the schema up to date")?;
     if !migrations.is_empty() {
         tracing::info!(?migrations, "schema brought up to date");
     }

@@ -2,8 +2,8 @@
 //!
 //! Every queue has one kind of reader: the processes of a service compete for its messages.
 
-/// Into how many queues the deliveries of a lane are divided by their endpoint, so that the state of one endpoint (cap,
-/// breaker, rate) lives in one deliverer.
+/// Into how many queues the deliveries of a lane are divided by their endpoint. Deliverers read all of them today; the
+/// division is there so that each can be given some, and the state of an endpoint then lives in one place.
 pub const PARTITIONS: u16 = 4;
 
 /// How often a message may come back unacknowledged before it is put aside: it is likely the message that ends its reader.

@@ -15,8 +15,6 @@ pub struct AmqpSettings {
     /// What the names of all queues and exchanges begin with: 1 to 64 characters of `a-z 0-9 . _ -`. Installations that
     /// share a virtual host need different ones. Default: `hookyard.`
     pub namespace: String,
-    /// Messages a consumer may hold unacknowledged, 1 to 65535. Default: 256.
-    pub prefetch: u16,
     /// Seconds after which a silent connection counts as lost, 5 to 60. Default: 15.
     pub heartbeat_s: u16,
     /// Milliseconds that a connection may take to open, 100 to 60,000. Default: 5,000.
@@ -32,7 +30,6 @@ impl Default for AmqpSettings {
         Self {
             url: None,
             namespace: "hookyard.".to_owned(),
-            prefetch: 256,
             heartbeat_s: 15,
             connect_timeout_ms: 5_000,
             publish_timeout_ms: 5_000,
@@ -53,7 +50,6 @@ impl AmqpSettings {
                 (1..=64).contains(&self.namespace.len()) && self.namespace.chars().all(named),
                 "`amqp.namespace` has 1 to 64 characters of a-z 0-9 . _ -",
             ),
-            (0 < self.prefetch, "`amqp.prefetch` is 1 to 65535"),
             ((5..=60).contains(&self.heartbeat_s), "`amqp.heartbeat_s` is 5 to 60"),
             ((100..=60_000).contains(&self.connect_timeout_ms), "`amqp.connect_timeout_ms` is 100 to 60000"),
             ((100..=60_000).contains(&self.publish_timeout_ms), "`amqp.publish_timeout_ms` is 100 to 60000"),
@@ -149,7 +145,6 @@ mod tests {
         for (change, field) in [
             (r#"{"namespace":""}"#, "namespace"),
             (r#"{"namespace":"Hook Yard"}"#, "namespace"),
-            (r#"{"prefetch":0}"#, "prefetch"),
             (r#"{"heartbeat_s":61}"#, "heartbeat_s"),
             (r#"{"connect_timeout_ms":0}"#, "connect_timeout_ms"),
             (r#"{"publish_timeout_ms":99}"#, "publish_timeout_ms"),

@@ -51,7 +51,7 @@ impl FanOut {
                 return;
             }
             let rings = std::mem::take(&mut rings);
-            let groups = rings.iter().filter_map(|ring| group(ring)).collect();
+            let groups = rings.iter().filter_map(group).collect();
             // Given back when we stop meanwhile; the row is there for whoever comes next.
             if self.fan_out_until_done(groups, &stop).await {
                 Incoming::ack_all(rings);

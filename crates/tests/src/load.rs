@@ -1,6 +1,6 @@
 //! Load for fault tests: clients that post as clients should, and remember what they were promised.
 //!
-//! Two tenants with three hooks each. A client keeps its connections, posts batches and single events with a key, waits
+//! Two tenants with three hooks each: one takes every event, the others every fifth. A client keeps its connections, posts batches and single events with a key, waits
 //! as it is told and tries again; without a key a repetition is a new event, with one it is the same. What was answered
 //! with 202 has to reach every hook of its tenant, whatever happens meanwhile: [`Load::settle`] checks it.
 
@@ -31,8 +31,33 @@ const HANG: Duration = Duration::from_secs(20);
 const TENANTS: usize = 2;
 const CONNECTIONS: usize = 4;
 
+/// One in so many events goes to all hooks, the others only to the first.
+const WANTED: usize = 5;
+
 /// One in so many events is refused for ever by one hook.
 const POISON: usize = 500;
+
+/// An event that was accepted.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its tenant.
+    pub tenant: usize,
+    /// Its id.
+    pub id: String,
+    /// What was posted.
+    pub kind: Kind,
+}
+
+/// What an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// For the first hook.
+    Plain,
+    /// For all hooks.
+    Wanted,
+    /// For all hooks, and the last refuses it for ever.
+    Poison,
+}
 
 /// What is posted.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +79,8 @@ impl Default for Plan {
 /// What the clients saw.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Events that were accepted: tenant, id, whether one hook refuses it for ever.
-    pub accepted: Vec<(usize, String, bool)>,
+    /// Events that were accepted.
+    pub accepted: Vec<Accepted>,
     /// By idempotency key: the id that was answered, every time.
     pub keyed: HashMap<String, String>,
     /// Answers that were not 202, by status.
@@ -97,7 +122,8 @@ impl Load {
             let (_id, key) = new_tenant(&format!("Tenant {tenant}"), environment);
             let client = Client::new(api).with_key(&key);
             for hook in 0..HOOKS {
-                let body = json!({ "url": sink.url(tenant, hook), "event_type": "order.created" });
+                let wanted = if hook == 0 { "order.*" } else { "order.created" };
+                let body = json!({ "url": sink.url(tenant, hook), "event_type": wanted });
                 subscribe(&client, &body).await;
             }
             keys.push(key);
@@ -222,17 +248,23 @@ impl Poster {
         }
     }
 
-    fn event(&mut self) -> (Value, bool) {
+    fn event(&mut self) -> (Value, Kind) {
         self.made += 1;
-        let poison = self.made % POISON == POISON - 1;
+        let kind = match self.made {
+            made if made.is_multiple_of(POISON) => Kind::Poison,
+            made if made.is_multiple_of(WANTED) => Kind::Wanted,
+            _ => Kind::Plain,
+        };
+        let poison = kind == Kind::Poison;
+        let event_type = if kind == Kind::Plain { "order.updated" } else { "order.created" };
         let payload =
             json!({ "tenant": self.tenant, "number": self.made, "poison": poison, "text": "x".repeat(200) });
-        (json!({ "event_type": "order.created", "payload": payload }), poison)
+        (json!({ "event_type": event_type, "payload": payload }), kind)
     }
 
     /// Between 10 and 100 events at once.
     async fn post_batch(&mut self, round: usize) -> usize {
-        let (events, poison): (Vec<Value>, Vec<bool>) =
+        let (events, kinds): (Vec<Value>, Vec<Kind>) =
             (0..10 + (round * 37 + self.number * 11) % 91).map(|_| self.event()).unzip();
         let body = json!({ "events": events }).to_string();
         loop {
@@ -248,8 +280,9 @@ impl Poster {
                 if ids.len() != events.len() {
                     self.wrong(format!("a batch of {} was answered {reply}", events.len()));
                 }
+                let tenant = self.tenant;
                 let accepted =
-                    ids.into_iter().zip(poison).map(|(id, poison)| (self.tenant, id.to_owned(), poison));
+                    ids.into_iter().zip(kinds).map(|(id, kind)| Accepted { tenant, id: id.to_owned(), kind });
                 self.accepted(accepted.collect());
                 return events.len();
             }
@@ -263,7 +296,7 @@ impl Poster {
     /// Three events one by one, each with a key: repeated until it is known to be stored, and now and then once more.
     async fn post_keyed(&mut self, round: usize) -> usize {
         for index in 0..3 {
-            let (mut event, poison) = self.event();
+            let (mut event, kind) = self.event();
             let key = format!("{}-{}-{round}-{index}", self.tenant, self.number);
             event["payload"]["once"] = Value::from(key.as_str());
             let (body, extra) = (event.to_string(), format!("idempotency-key: {key}\r\n"));
@@ -279,7 +312,7 @@ impl Poster {
                 let id = reply["event_id"].as_str().unwrap_or_default().to_owned();
                 let before = self.tally(|tally| tally.keyed.insert(key.clone(), id.clone()));
                 match before {
-                    None => self.accepted(vec![(self.tenant, id, poison)]),
+                    None => self.accepted(vec![Accepted { tenant: self.tenant, id, kind }]),
                     Some(before) if before != id => {
                         self.wrong(format!("key {key} was answered {before}, then {id}"))
                     }
@@ -297,7 +330,7 @@ impl Poster {
         work(&mut self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn accepted(&self, events: Vec<(usize, String, bool)>) {
+    fn accepted(&self, events: Vec<Accepted>) {
         self.shared.accepted.fetch_add(events.len(), Ordering::Relaxed);
         self.tally(|tally| tally.accepted.extend(events));
     }

@@ -26,7 +26,12 @@ pub struct Answer {
 impl Answer {
     /// An answer with this status at once.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: "{\"status\":\"success\"}".to_owned(), delay: Duration::ZERO }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: "{\"status\":\"success\"}".to_owned(),
+            delay: Duration::ZERO,
+        }
     }
 
     /// Adds a header.

@@ -16,7 +16,11 @@ use hookyard_messaging::Bus;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{database::Database, engine::{Engine, RunningEngine}, http::Client};
+use crate::{
+    database::Database,
+    engine::{Engine, RunningEngine},
+    http::Client,
+};
 
 /// How a system is made.
 #[derive(Clone, Debug)]

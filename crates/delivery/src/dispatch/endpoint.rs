@@ -102,6 +102,11 @@ impl Endpoint {
         self.in_flight += 1;
     }
 
+    /// A try that had begun was not made.
+    pub(crate) const fn lose(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
     /// A try has ended.
     pub(crate) fn end(&mut self, bounds: &Bounds, sign: Sign, took: Duration, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -182,7 +187,7 @@ mod tests {
     fn the_breaker_opens_lets_one_probe_through_and_closes() {
         let start = Instant::now();
         let mut endpoint = Endpoint::new(&BOUNDS);
-        let mut fail = |endpoint: &mut Endpoint, now| {
+        let fail = |endpoint: &mut Endpoint, now| {
             endpoint.begin();
             endpoint.end(&BOUNDS, Sign::Ill, MS, now);
         };

@@ -8,7 +8,7 @@ mod endpoint;
 mod fair;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +19,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     clock::Clock,
-    delivery::Profile,
+    db::Db,
+    delivery::{HeldDelivery, Profile, store},
     id::{SubscriptionId, TenantId},
     subscription::directory::Directory,
 };
@@ -52,16 +53,20 @@ pub(crate) enum Command {
     Ready(Vec<Job>),
     /// A try has ended.
     Ended { endpoint: SubscriptionId, lane: Lane, sign: Sign, took: Duration },
+    /// A try that had its slot was not made: somebody else has the delivery.
+    Lost { endpoint: SubscriptionId, lane: Lane },
 }
 
 /// What a dispatcher works with.
 #[derive(Clone, Debug)]
 pub(crate) struct Deps {
+    pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) directory: Directory,
     pub(crate) egress: Egress,
     pub(crate) settler: Settler,
     pub(crate) metrics: Metrics,
+    pub(crate) lease: TimeDelta,
 }
 
 /// How many deliveries wait in memory, for those who would bring more.
@@ -87,6 +92,8 @@ pub(crate) struct Dispatcher {
     first: LaneState,
     retry: LaneState,
     verdicts: Verdicts,
+    /// They have their slots, and need longer leases before they begin.
+    late: Vec<Job>,
     tries: TaskTracker,
     commands: mpsc::UnboundedSender<Command>,
     load: Load,
@@ -108,11 +115,12 @@ impl Dispatcher {
                 max_cooldown: Duration::from_millis(settings.breaker_max_cooldown_ms),
             },
             endpoints: HashMap::new(),
-            destinations: Destinations::new(&settings.destination_limits, Instant::now()),
+            destinations: Destinations::new(&settings.destination_limits, deps.clock.instant()),
             first: lane(settings.first_slots),
             retry: lane(settings.retry_slots),
             verdicts: Verdicts::new(deps.clock.clone()),
             deps,
+            late: Vec::new(),
             tries: TaskTracker::new(),
             commands,
             load,
@@ -135,7 +143,7 @@ impl Dispatcher {
                 n = ended.recv_many(&mut commands, 1024) => if n == 0 { break },
                 Some(jobs) = ready.recv() => commands.push(Command::Ready(jobs)),
                 _ = forget.tick() => {
-                    let now = Instant::now();
+                    let now = self.deps.clock.instant();
                     self.endpoints.retain(|_, endpoint| !endpoint.is_unremarkable(now));
                 }
             }
@@ -143,10 +151,12 @@ impl Dispatcher {
                 match command {
                     Command::Ready(jobs) => self.admit(jobs).await,
                     Command::Ended { endpoint, lane, sign, took } => self.end(endpoint, lane, sign, took),
+                    Command::Lost { endpoint, lane } => self.lose(endpoint, lane),
                 }
             }
             self.pump(Lane::First).await;
             self.pump(Lane::Retry).await;
+            self.begin_late();
             self.tell_load();
         }
         let now = self.deps.clock.now();
@@ -175,7 +185,7 @@ impl Dispatcher {
 
     /// Takes deliveries into memory, as many of an endpoint as go soon.
     async fn admit(&mut self, jobs: Vec<Job>) {
-        let (now, utc) = (Instant::now(), self.deps.clock.now());
+        let (now, utc) = (self.deps.clock.instant(), self.deps.clock.now());
         for job in jobs {
             let id = job.hook.id;
             let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds));
@@ -191,10 +201,21 @@ impl Dispatcher {
     }
 
     fn end(&mut self, id: SubscriptionId, lane: Lane, sign: Sign, took: Duration) {
-        let bounds = self.bounds;
+        let (bounds, now) = (self.bounds, self.deps.clock.instant());
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            endpoint.end(&bounds, sign, took, Instant::now());
+            endpoint.end(&bounds, sign, took, now);
         }
+        self.free(id, lane);
+    }
+
+    fn lose(&mut self, id: SubscriptionId, lane: Lane) {
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.lose();
+        }
+        self.free(id, lane);
+    }
+
+    fn free(&mut self, id: SubscriptionId, lane: Lane) {
         self.lane(lane).free += 1;
         // The endpoint has room again, for either lane.
         self.first.queue.list(id);
@@ -203,7 +224,7 @@ impl Dispatcher {
 
     /// Begins tries while there are slots and somebody whose turn it is.
     async fn pump(&mut self, lane: Lane) {
-        let (now, utc) = (Instant::now(), self.deps.clock.now());
+        let (now, utc) = (self.deps.clock.instant(), self.deps.clock.now());
         while self.lane(lane).free > 0 {
             let Some(id) = self.lane(lane).queue.next() else { return };
             let bounds = self.bounds;
@@ -260,15 +281,10 @@ impl Dispatcher {
     }
 
     async fn begin(&mut self, job: Job, now: Instant, utc: DateTime<Utc>) {
-        let timeout = TimeDelta::from_std(job.held.profile.timeout()).unwrap_or(TimeDelta::seconds(15));
-        if job.held.lease_until - utc < timeout + LEASE_MARGIN {
-            // Waited too long: when the lease ends, the sweep takes it, and nobody has tried it twice.
-            self.deps.metrics.lease_too_short();
-            return;
-        }
         let takes = |profile: Profile| match self.deps.directory.get(job.hook.id) {
             None => false,
-            Some(hook) => profile == Profile::Farewell || hook.takes_events(utc),
+            // A hook that was enabled again meanwhile gets no good-bye.
+            Some(hook) => (profile == Profile::Farewell) != hook.takes_events(utc),
         };
         if !takes(job.held.profile) {
             self.deps.settler.note(Note::Cancelled { held: job.held, ring: job.ring }).await;
@@ -284,12 +300,44 @@ impl Dispatcher {
         self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds)).begin();
         self.lane(job.lane).free -= 1;
         self.deps.metrics.lag(job.lane, utc, job.held.due_at);
+        let timeout = TimeDelta::from_std(job.held.profile.timeout()).unwrap_or(TimeDelta::seconds(15));
+        if job.held.lease_until - utc < timeout + LEASE_MARGIN {
+            self.late.push(job);
+            return;
+        }
+        self.tries.spawn(attempt(self.deps.clone(), self.verdicts.clone(), self.commands.clone(), job));
+    }
+
+    /// Begins the tries of those that waited so long that their leases could end under way: the leases are renewed, all
+    /// with one statement. Dropping them instead would stop everything as soon as there is more to do than can be done
+    /// within a lease.
+    fn begin_late(&mut self) {
+        if self.late.is_empty() {
+            return;
+        }
+        let late = std::mem::take(&mut self.late);
         let (deps, verdicts, commands) = (self.deps.clone(), self.verdicts.clone(), self.commands.clone());
+        let tries = self.tries.clone();
         self.tries.spawn(async move {
-            let (endpoint, lane) = (job.hook.id, job.lane);
-            let (sign, took) = trial::run(&deps, &verdicts, job).await;
-            // The dispatcher outlives its tries, except when the process ends.
-            let _gone = commands.send(Command::Ended { endpoint, lane, sign, took });
+            let lease_until = deps.clock.now() + deps.lease;
+            let held: Vec<HeldDelivery> = late.iter().map(|job| job.held).collect();
+            deps.metrics.lease_too_short(held.len());
+            let renewed = deps.db.once(move |conn| store::renew(conn, &held, lease_until)).await;
+            let renewed = renewed.unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = error.chain(),
+                    "leases cannot be renewed; they end, and the sweep takes over"
+                );
+                HashSet::new()
+            });
+            for mut job in late {
+                if renewed.contains(&job.held.id) {
+                    job.held.lease_until = lease_until;
+                    tries.spawn(attempt(deps.clone(), verdicts.clone(), commands.clone(), job));
+                } else {
+                    let _gone = commands.send(Command::Lost { endpoint: job.hook.id, lane: job.lane });
+                }
+            }
         });
     }
 
@@ -303,6 +351,14 @@ impl Dispatcher {
             self.park(job, at).await;
         }
     }
+}
+
+/// One try, and word of its end.
+async fn attempt(deps: Deps, verdicts: Verdicts, commands: mpsc::UnboundedSender<Command>, job: Job) {
+    let (endpoint, lane) = (job.hook.id, job.lane);
+    let (sign, took) = trial::run(&deps, &verdicts, job).await;
+    // The dispatcher outlives its tries, except when the process ends.
+    let _gone = commands.send(Command::Ended { endpoint, lane, sign, took });
 }
 
 /// The instant `place` as a time of day.

@@ -58,13 +58,14 @@ impl Serialize for Url {
 pub struct Settings {
     /// Where Postgres is, as a libpq URL (`DATABASE_URL`). Default: none; `hookyard up` then starts its own cluster.
     pub url: Option<Url>,
-    /// Connections at most, per process. Default: 8. Small pools are faster than large ones on few cores.
+    /// Connections at most, per process. Range 2–200. Default: 8. Small pools are faster than large ones on few cores.
     pub pool_size: u32,
-    /// How long a caller waits for a connection before it is told to come back later, in milliseconds. Default: 3000.
+    /// How long a caller waits for a connection before it is told to come back later, in milliseconds. Range 10–60,000.
+    /// Default: 3000.
     pub patience_ms: u64,
-    /// How long a connection attempt may take, in seconds. Default: 3.
+    /// How long a connection attempt may take, in seconds. Range 1–60. Default: 3.
     pub connect_timeout_s: u32,
-    /// The longest any statement may run, in milliseconds. Default: 30000.
+    /// The longest any statement may run, in milliseconds. Range 100–3,600,000. Default: 30000.
     pub statement_timeout_ms: u32,
 }
 
@@ -77,6 +78,27 @@ impl Default for Settings {
             connect_timeout_s: 3,
             statement_timeout_ms: 30_000,
         }
+    }
+}
+
+impl Settings {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the first setting that is out of its range, and the range.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let ranges: [(&str, u64, u64, u64); 4] = [
+            ("pool_size", u64::from(self.pool_size), 2, 200),
+            ("patience_ms", self.patience_ms, 10, 60_000),
+            ("connect_timeout_s", u64::from(self.connect_timeout_s), 1, 60),
+            ("statement_timeout_ms", u64::from(self.statement_timeout_ms), 100, 3_600_000),
+        ];
+        for (name, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                return Err(format!("database.{name} must lie between {least} and {most}, not {value}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -233,6 +255,14 @@ mod tests {
             "postgres://a/b?sslmode=require&connect_timeout=3"
         );
         assert_eq!(with_timeout("postgres://a/b?connect_timeout=9", 3), "postgres://a/b?connect_timeout=9");
+    }
+
+    #[test]
+    fn the_defaults_are_in_range_and_the_ends_are_kept() {
+        assert_eq!(Settings::default().check(), Ok(()));
+        for (pool_size, good) in [(1, false), (2, true), (200, true), (201, false)] {
+            assert_eq!(Settings { pool_size, ..Settings::default() }.check().is_ok(), good, "{pool_size}");
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub enum Which {
     All,
 }
 
-/// The events of a range that a replay to this hook has to look at, oldest first. Test events are left out.
+/// The events of a range that a replay to this hook has to look at, oldest first: those that the tenant posted. Tests are
+/// left out, and so are our own events: the good-bye of a hook is one of them.
 ///
 /// # Errors
 /// When the database is away.
@@ -40,7 +41,7 @@ pub fn candidates(
 ) -> Result<Vec<StoredEvent>> {
     Ok(sql_query(format!(
         "SELECT {} FROM events e LEFT JOIN deliveries d ON d.event_id = e.id AND d.subscription_id = $2 \
-         WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND e.origin <> 2 \
+         WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND e.origin = 0 \
            AND (d.state IS NULL OR d.state IN (2, 3, 4) OR ($6 AND d.state = 1)) ORDER BY e.id LIMIT $7",
         crate::event::store::STORED
     ))
@@ -80,7 +81,7 @@ pub fn schedule(
          ON CONFLICT (event_id, subscription_id) DO UPDATE SET state = 0, tries = 0, deferrals = 0, \
             due_at = excluded.due_at, next_attempt_at = excluded.next_attempt_at, claim = excluded.claim, \
             settled_at = NULL \
-         WHERE d.state <> 0 AND d.tenant_id = $1 RETURNING d.event_id",
+         WHERE d.state <> 0 AND d.tenant_id = $1 AND d.profile = excluded.profile RETURNING d.event_id",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(subscription)

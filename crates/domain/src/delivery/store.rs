@@ -1,5 +1,7 @@
 //! Queries of the delivery engine. All of them take many rows at once (invariant 5).
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl, sql_query,
@@ -154,6 +156,43 @@ pub fn claim_due(
         .bind::<BigInt, _>(limit)
         .load(conn)?;
     Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// Moves the end of the leases of held deliveries. Returns those that are still held under their claim; the others were
+/// taken by somebody else or have ended.
+///
+/// # Errors
+/// When the database is away.
+pub fn renew(
+    conn: &mut PgConnection,
+    held: &[HeldDelivery],
+    lease_until: DateTime<Utc>,
+) -> Result<HashSet<DeliveryId>> {
+    let Some((first, last)) = span(held.iter().map(|held| held.id.event)) else { return Ok(HashSet::new()) };
+    let (events, subscriptions) = split(held.iter().map(|held| held.id));
+    let rows: Vec<KeyRow> = sql_query(format!(
+        "UPDATE deliveries d SET next_attempt_at = $4 FROM unnest($1, $2, $3) AS k (e, s, c) \
+         WHERE {BY_KEY} AND d.event_id >= $5 AND d.event_id <= $6 RETURNING d.event_id, d.subscription_id"
+    ))
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .bind::<Array<Uuid>, _>(held.iter().map(|held| held.claim).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(lease_until)
+    .bind::<Uuid, _>(first)
+    .bind::<Uuid, _>(last)
+    .load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| DeliveryId { event: row.event_id, subscription: row.subscription_id })
+        .collect())
+}
+
+#[derive(QueryableByName)]
+struct KeyRow {
+    #[diesel(sql_type = Uuid)]
+    event_id: EventId,
+    #[diesel(sql_type = Uuid)]
+    subscription_id: SubscriptionId,
 }
 
 /// Gives held deliveries back to the schedule without a try: their endpoint is busy, paused or paced, or we stop.
@@ -383,8 +422,8 @@ pub fn overdue_settlements(
 /// When the database is away.
 pub fn backlog(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<Backlog> {
     Ok(sql_query(
-        "SELECT count(*) AS pending, min(due_at) FILTER (WHERE due_at <= $1) AS oldest_due FROM \
-            (SELECT due_at FROM deliveries WHERE state = 0 LIMIT 1000000) pending",
+        "SELECT count(*) AS pending, min(next_attempt_at) FILTER (WHERE next_attempt_at <= $1) AS oldest_due FROM \
+            (SELECT next_attempt_at FROM deliveries WHERE state = 0 LIMIT 1000000) pending",
     )
     .bind::<Timestamptz, _>(now)
     .get_result(conn)?)
@@ -396,7 +435,8 @@ pub struct Backlog {
     /// Deliveries under way, counted up to a million.
     #[diesel(sql_type = BigInt)]
     pub pending: i64,
-    /// When the oldest of those that are due fell due.
+    /// Since when the oldest of those has been waiting that may be taken now: what waits on purpose, or is being tried, does
+    /// not count.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub oldest_due: Option<DateTime<Utc>>,
 }

@@ -27,6 +27,9 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     inner: Arc<Mutex<Inner>>,
+    /// Held from the reading of rows until they are taken: of two that read at the same time, the older must not be taken
+    /// after the younger, or a hook that was deleted between them would come back.
+    looking: Arc<Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +90,7 @@ impl Directory {
     /// # Errors
     /// When the database is away; the snapshot then stays as it was.
     pub fn refresh(&self, conn: &mut PgConnection) -> Result<()> {
+        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.lock().seen;
         let rows: Vec<Row> = sql_query(REFRESH).bind::<BigInt, _>(seen).load(conn)?;
         self.lock().take(rows);
@@ -135,8 +139,7 @@ impl Directory {
 impl Inner {
     fn take(&mut self, rows: Vec<Row>) {
         for row in rows {
-            // Two refreshes may overlap; the younger horizon counts.
-            self.seen = self.seen.max(row.horizon);
+            self.seen = row.horizon;
             let Some((id, tenant)) = row.id.zip(row.tenant_id) else { continue };
             let state = row.state.unwrap_or(HookState::Deleted);
             self.forget(id);

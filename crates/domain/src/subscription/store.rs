@@ -166,6 +166,9 @@ pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> 
     .bind::<Timestamptz, _>(hook.now)
     .get_result(conn)?;
     let created = row.id == hook.id;
+    if !created {
+        forget_refusals(conn, row.id)?;
+    }
     match find(conn, hook.tenant, row.id)? {
         Some(hook) => Ok(Subscribed { hook, created }),
         None => Err(crate::Error::NotFound { what: "hook" }),
@@ -270,7 +273,19 @@ pub fn set_state(
     .bind::<Nullable<Text>, _>(reason)
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
+    forget_refusals(conn, id)?;
     Ok(changed == 1)
+}
+
+/// A hook that begins anew, as pending, is not ended by the first refusal after those that had disabled it.
+fn forget_refusals(conn: &mut PgConnection, id: SubscriptionId) -> Result<()> {
+    sql_query(
+        "UPDATE subscription_health SET consecutive_refusals = 0 WHERE subscription_id = $1 AND consecutive_refusals > 0 \
+            AND EXISTS (SELECT FROM subscriptions WHERE id = $1 AND state = 0)",
+    )
+    .bind::<Uuid, _>(id)
+    .execute(conn)?;
+    Ok(())
 }
 
 /// The owner has seen a sample: its pending hooks of that type become active (contract §3).

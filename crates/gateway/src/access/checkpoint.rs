@@ -187,7 +187,8 @@ impl From<ApiError> for Refusal {
 }
 
 fn spent(allowance: Allowance, now: DateTime<Utc>) -> Refusal {
-    let wait = (allowance.resets_at - now).to_std().unwrap_or(Duration::ZERO);
+    // The window may have been begun a moment after this request came, or by a gateway whose clock is ahead.
+    let wait = (allowance.resets_at - now).to_std().unwrap_or(Duration::ZERO).min(WINDOW);
     let message =
         format!("more than {} requests in a minute, come back when the window ends", allowance.limit);
     Refusal { error: ApiError::too_many_requests("RATE_LIMITED", message, wait), allowance: Some(allowance) }
@@ -277,7 +278,9 @@ mod tests {
     #[test]
     fn waiting_is_told_in_whole_seconds() {
         let at = |millis| DateTime::from_timestamp_millis(millis).unwrap();
-        for (now, wait) in [(0, "60"), (59_001, "1"), (59_999, "1"), (60_000, "1"), (61_000, "1")] {
+        for (now, wait) in
+            [(-500, "60"), (0, "60"), (59_001, "1"), (59_999, "1"), (60_000, "1"), (61_000, "1")]
+        {
             let allowance = Allowance { granted: false, limit: 60, remaining: 0, resets_at: at(60_000) };
             let response = spent(allowance, at(now)).error.error_response();
             assert_eq!(response.headers().get("retry-after").unwrap(), wait, "{now}");

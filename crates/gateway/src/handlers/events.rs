@@ -51,7 +51,7 @@ const ACCEPTED: StatusCode = StatusCode::ACCEPTED;
     operation_id = "post_event",
     tag = "Events",
     summary = "Post an event",
-    description = "202 means that the event is stored for good and can be read at once; its deliveries are under way. A body of at most 1 MiB. Members that are not known are ignored. Integers beyond 2^53-1 are refused, because JavaScript receivers would change them: send them as text.",
+    description = "202 means that the event is stored for good and can be read at once; its deliveries are under way. A body of at most 1 MiB. Members that are not known are ignored. Integers beyond 2^53-1 are read as JavaScript receivers will read them, as the nearest double: send identifiers as text. With the setting gateway.large_integers = refuse they are refused.",
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")),
     request_body(content = crate::openapi::EventRequest, examples(
         ("order" = (summary = "An order", value = json!({"event_type": "order.created", "payload": {"order": 1042, "total": 99.5, "currency": "EUR"}}))),

@@ -75,10 +75,16 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
         match command {
             Command::Create(create) => {
                 check_name(&create.name).map_err(|reason| anyhow::anyhow!("--name {reason}"))?;
-                anyhow::ensure!(create.expires_at.is_none_or(|end| end > now), "--expires-at lies in the past");
+                anyhow::ensure!(
+                    create.expires_at.is_none_or(|end| end > now),
+                    "--expires-at lies in the past"
+                );
                 let limits = [create.rate_limit, create.hook_write_limit, create.sample_limit];
                 let greatest = i32::MAX.unsigned_abs();
-                anyhow::ensure!(limits.into_iter().flatten().all(|n| n <= greatest), "limits end at {greatest}");
+                anyhow::ensure!(
+                    limits.into_iter().flatten().all(|n| n <= greatest),
+                    "limits end at {greatest}"
+                );
                 let token = Token::api_key(rand::random());
                 let new = NewCredential {
                     id: CredentialId::new(now),
@@ -121,7 +127,13 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                         );
                     } else {
                         let state = if key.revoked_at.is_some() { "revoked" } else { "live" };
-                        println!("{}  {}…  {state}  {}  [{}]", key.id, key.prefix, key.name, key.scopes.join(", "));
+                        println!(
+                            "{}  {}…  {state}  {}  [{}]",
+                            key.id,
+                            key.prefix,
+                            key.name,
+                            key.scopes.join(", ")
+                        );
                     }
                 }
             }

@@ -56,7 +56,10 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 let stored = name.clone();
                 db.run(move |conn| store::insert(conn, id, &stored, webhook_secret.as_deref(), now)).await?;
                 if json {
-                    println!("{}", json!({ "tenant_id": id.to_string(), "client_id": id.uuid(), "name": name }));
+                    println!(
+                        "{}",
+                        json!({ "tenant_id": id.to_string(), "client_id": id.uuid(), "name": name })
+                    );
                 } else {
                     println!("tenant {id} ({name})");
                 }

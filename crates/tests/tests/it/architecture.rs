@@ -84,7 +84,10 @@ fn packages_stay_where_they_belong() {
     for (name, dependencies) in dependencies() {
         for (package, places) in BELONGS {
             let used = dependencies.iter().any(|dependency| dependency == package);
-            assert!(!used || places.contains(&name.as_str()), "`{package}` belongs to {places:?}, not to `{name}`");
+            assert!(
+                !used || places.contains(&name.as_str()),
+                "`{package}` belongs to {places:?}, not to `{name}`"
+            );
         }
     }
 }

@@ -4,7 +4,6 @@
 //! each and at least 20,000 events. `cargo nextest run --no-capture faults` shows what each came to.
 
 mod broker;
-mod calm;
 mod database;
 mod kills;
 mod overload;
@@ -26,7 +25,7 @@ const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
 
 /// Results written in one statement. Smaller than the default, so that the bound of duplicates is tight.
-const SETTLE_BATCH: usize = 100;
+const SETTLE_BATCH: usize = 250;
 
 /// Tries under way at once: the cap of an endpoint, times six.
 const IN_FLIGHT: usize = 48 * 6;

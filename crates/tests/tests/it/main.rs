@@ -1,6 +1,10 @@
 //! The one test binary: the system from outside, a module per subject.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what is not as it should be has to stop its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what is not as it should be has to stop its test"
+)]
 
 mod architecture;
 mod bus;
@@ -13,6 +17,7 @@ mod faults;
 mod gateway_access;
 mod gateway_events;
 mod hooks;
+mod lifecycle;
 mod openapi;
 mod pipeline;
 mod verification;

@@ -52,7 +52,9 @@ async fn receivers_in_javascript_and_python_accept_every_delivery() {
     let mut lines = String::new();
     let payloads = payloads();
     for (at, (name, payload)) in payloads.iter().enumerate() {
-        let body = format!(r#"{{"event_type":"verify.me","payload":{payload},"metadata":{{"correlation_id":"corr {name}","v":{payload}}}}}"#);
+        let body = format!(
+            r#"{{"event_type":"verify.me","payload":{payload},"metadata":{{"correlation_id":"corr {name}","v":{payload}}}}}"#
+        );
         let reply = if body.len() < 60_000 {
             stage.client.post("/events", &body).await
         } else {

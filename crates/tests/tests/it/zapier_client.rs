@@ -12,7 +12,8 @@ use crate::pipeline::stage::{Stage, post, text};
 /// Runs a step of the app with this key and these members of the bundle.
 async fn zapier(stage: &Stage, step: &str, key: &str, more: Value) -> Value {
     let base = format!("http://{}", stage.system.gateways[0].addr);
-    let mut bundle = json!({"authData": {"base": base, "key": key}, "inputData": {"event_type": "order.created"}});
+    let mut bundle =
+        json!({"authData": {"base": base, "key": key}, "inputData": {"event_type": "order.created"}});
     bundle.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let input = json!({"step": step, "bundle": bundle}).to_string();
     let mut node = tools::node("zapier-platform-core");
@@ -93,7 +94,8 @@ async fn a_bad_key_and_a_limit_are_what_zapier_expects() {
 
     let target = stage.receiver.url("on");
     let limits = Limits { requests: Some(0), hook_writes: Some(1), samples: Some(1) };
-    let key = stage.system.key_of(stage.system.tenant, &[Scope::HooksRead, Scope::HooksWrite], limits).await.1;
+    let key =
+        stage.system.key_of(stage.system.tenant, &[Scope::HooksRead, Scope::HooksWrite], limits).await.1;
     for step in ["performList", "performSubscribe"] {
         result(zapier(&stage, step, &key, json!({"targetUrl": target})).await);
         let throttled = zapier(&stage, step, &key, json!({"targetUrl": target})).await;

@@ -59,7 +59,11 @@ pub(super) async fn they_are_listed_shown_retried_and_discarded(bus: Bus) {
         stage.ended(event, &hook, "delivered").await;
     }
     assert_eq!(ids(&listed().await), [] as [&str; 0]);
-    assert_eq!(stage.client.post(&format!("{}/retry", path(1)), "").await.error().0, 404, "discarded is discarded");
+    assert_eq!(
+        stage.client.post(&format!("{}/retry", path(1)), "").await.error().0,
+        404,
+        "discarded is discarded"
+    );
     stage.let_everything_happen().await;
     assert_eq!(stage.receiver.count("letters"), 5 + 1 + 4 + 1 + 1 + 2);
     assert_eq!(stage.delivery(&letters[1].1, &hook).await["state"], "discarded");
@@ -95,7 +99,10 @@ pub(super) async fn undelivered_since_is_one_question(bus: Bus) {
         ids(&page).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let since = since.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    assert_eq!(listed(format!("state=undelivered&since={since}")).await, [events[4].clone(), events[1].clone()]);
+    assert_eq!(
+        listed(format!("state=undelivered&since={since}")).await,
+        [events[4].clone(), events[1].clone()]
+    );
     assert_eq!(listed("state=dead".to_owned()).await, [events[1].clone(), events[0].clone()]);
     assert_eq!(listed("state=delivered".to_owned()).await, [events[3].clone(), events[2].clone()]);
     assert_eq!(listed("state=unmatched".to_owned()).await, [unmatched]);

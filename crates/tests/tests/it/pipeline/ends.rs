@@ -159,7 +159,10 @@ pub(super) async fn unsubscribing_cancels_what_waits(bus: Bus) {
         };
         assert_eq!(reply.expect(200), json!({"status": "deleted", "url": url}));
         let delivery = stage.delivery(&event, hook).await;
-        assert_eq!((&delivery["state"], &delivery["last_reason"]), (&json!("cancelled"), &json!("unsubscribed")));
+        assert_eq!(
+            (&delivery["state"], &delivery["last_reason"]),
+            (&json!("cancelled"), &json!("unsubscribed"))
+        );
         stage.answer(way, 200);
     }
     stage.advance(700_000);
@@ -174,7 +177,8 @@ pub(super) async fn a_hook_ends_when_its_time_is_over(bus: Bus) {
     let stage = Stage::open(bus).await;
     stage.hook("news", json!({"event_type": "hook.removed"})).await;
     let end = stage.system.clock.now() + TimeDelta::minutes(10);
-    let hook = stage.hook("guest", json!({"event_type": "guest.*", "expiration_date": end.to_rfc3339()})).await;
+    let hook =
+        stage.hook("guest", json!({"event_type": "guest.*", "expiration_date": end.to_rfc3339()})).await;
     let event = stage.post("guest.one", json!({})).await;
     stage.ended(&event, &hook, "delivered").await;
     stage.receiver.answer("guest", Answer::status(429).with("Retry-After", "900"));
@@ -188,7 +192,11 @@ pub(super) async fn a_hook_ends_when_its_time_is_over(bus: Bus) {
     stage.ended(&waiting, &hook, "cancelled").await;
     let news = stage.received("news", 1).await[0].json();
     assert_eq!(
-        (text(&news["payload"]["hook_id"]), &news["payload"]["reason"], &news["payload"]["cancelled_deliveries"]),
+        (
+            text(&news["payload"]["hook_id"]),
+            &news["payload"]["reason"],
+            &news["payload"]["cancelled_deliveries"]
+        ),
         (hook.as_str(), &json!("expired"), &json!(1))
     );
     stage.advance(900_000);

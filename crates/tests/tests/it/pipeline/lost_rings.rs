@@ -44,7 +44,10 @@ impl Stage {
         let event = self.post("witness.one", json!({})).await;
         until("the witness", async || {
             self.advance(5_000);
-            let reply = self.client.get(&format!("/v1/deliveries/{}", super::stage::delivery_id(&event, &hook))).await;
+            let reply = self
+                .client
+                .get(&format!("/v1/deliveries/{}", super::stage::delivery_id(&event, &hook)))
+                .await;
             if reply.status == 200 && reply.json()["state"] == "delivered" { Ok(()) } else { Err(()) }
         })
         .await;

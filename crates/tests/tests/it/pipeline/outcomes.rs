@@ -5,12 +5,12 @@ use std::{io, net::IpAddr, sync::Arc};
 use chrono::TimeDelta;
 use hookyard_egress::{Answer as Addresses, Resolver};
 use hookyard_messaging::Bus;
-use hookyard_tests::{
-    processes::free_port,
-    receiver::Answer,
-};
+use hookyard_tests::{processes::free_port, receiver::Answer};
 use serde_json::json;
-use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use super::stage::{PATIENCE, Stage, end_of, text, time};
 
@@ -46,17 +46,26 @@ pub(super) async fn any_2xx_makes_a_hook_active(bus: Bus) {
     for (status, hook) in &hooks {
         let delivery = stage.ended(&event, hook, "delivered").await;
         assert_eq!((&delivery["attempts"], &delivery["last_status"]), (&json!(1), &json!(status)));
-        assert_eq!((&delivery["last_reason"], &delivery["next_attempt_at"]), (&json!("delivered"), &json!(null)));
+        assert_eq!(
+            (&delivery["last_reason"], &delivery["next_attempt_at"]),
+            (&json!("delivered"), &json!(null))
+        );
         let shown = stage.in_state(hook, "active").await;
         assert_eq!((&shown["delivery_count"], &shown["failure_count"]), (&json!(1), &json!(0)));
-        assert!(before <= time(&shown["last_delivered_at"]) && time(&delivery["settled_at"]) <= stage.system.clock.now());
+        assert!(
+            before <= time(&shown["last_delivered_at"])
+                && time(&delivery["settled_at"]) <= stage.system.clock.now()
+        );
     }
     stage.close().await;
 }
 
 pub(super) async fn what_is_final_is_tried_once_and_again_with_the_next_event(bus: Bus) {
     let stage = Stage::open(bus).await;
-    let statuses = [300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 409, 413, 415, 418, 422, 451, 499];
+    let statuses = [
+        300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405, 406, 409, 413, 415, 418, 422, 451,
+        499,
+    ];
     let mut hooks = Vec::new();
     for status in statuses {
         let answer = Answer::status(status).with("Location", &stage.receiver.url("elsewhere"));
@@ -66,11 +75,20 @@ pub(super) async fn what_is_final_is_tried_once_and_again_with_the_next_event(bu
     let first = stage.post("final.one", json!({})).await;
     for (status, hook) in &hooks {
         let delivery = stage.ended(&first, hook, "dead").await;
-        assert_eq!((&delivery["attempts"], &delivery["last_status"]), (&json!(1), &json!(status)), "{status}");
+        assert_eq!(
+            (&delivery["attempts"], &delivery["last_status"]),
+            (&json!(1), &json!(status)),
+            "{status}"
+        );
         assert_eq!(delivery["last_reason"], format!("http_{status}"));
         let shown = stage.in_state(hook, "failing").await;
         assert_eq!(
-            (&shown["failure_count"], &shown["consecutive_failures"], &shown["state_reason"], &shown["last_status"]),
+            (
+                &shown["failure_count"],
+                &shown["consecutive_failures"],
+                &shown["state_reason"],
+                &shown["last_status"]
+            ),
             (&json!(1), &json!(1), &json!(format!("http_{status}")), &json!(status))
         );
     }
@@ -127,9 +145,13 @@ pub(super) async fn what_may_pass_is_tried_four_times_when_it_is_due(bus: Bus) {
             // Unless we were so slow that the next try was made meanwhile.
             if delivery["attempts"] == number {
                 assert_eq!(delivery["state"], "pending", "{reason}");
-                let due = time(&delivery["next_attempt_at"]) - end_of(delivery["tries"].as_array().unwrap().last().unwrap());
+                let due = time(&delivery["next_attempt_at"])
+                    - end_of(delivery["tries"].as_array().unwrap().last().unwrap());
                 let late = due - TimeDelta::seconds(wait);
-                assert!((-2..1_000).contains(&late.num_milliseconds()), "{reason}: try {number} is followed after {due}");
+                assert!(
+                    (-2..1_000).contains(&late.num_milliseconds()),
+                    "{reason}: try {number} is followed after {due}"
+                );
             }
         }
         stage.advance(wait * 1_000);
@@ -189,7 +211,9 @@ pub(super) async fn a_delivery_that_arrives_at_the_third_try_is_the_same_each_ti
     assert_eq!(attempts, ["1", "2", "3"]);
     for one in &got[1..] {
         assert_eq!(one.body, got[0].body);
-        for name in ["webhook-id", "x-event-id", "x-delivery-id", "x-correlation-id", "x-triggersapi-signature"] {
+        for name in
+            ["webhook-id", "x-event-id", "x-delivery-id", "x-correlation-id", "x-triggersapi-signature"]
+        {
             assert_eq!(one.header(name), got[0].header(name), "{name}");
         }
         assert_ne!(one.header("traceparent"), got[0].header("traceparent"), "each try is a span");
@@ -225,11 +249,17 @@ pub(super) async fn addresses_that_are_forbidden_are_not_spoken_to(bus: Bus) {
         assert_eq!((&delivery["attempts"], &delivery["last_status"]), (&json!(1), &json!(null)));
         assert_eq!(delivery["last_reason"], "forbidden_address");
         let reply = delivery["tries"][0]["reply"].as_str().unwrap_or_default();
-        assert!(!reply.contains("10.0.0.5") && !reply.contains("169.254"), "a tenant maps our network: {reply}");
+        assert!(
+            !reply.contains("10.0.0.5") && !reply.contains("169.254"),
+            "a tenant maps our network: {reply}"
+        );
         stage.in_state(hook, "failing").await;
     }
     stage.ended(&event, &fine, "delivered").await;
-    assert_eq!(stage.received("here", 1).await[0].header("host"), format!("here.test:{}", port.trim_end_matches('/')));
+    assert_eq!(
+        stage.received("here", 1).await[0].header("host"),
+        format!("here.test:{}", port.trim_end_matches('/'))
+    );
     assert_eq!(stage.receiver.count("mixed"), 0);
     stage.close().await;
 }

@@ -11,7 +11,8 @@ use super::stage::{Stage, text, time};
 pub(super) async fn the_tries_of_a_delivery_can_be_read(bus: Bus) {
     let stage = Stage::open(bus).await;
     let long = Answer { body: format!("{}é", "x".repeat(1_023)), ..Answer::status(500) };
-    let slow = Answer { body: "thanks \u{0}".to_owned(), ..Answer::status(201) }.after(Duration::from_millis(150));
+    let slow =
+        Answer { body: "thanks \u{0}".to_owned(), ..Answer::status(201) }.after(Duration::from_millis(150));
     stage.receiver.script("read", [long, Answer { body: String::new(), ..Answer::status(502) }, slow]);
     let hook = stage.hook("read", json!({})).await;
     let other = stage.hook("other", json!({})).await;
@@ -35,7 +36,9 @@ pub(super) async fn the_tries_of_a_delivery_can_be_read(bus: Bus) {
         assert!(begun.timestamp_millis() <= time(&attempt["started_at"]).timestamp_millis());
     }
     assert!((150..5_000).contains(&tries[2]["latency_ms"].as_i64().unwrap()), "{}", tries[2]);
-    assert!(tries[1]["latency_ms"].as_i64().unwrap() < 150 || tries[2]["latency_ms"].as_i64().unwrap() >= 150);
+    assert!(
+        tries[1]["latency_ms"].as_i64().unwrap() < 150 || tries[2]["latency_ms"].as_i64().unwrap() >= 150
+    );
     stage.ended(&event, &other, "delivered").await;
     let shown = stage.client.get(&format!("/v1/events/{event}")).await.expect(200);
     assert_eq!(
@@ -43,14 +46,16 @@ pub(super) async fn the_tries_of_a_delivery_can_be_read(bus: Bus) {
         (&json!("delivered"), &json!({"pending": 0, "delivered": 2, "dead": 0, "cancelled": 0}))
     );
     let page = stage.client.get(&format!("/v1/events/{event}/deliveries")).await.expect(200);
-    let listed: Vec<&str> = page["data"].as_array().unwrap().iter().map(|one| text(&one["hook_id"])).collect();
+    let listed: Vec<&str> =
+        page["data"].as_array().unwrap().iter().map(|one| text(&one["hook_id"])).collect();
     assert_eq!(listed, [other.as_str(), hook.as_str()], "newest hook first");
     stage.close().await;
 }
 
 pub(super) async fn a_test_goes_to_its_hook_alone(bus: Bus) {
     let stage = Stage::open(bus).await;
-    let hook = stage.hook("tested", json!({"event_type": "order.created", "filter": {"payload.never": true}})).await;
+    let hook =
+        stage.hook("tested", json!({"event_type": "order.created", "filter": {"payload.never": true}})).await;
     stage.hook("everything", json!({})).await;
     let queued = stage.client.post(&format!("/v1/hooks/{hook}/test"), "").await.expect(202);
     let event = text(&queued["event_id"]).to_owned();
@@ -76,7 +81,8 @@ pub(super) async fn counters_are_exact(bus: Bus) {
     stage.receiver.script("counted", failing.iter().map(|status| Answer::status(*status)));
     let hook = stage.hook("counted", json!({"event_type": "counted.one"})).await;
     let other = stage.hook("other", json!({"event_type": "counted.*"})).await;
-    let batch: Vec<Value> = (0..100).map(|n| json!({"event_type": "counted.one", "payload": {"n": n}})).collect();
+    let batch: Vec<Value> =
+        (0..100).map(|n| json!({"event_type": "counted.one", "payload": {"n": n}})).collect();
     for _ in 0..5 {
         let answer = stage.client.post_json("/events/batch", &json!({"events": batch})).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
@@ -86,7 +92,8 @@ pub(super) async fn counters_are_exact(bus: Bus) {
     stage.let_everything_happen().await;
     stage.counted(&hook, 470, 30).await;
     assert_eq!((stage.receiver.count("counted"), stage.receiver.count("other")), (500, 500));
-    let dead = stage.client.get(&format!("/v1/deliveries?hook_id={hook}&state=dead&limit=100")).await.expect(200);
+    let dead =
+        stage.client.get(&format!("/v1/deliveries?hook_id={hook}&state=dead&limit=100")).await.expect(200);
     assert_eq!(dead["data"].as_array().unwrap().len(), 30);
     stage.close().await;
 }

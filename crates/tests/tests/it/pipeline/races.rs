@@ -47,7 +47,8 @@ pub(super) async fn a_hook_that_was_subscribed_before_an_event_gets_it(bus: Bus)
 /// Many readers refresh one snapshot, as the workers of a registry do; an older look must not undo a younger one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_many_refresh_stays_exact() {
-    let stage = Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage =
+        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
     let directory = Directory::default();
     let stop = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..4)
@@ -64,8 +65,7 @@ async fn a_snapshot_that_many_refresh_stays_exact() {
     let tenant = stage.system.tenant;
     let mut gone: Vec<SubscriptionId> = Vec::new();
     for round in 0..300 {
-        let hook: SubscriptionId =
-            stage.hook(&format!("h{round}"), json!({})).await.parse().unwrap();
+        let hook: SubscriptionId = stage.hook(&format!("h{round}"), json!({})).await.parse().unwrap();
         let (directory, now) = (directory.clone(), stage.system.clock.now());
         gone.push(hook);
         let gone = gone.clone();

@@ -65,11 +65,13 @@ pub(super) async fn every_matching_hook_gets_an_event_once_and_nobody_else(bus: 
     }
     stage.let_everything_happen().await;
     for path in ids.keys().chain(&["foreign"]) {
-        let got: Vec<String> = posted(&stage, path).iter().map(|one| one.header("x-event-id").to_owned()).collect();
+        let got: Vec<String> =
+            posted(&stage, path).iter().map(|one| one.header("x-event-id").to_owned()).collect();
         let wanted: Vec<String> =
             events.iter().filter(|(_, paths)| paths.contains(path)).map(|(event, _)| event.clone()).collect();
         // The hook for everything gets the probes of this test, too.
-        let mut got: Vec<String> = got.into_iter().filter(|id| events.iter().any(|(event, _)| event == id)).collect();
+        let mut got: Vec<String> =
+            got.into_iter().filter(|id| events.iter().any(|(event, _)| event == id)).collect();
         got.sort();
         assert_eq!(got, wanted, "at /{path}");
     }

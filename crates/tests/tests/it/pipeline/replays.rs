@@ -22,23 +22,31 @@ pub(super) async fn what_was_missed_is_replayed_and_nothing_in_flight_is_doubled
         stage.ended(event, &early, "delivered").await;
     }
     // One that comes late, whose filter lets half of them through.
-    let late = stage.hook("late", json!({"event_type": "past.*", "filter": {"payload.n": {"$lt": 10}}})).await;
+    let late =
+        stage.hook("late", json!({"event_type": "past.*", "filter": {"payload.n": {"$lt": 10}}})).await;
     stage.receiver.hold("late");
     stage.advance(1_000);
     let first = replay(&stage, &late, json!({"since": since})).await;
     assert_eq!((&first["queued"], &first["examined"]), (&json!(10), &json!(20)));
     stage.received("late", 10).await;
     // Under way: neither the range, nor all of it, nor a single event goes a second time.
-    for body in [json!({"since": since}), json!({"since": since, "which": "all"}), json!({"event_id": events[3]})] {
+    for body in
+        [json!({"since": since}), json!({"since": since, "which": "all"}), json!({"event_id": events[3]})]
+    {
         assert_eq!(replay(&stage, &late, body.clone()).await["queued"], 0, "{body}");
     }
-    let retry = stage.client.post(&format!("/v1/deliveries/{}/retry", delivery_id(&events[3], &late)), "").await;
+    let retry =
+        stage.client.post(&format!("/v1/deliveries/{}/retry", delivery_id(&events[3], &late)), "").await;
     assert_eq!(retry.error(), (409, "DELIVERY_PENDING".to_owned()));
     stage.receiver.release("late");
     for event in &events[..10] {
         stage.ended(event, &late, "delivered").await;
     }
-    assert_eq!(replay(&stage, &late, json!({"since": since})).await["queued"], 0, "nothing is missed any more");
+    assert_eq!(
+        replay(&stage, &late, json!({"since": since})).await["queued"],
+        0,
+        "nothing is missed any more"
+    );
     stage.let_everything_happen().await;
     assert_eq!((stage.receiver.count("late"), stage.receiver.count("early")), (10, 20));
     stage.close().await;

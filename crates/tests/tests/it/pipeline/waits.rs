@@ -77,7 +77,12 @@ pub(super) async fn an_endpoint_that_asks_for_later_is_left_alone_until_then(bus
         stage.advance_beyond(ends[at] + TimeDelta::milliseconds(500));
         for event in [&first, &second] {
             let delivery = stage.ended(event, hook, "delivered").await;
-            assert!(ends[at] <= time(&delivery["tries"].as_array().unwrap().last().unwrap()["started_at"]) + TimeDelta::milliseconds(2), "{path}");
+            assert!(
+                ends[at]
+                    <= time(&delivery["tries"].as_array().unwrap().last().unwrap()["started_at"])
+                        + TimeDelta::milliseconds(2),
+                "{path}"
+            );
         }
         assert_eq!(stage.receiver.count(path), 3, "{path}");
         stage.in_state(hook, "active").await;
@@ -99,7 +104,8 @@ pub(super) async fn a_wait_spends_no_try(bus: Bus) {
     }
     let delivery = stage.ended(&event, &hook, "dead").await;
     assert_eq!(delivery["attempts"], 9, "five waits and four tries");
-    let numbers: Vec<_> = stage.receiver.at("both").iter().map(|one| one.header("x-attempt").to_owned()).collect();
+    let numbers: Vec<_> =
+        stage.receiver.at("both").iter().map(|one| one.header("x-attempt").to_owned()).collect();
     assert_eq!(numbers, (1..=9).map(|number| number.to_string()).collect::<Vec<_>>());
     stage.in_state(&hook, "failing").await;
     stage.close().await;
