@@ -17,6 +17,9 @@ use crate::{
     process::Role,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes events and tasks in, brings signed webhooks out.
 #[derive(Debug, Parser)]
 #[command(name = "hookyard", version, about, max_term_width = 100)]

@@ -3,7 +3,13 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::{Context as _, bail};
-use hookyard_chassis::{health::Health, metrics::Registry, ops::Ops, shutdown, telemetry};
+use hookyard_chassis::{
+    health::Health,
+    metrics::Registry,
+    ops::Ops,
+    shutdown,
+    telemetry::{self, LogSettings},
+};
 use hookyard_domain::{
     clock::Clock,
     db::{Db, Url, migrate},
@@ -41,7 +47,7 @@ pub(crate) fn block_on<T>(
     settings: &Settings,
     future: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    telemetry::init(&settings.log)?;
+    telemetry::init(&quiet(&settings.log))?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // Enough for every database connection and the resolver's look-ups; idle ones end.
@@ -49,6 +55,14 @@ pub(crate) fn block_on<T>(
         .build()
         .context("cannot start the runtime")?
         .block_on(future)
+}
+
+/// lapin calls every loss of a connection an error. It is none: it passes by itself, and our supervisor of connections
+/// tells it once, as a warning. Whoever names lapin in `log.level` gets its lines.
+fn quiet(log: &LogSettings) -> LogSettings {
+    let level = &log.level;
+    let level = if level.contains("lapin") { level.clone() } else { format!("{level},lapin=off") };
+    LogSettings { level, format: log.format }
 }
 
 /// Runs one service until it is told to stop.

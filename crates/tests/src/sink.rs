@@ -21,6 +21,9 @@ use tokio::{
 /// Hooks of a tenant.
 pub const HOOKS: usize = 3;
 
+/// How long an answer takes, so that whoever is killed has something under way.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// The hook that fails now and then.
 const MOODY: usize = HOOKS - 1;
 
@@ -146,6 +149,7 @@ impl Sink {
             }
             let taken = self.note(&text, &buffer[head..head + length]);
             buffer.drain(..head + length);
+            tokio::time::sleep(PAUSE).await;
             let answer: &[u8] = if taken {
                 b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
             } else {

@@ -4,7 +4,10 @@
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use diesel::{PgConnection, RunQueryDsl, sql_query, sql_types::Text};
 
-use crate::{Result, id::first_uuid_at};
+use crate::{
+    Result,
+    id::{EventId, first_uuid_at},
+};
 
 /// Days for which partitions exist in advance.
 pub const DAYS_AHEAD: u64 = 7;
@@ -72,6 +75,20 @@ fn drop_locked(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> R
     Ok(dropped)
 }
 
+/// The partition of `table` that holds what belongs to an event.
+pub(crate) fn holding(table: &str, event: EventId) -> String {
+    // A UUIDv7 begins with its milliseconds.
+    let millis = i64::try_from(event.uuid().as_u128() >> 80).unwrap_or(0);
+    name(table, DateTime::from_timestamp_millis(millis).unwrap_or_default().date_naive())
+}
+
+/// Whether a statement failed because its partition is not there any more.
+pub(crate) fn is_dropped(error: &diesel::result::Error) -> bool {
+    use diesel::result::{DatabaseErrorKind, Error};
+    matches!(error, Error::DatabaseError(DatabaseErrorKind::Unknown, info)
+        if info.message().starts_with("relation \"") && info.message().ends_with("does not exist"))
+}
+
 fn existing(conn: &mut PgConnection) -> Result<Vec<String>> {
     let rows: Vec<Partition> = sql_query(
         "SELECT c.relname::text AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
@@ -110,6 +127,13 @@ mod tests {
         assert_eq!(name("events", day), "events_20261121");
         assert_eq!(day_of("events_20261121"), Some(day));
         assert_eq!(day_of("events"), None);
+    }
+
+    #[test]
+    fn an_event_is_in_the_partition_of_the_day_it_was_accepted() {
+        let at = |text: &str| EventId::new(text.parse().unwrap());
+        assert_eq!(holding("events", at("2026-11-21T23:59:59.999Z")), "events_20261121");
+        assert_eq!(holding("deliveries", at("2026-11-22T00:00:00Z")), "deliveries_20261122");
     }
 
     #[test]

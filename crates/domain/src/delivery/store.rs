@@ -1,16 +1,17 @@
 //! Queries of the delivery engine. All of them take many rows at once (invariant 5).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Binary, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::{Attempt, DeliveryState, Fate, HeldDelivery, NewDelivery, Profile, Settled};
 use crate::{
     Result,
+    db::partition,
     id::{ClaimId, DeliveryId, EventId, SettlementId, SubscriptionId, TenantId},
     subscription::Report,
 };
@@ -24,17 +25,32 @@ fn split(ids: impl IntoIterator<Item = DeliveryId>) -> (Vec<EventId>, Vec<Subscr
     ids.into_iter().map(|id| (id.event, id.subscription)).unzip()
 }
 
-/// The oldest and the youngest of some events. Statements on a batch name them, so that the planner sees the one or two
-/// partitions that matter, and not all of them.
-fn span(events: impl IntoIterator<Item = EventId>) -> Option<(EventId, EventId)> {
-    events.into_iter().fold(None, |span, event| match span {
-        None => Some((event, event)),
-        Some((first, last)) => Some((event.min(first), event.max(last))),
-    })
+/// Deliveries by the partition that holds them; nearly always one.
+///
+/// Statements on a batch name the partition. Through the parent, the planner, who knows nothing yet of a partition that
+/// has been filling for an hour, reads ranges of it for every key.
+fn by_partition<T>(
+    items: impl IntoIterator<Item = T>,
+    event: impl Fn(&T) -> EventId,
+) -> BTreeMap<String, Vec<T>> {
+    let mut partitions: BTreeMap<String, Vec<T>> = BTreeMap::new();
+    for item in items {
+        partitions.entry(partition::holding("deliveries", event(&item))).or_default().push(item);
+    }
+    partitions
+}
+
+/// A partition that retention has dropped holds nothing to be changed any more.
+fn unless_dropped(result: diesel::QueryResult<usize>) -> Result<()> {
+    match result {
+        Ok(_rows) => Ok(()),
+        Err(error) if partition::is_dropped(&error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Held deliveries `d` of a list of keys `k`. `+ 0` keeps the planner from walking the index of everything that is pending
-/// instead of looking each key up: it knows nothing about partitions that were made an hour ago.
+/// instead of looking each key up.
 const BY_KEY: &str = "d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state + 0 = 0";
 
 fn small(number: u16) -> i16 {
@@ -122,19 +138,23 @@ const HELD: &str = "d.event_id, d.subscription_id, d.tenant_id, d.profile, d.tri
 /// # Errors
 /// When the database is away.
 pub fn held(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)]) -> Result<Vec<HeldDelivery>> {
-    let Some((first, last)) = span(rung.iter().map(|(_, id)| id.event)) else { return Ok(Vec::new()) };
-    let (events, subscriptions) = split(rung.iter().map(|(_, id)| *id));
-    let rows: Vec<HeldRow> = sql_query(format!(
-        "SELECT {HELD} FROM unnest($1, $2, $3) AS k (e, s, c) \
-         JOIN deliveries d ON {BY_KEY} AND d.event_id >= $4 AND d.event_id <= $5"
-    ))
-    .bind::<Array<Uuid>, _>(events)
-    .bind::<Array<Uuid>, _>(subscriptions)
-    .bind::<Array<Uuid>, _>(rung.iter().map(|(claim, _)| *claim).collect::<Vec<_>>())
-    .bind::<Uuid, _>(first)
-    .bind::<Uuid, _>(last)
-    .load(conn)?;
-    Ok(rows.into_iter().map(Into::into).collect())
+    let mut found = Vec::with_capacity(rung.len());
+    for (table, rung) in by_partition(rung.iter().copied(), |(_, id)| id.event) {
+        let (events, subscriptions) = split(rung.iter().map(|(_, id)| *id));
+        let rows = sql_query(format!(
+            "SELECT {HELD} FROM unnest($1, $2, $3) AS k (e, s, c) JOIN {table} d ON {BY_KEY}"
+        ))
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .bind::<Array<Uuid>, _>(rung.iter().map(|(claim, _)| *claim).collect::<Vec<_>>())
+        .load::<HeldRow>(conn);
+        match rows {
+            Ok(rows) => found.extend(rows.into_iter().map(HeldDelivery::from)),
+            Err(error) if partition::is_dropped(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
 }
 
 /// Claims deliveries that are due: retries whose time has come, and those whose lease ended without an outcome.
@@ -168,23 +188,28 @@ pub fn renew(
     held: &[HeldDelivery],
     lease_until: DateTime<Utc>,
 ) -> Result<HashSet<DeliveryId>> {
-    let Some((first, last)) = span(held.iter().map(|held| held.id.event)) else { return Ok(HashSet::new()) };
-    let (events, subscriptions) = split(held.iter().map(|held| held.id));
-    let rows: Vec<KeyRow> = sql_query(format!(
-        "UPDATE deliveries d SET next_attempt_at = $4 FROM unnest($1, $2, $3) AS k (e, s, c) \
-         WHERE {BY_KEY} AND d.event_id >= $5 AND d.event_id <= $6 RETURNING d.event_id, d.subscription_id"
-    ))
-    .bind::<Array<Uuid>, _>(events)
-    .bind::<Array<Uuid>, _>(subscriptions)
-    .bind::<Array<Uuid>, _>(held.iter().map(|held| held.claim).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(lease_until)
-    .bind::<Uuid, _>(first)
-    .bind::<Uuid, _>(last)
-    .load(conn)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| DeliveryId { event: row.event_id, subscription: row.subscription_id })
-        .collect())
+    let mut renewed = HashSet::with_capacity(held.len());
+    for (table, held) in by_partition(held, |held| held.id.event) {
+        let (events, subscriptions) = split(held.iter().map(|held| held.id));
+        let rows = sql_query(format!(
+            "UPDATE {table} d SET next_attempt_at = $4 FROM unnest($1, $2, $3) AS k (e, s, c) \
+             WHERE {BY_KEY} RETURNING d.event_id, d.subscription_id"
+        ))
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .bind::<Array<Uuid>, _>(held.iter().map(|held| held.claim).collect::<Vec<_>>())
+        .bind::<Timestamptz, _>(lease_until)
+        .load::<KeyRow>(conn);
+        match rows {
+            Ok(rows) => renewed.extend(
+                rows.into_iter()
+                    .map(|row| DeliveryId { event: row.event_id, subscription: row.subscription_id }),
+            ),
+            Err(error) if partition::is_dropped(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(renewed)
 }
 
 #[derive(QueryableByName)]
@@ -200,20 +225,20 @@ struct KeyRow {
 /// # Errors
 /// When the database is away; the leases then end by themselves.
 pub fn park(conn: &mut PgConnection, parked: &[(HeldDelivery, DateTime<Utc>)]) -> Result<()> {
-    let Some((first, last)) = span(parked.iter().map(|(held, _)| held.id.event)) else { return Ok(()) };
-    let (events, subscriptions) = split(parked.iter().map(|(held, _)| held.id));
-    sql_query(format!(
-        "UPDATE deliveries d SET next_attempt_at = k.at, claim = $5 FROM unnest($1, $2, $3, $4) AS k (e, s, c, at) \
-         WHERE {BY_KEY} AND d.event_id >= $6 AND d.event_id <= $7"
-    ))
-    .bind::<Array<Uuid>, _>(events)
-    .bind::<Array<Uuid>, _>(subscriptions)
-    .bind::<Array<Uuid>, _>(parked.iter().map(|(held, _)| held.claim).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(parked.iter().map(|(_, at)| *at).collect::<Vec<_>>())
-    .bind::<Uuid, _>(nobody())
-    .bind::<Uuid, _>(first)
-    .bind::<Uuid, _>(last)
-    .execute(conn)?;
+    for (table, parked) in by_partition(parked, |(held, _)| held.id.event) {
+        let (events, subscriptions) = split(parked.iter().map(|(held, _)| held.id));
+        let changed = sql_query(format!(
+            "UPDATE {table} d SET next_attempt_at = k.at, claim = $5 \
+             FROM unnest($1, $2, $3, $4) AS k (e, s, c, at) WHERE {BY_KEY}"
+        ))
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .bind::<Array<Uuid>, _>(parked.iter().map(|(held, _)| held.claim).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(parked.iter().map(|(_, at)| *at).collect::<Vec<_>>())
+        .bind::<Uuid, _>(nobody())
+        .execute(conn);
+        unless_dropped(changed)?;
+    }
     Ok(())
 }
 
@@ -227,20 +252,20 @@ pub fn cancel_held(
     now: DateTime<Utc>,
     reason: &str,
 ) -> Result<()> {
-    let Some((first, last)) = span(held.iter().map(|held| held.id.event)) else { return Ok(()) };
-    let (events, subscriptions) = split(held.iter().map(|held| held.id));
-    sql_query(format!(
-        "UPDATE deliveries d SET state = 3, settled_at = $4, last_reason = $5 FROM unnest($1, $2, $3) AS k (e, s, c) \
-         WHERE {BY_KEY} AND d.event_id >= $6 AND d.event_id <= $7"
-    ))
-    .bind::<Array<Uuid>, _>(events)
-    .bind::<Array<Uuid>, _>(subscriptions)
-    .bind::<Array<Uuid>, _>(held.iter().map(|held| held.claim).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .bind::<Text, _>(reason)
-    .bind::<Uuid, _>(first)
-    .bind::<Uuid, _>(last)
-    .execute(conn)?;
+    for (table, held) in by_partition(held, |held| held.id.event) {
+        let (events, subscriptions) = split(held.iter().map(|held| held.id));
+        let changed = sql_query(format!(
+            "UPDATE {table} d SET state = 3, settled_at = $4, last_reason = $5 \
+             FROM unnest($1, $2, $3) AS k (e, s, c) WHERE {BY_KEY}"
+        ))
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .bind::<Array<Uuid>, _>(held.iter().map(|held| held.claim).collect::<Vec<_>>())
+        .bind::<Timestamptz, _>(now)
+        .bind::<Text, _>(reason)
+        .execute(conn);
+        unless_dropped(changed)?;
+    }
     Ok(())
 }
 
@@ -279,21 +304,49 @@ pub fn settle(
     reports: &[Report],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let Some((first, last)) = span(settled.iter().map(|s| s.held.id.event)) else { return Ok(()) };
+    if settled.is_empty() {
+        return Ok(());
+    }
     let reports = serde_json::to_value(reports).map_err(|error| crate::Error::Database(Box::new(error)))?;
+    let mut partitions = by_partition(settled, |settled| settled.held.id.event);
+    let last = partitions.pop_last();
+    if partitions.is_empty() {
+        let Some((table, settled)) = last else { return Ok(()) };
+        return settle_in(conn, &table, &settled, settlement, &reports, now);
+    }
+    // Around midnight, or with old retries: several statements, one transaction.
+    conn.transaction(|conn| {
+        for (table, settled) in partitions {
+            let nothing = serde_json::Value::Array(Vec::new());
+            settle_in(conn, &table, &settled, SettlementId::new(now), &nothing, now)?;
+        }
+        match last {
+            Some((table, settled)) => settle_in(conn, &table, &settled, settlement, &reports, now),
+            None => Ok(()),
+        }
+    })
+}
+
+fn settle_in(
+    conn: &mut PgConnection,
+    table: &str,
+    settled: &[&Settled],
+    settlement: SettlementId,
+    reports: &serde_json::Value,
+    now: DateTime<Utc>,
+) -> Result<()> {
     let (events, subscriptions) = split(settled.iter().map(|s| s.held.id));
     let moved: Vec<Moved> = settled.iter().map(|s| Moved::of(s, now)).collect();
     let attempts: Vec<&Attempt> = settled.iter().map(|s| &s.attempt).collect();
-    sql_query(format!(
+    let changed = sql_query(format!(
         "WITH k AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
             AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), \
          logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) \
             SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING), \
          told AS (INSERT INTO settlements (id, reports, created_at) VALUES ($16, $17, $18)) \
-         UPDATE deliveries d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, \
+         UPDATE {table} d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, \
             due_at = k.due, next_attempt_at = k.next, claim = $19, settled_at = k.settled, last_status = k.status, \
-            last_reason = k.reason FROM k \
-         WHERE {BY_KEY} AND d.event_id >= $20 AND d.event_id <= $21"
+            last_reason = k.reason FROM k WHERE {BY_KEY}"
     ))
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
@@ -318,10 +371,8 @@ pub fn settle(
     .bind::<Jsonb, _>(reports)
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(nobody())
-    .bind::<Uuid, _>(first)
-    .bind::<Uuid, _>(last)
-    .execute(conn)?;
-    Ok(())
+    .execute(conn);
+    unless_dropped(changed)
 }
 
 /// The columns of a delivery after a try.

@@ -1,5 +1,7 @@
 //! Queries on events and on the outbox of groups.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
@@ -9,6 +11,7 @@ use diesel::{
 use super::{EventType, NewEvent, Origin};
 use crate::{
     Result,
+    db::partition,
     id::{EventGroupId, EventId, TenantId},
 };
 
@@ -152,21 +155,28 @@ pub fn overdue_groups(
 /// # Errors
 /// When the database is away.
 pub fn load(conn: &mut PgConnection, keys: &[(TenantId, EventId)]) -> Result<Vec<StoredEvent>> {
-    let Some((first, last)) = keys.iter().map(|key| key.1).min().zip(keys.iter().map(|key| key.1).max())
-    else {
-        return Ok(Vec::new());
-    };
-    let (tenants, ids): (Vec<_>, Vec<_>) = keys.iter().copied().unzip();
-    // The bounds say which partitions matter before the plan is made.
-    Ok(sql_query(format!(
-        "SELECT {STORED} FROM unnest($1, $2) AS k (tenant_id, id) \
-         JOIN events e ON e.tenant_id = k.tenant_id AND e.id = k.id AND e.id >= $3 AND e.id <= $4"
-    ))
-    .bind::<Array<Uuid>, _>(tenants)
-    .bind::<Array<Uuid>, _>(ids)
-    .bind::<Uuid, _>(first)
-    .bind::<Uuid, _>(last)
-    .load(conn)?)
+    let mut partitions: BTreeMap<String, Vec<(TenantId, EventId)>> = BTreeMap::new();
+    for key in keys {
+        partitions.entry(partition::holding("events", key.1)).or_default().push(*key);
+    }
+    let mut found = Vec::with_capacity(keys.len());
+    // The partition is named, so that the plan looks keys up, whatever is known of a partition that is filling.
+    for (table, keys) in partitions {
+        let (tenants, ids): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+        let rows = sql_query(format!(
+            "SELECT {STORED} FROM unnest($1, $2) AS k (tenant_id, id) \
+             JOIN {table} e ON e.tenant_id = k.tenant_id AND e.id = k.id"
+        ))
+        .bind::<Array<Uuid>, _>(tenants)
+        .bind::<Array<Uuid>, _>(ids)
+        .load::<StoredEvent>(conn);
+        match rows {
+            Ok(rows) => found.extend(rows),
+            Err(error) if partition::is_dropped(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
 }
 
 /// One event of a tenant.
