@@ -92,8 +92,13 @@ impl Sweep {
             for ids in ids.chunks(RING_AT_ONCE) {
                 let message = Message::DeliveryDue { claim, deliveries: ids.to_vec() };
                 let queue = Queue::DeliveryDue { lane, partition };
-                if !overdue && self.bus.publish(queue, &message, &TraceContext::fresh()).await.is_ok() {
-                    continue;
+                if !overdue {
+                    match self.bus.publish(queue, &message, &TraceContext::fresh()).await {
+                        Ok(()) => continue,
+                        // Its leases end if nobody heard it.
+                        Err(error) if error.may_have_arrived() => continue,
+                        Err(_) => {}
+                    }
                 }
                 let own = match lane {
                     Lane::First => &self.first,

@@ -1,6 +1,13 @@
 //! One service as a process: its connections, its probes, its end.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use hookyard_chassis::{
@@ -103,6 +110,13 @@ pub(crate) async fn serve(
     let health = Health::new(stop.clone());
     let mut supervisor = shutdown::Supervisor::new(stop.clone(), settings.ops.shutdown_grace());
     probe(&health, &db, &bus);
+    // Ready means that requests are taken, not only that they could be.
+    let serving = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&serving);
+    health.add("services", move || {
+        let serving = seen.load(Ordering::Acquire);
+        async move { if serving { Ok(()) } else { Err("waiting for the database".to_owned()) } }
+    });
     count_bus(&metrics, &bus)?;
     let ops = Ops::bind(&settings.ops, health.clone(), metrics.clone())?;
     if let Some(addr) = ops.addr() {
@@ -160,6 +174,7 @@ pub(crate) async fn serve(
             }
         }
     }
+    serving.store(true, Ordering::Release);
     tracing::info!(service = name, api = addr.map(|addr| addr.to_string()), "started");
     ready(addr);
     let result = supervisor.run().await;

@@ -52,9 +52,24 @@ pub enum PublishError {
         /// How long was waited.
         waited: Duration,
     },
+    /// The connection was lost before anything was heard of it; it may arrive or not.
+    #[error("the connection was lost before a confirmation")]
+    Lost,
     /// The bus was closed.
     #[error("the bus is closed")]
     Closed,
+}
+
+impl PublishError {
+    /// Whether the message may be in its queue all the same. Then somebody may be at work on it already, and whoever does
+    /// that work himself does it twice.
+    #[must_use]
+    pub const fn may_have_arrived(self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Lost | Self::Closed => true,
+            Self::Disconnected | Self::Full { .. } | Self::Returned { .. } => false,
+        }
+    }
 }
 
 /// What carries messages. Clones are the same bus.

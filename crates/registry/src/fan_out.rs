@@ -108,7 +108,10 @@ impl FanOut {
                     let queue = Queue::DeliveryDue { lane: Lane::First, partition };
                     if let Err(error) = context.bus.publish(queue, &message, &TraceContext::fresh()).await {
                         tracing::debug!(%error, "deliveries were not rung; the sweep takes them");
-                        release(&context, chunk, claim, lease_until).await;
+                        // If somebody may have heard it, the leases say until when it is theirs.
+                        if !error.may_have_arrived() {
+                            release(&context, chunk, claim, lease_until).await;
+                        }
                     }
                     drop(permit);
                 });

@@ -236,7 +236,7 @@ impl Life {
             }
             Some(Err(error)) => {
                 let useful = if self.channel.status().connected() { Ok(()) } else { Err(error.to_string()) };
-                (Err(PublishError::Disconnected), useful)
+                (Err(PublishError::Lost), useful)
             }
             None => {
                 self.late += 1;
