@@ -124,7 +124,7 @@ impl Writer {
         }
     }
 
-    /// Each statement is its own transaction and harmless when repeated: a claim that was settled is settled.
+    /// Each statement is its own transaction and harmless when repeated: what was written down is written once.
     async fn until_written<F>(&self, write: F)
     where
         F: Fn(&mut Conn) -> hookyard_domain::Result<()> + Send + Sync + 'static,

@@ -295,6 +295,9 @@ pub fn cancel_pending(
 /// that are no longer held under their claim are left as they are; their tries are recorded all the same, for they
 /// happened.
 ///
+/// May be repeated when the connection broke and nobody knows whether it was done: tries that are recorded already are not
+/// reported a second time.
+///
 /// # Errors
 /// When the database is away; nothing is recorded then.
 pub fn settle(
@@ -342,8 +345,8 @@ fn settle_in(
         "WITH k AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
             AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), \
          logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) \
-            SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING), \
-         told AS (INSERT INTO settlements (id, reports, created_at) VALUES ($16, $17, $18)) \
+            SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING RETURNING 1), \
+         told AS (INSERT INTO settlements (id, reports, created_at) SELECT $16, $17, $18 WHERE EXISTS (TABLE logged)) \
          UPDATE {table} d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, \
             due_at = k.due, next_attempt_at = k.next, claim = $19, settled_at = k.settled, last_status = k.status, \
             last_reason = k.reason FROM k WHERE {BY_KEY}"
