@@ -132,7 +132,9 @@ impl Amqp {
         let outcome = timeout(waited, ask).await.unwrap_or(Err(PublishError::Timeout { waited }));
         match outcome {
             Ok(()) => count(&context.tally.confirmed),
-            Err(PublishError::Disconnected | PublishError::Lost | PublishError::Closed) => count(&context.tally.disconnected),
+            Err(PublishError::Disconnected | PublishError::Lost | PublishError::Closed) => {
+                count(&context.tally.disconnected)
+            }
             Err(PublishError::Full { .. }) => count(&context.tally.refused),
             Err(PublishError::Returned { .. }) => count(&context.tally.returned),
             Err(PublishError::Timeout { .. }) => count(&context.tally.late),
