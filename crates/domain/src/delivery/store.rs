@@ -346,10 +346,11 @@ fn settle_in(
             AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), \
          logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) \
             SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING RETURNING 1), \
-         told AS (INSERT INTO settlements (id, reports, created_at) SELECT $16, $17, $18 WHERE EXISTS (TABLE logged)) \
-         UPDATE {table} d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, \
+         moved AS (UPDATE {table} d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, \
             due_at = k.due, next_attempt_at = k.next, claim = $19, settled_at = k.settled, last_status = k.status, \
-            last_reason = k.reason FROM k WHERE {BY_KEY}"
+            last_reason = k.reason FROM k WHERE {BY_KEY} RETURNING 1) \
+         INSERT INTO settlements (id, reports, created_at) \
+            SELECT $16, $17, $18 WHERE EXISTS (TABLE logged) OR EXISTS (TABLE moved)"
     ))
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
