@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of HTTP servers, brokers or processes: those stand above it.
 
+pub mod audit;
 pub mod catalogue;
 pub mod clock;
 pub mod credential;
@@ -12,10 +13,12 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod idempotency;
+pub mod person;
 pub mod rate_limit;
 pub mod subscription;
 pub mod tenant;
 pub mod trace;
+pub mod vault;
 pub mod wire;
 
 pub use error::{Error, Result};

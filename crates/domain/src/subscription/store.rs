@@ -21,7 +21,7 @@ pub struct NewHook {
     /// Owner.
     pub tenant: TenantId,
     /// Who asked for it.
-    pub credential: CredentialId,
+    pub credential: Option<CredentialId>,
     /// Where deliveries go, as written.
     pub url: String,
     /// Which type, as written: may be an alias.
@@ -161,7 +161,7 @@ pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> 
     .bind::<Binary, _>(hook.identity())
     .bind::<Text, _>(&hook.signing_secret)
     .bind::<Nullable<Text>, _>(&hook.webhook_secret)
-    .bind::<Uuid, _>(hook.credential)
+    .bind::<Nullable<Uuid>, _>(hook.credential)
     .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
     .bind::<Timestamptz, _>(hook.now)
     .get_result(conn)?;

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use hookyard_domain::{
     clock::Clock,
     credential::{
-        Limits, Scope, Token,
+        Kind, Limits, Scope, Scopes, Token,
+        directory::known_everywhere,
         store::{self, NewCredential},
     },
     event::wire_time,
@@ -57,6 +58,9 @@ pub(crate) struct Create {
     /// Subscribing and unsubscribing per minute; 0 = unlimited. Default: the setting gateway.hook_write_limit.
     #[arg(long)]
     hook_write_limit: Option<u32>,
+    /// How many more of these may pass within an hour. Default: the setting gateway.hook_write_burst.
+    #[arg(long)]
+    hook_write_burst: Option<u32>,
     /// Samples per minute; 0 = unlimited. Default: the setting gateway.sample_limit.
     #[arg(long)]
     sample_limit: Option<u32>,
@@ -79,27 +83,24 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                     create.expires_at.is_none_or(|end| end > now),
                     "--expires-at lies in the past"
                 );
-                let limits = [create.rate_limit, create.hook_write_limit, create.sample_limit];
+                let limits =
+                    [create.rate_limit, create.hook_write_limit, create.hook_write_burst, create.sample_limit];
                 let greatest = i32::MAX.unsigned_abs();
                 anyhow::ensure!(
                     limits.into_iter().flatten().all(|n| n <= greatest),
                     "limits end at {greatest}"
                 );
                 let token = Token::api_key(rand::random());
+                let scopes: Scopes = create.scopes.into_iter().collect();
                 let new = NewCredential {
-                    id: CredentialId::new(now),
-                    tenant: create.tenant,
-                    name: create.name,
-                    prefix: token.prefix().to_owned(),
-                    hash: token.hash(),
-                    scopes: create.scopes.into_iter().collect(),
                     limits: Limits {
                         requests: create.rate_limit,
                         hook_writes: create.hook_write_limit,
+                        hook_write_burst: create.hook_write_burst,
                         samples: create.sample_limit,
                     },
                     expires_at: create.expires_at,
-                    now,
+                    ..NewCredential::new(Kind::ApiKey, &token, create.tenant, &create.name, scopes, now)
                 };
                 let stored = new.clone();
                 db.run(move |conn| store::insert(conn, &stored)).await?;
@@ -113,7 +114,7 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Command::List { tenant, json } => {
-                for key in db.once(move |conn| store::list(conn, tenant)).await? {
+                for key in db.once(move |conn| store::list(conn, tenant, Kind::ApiKey)).await? {
                     let time = |at: Option<DateTime<Utc>>| at.map(wire_time);
                     if json {
                         println!(
@@ -145,6 +146,7 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 })
                 .await
                 .with_context(|| format!("cannot revoke {id}"))?;
+                known_everywhere().await;
                 println!("revoked {id}");
             }
         }
