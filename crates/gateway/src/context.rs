@@ -7,9 +7,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    access::{
-        authenticate::Authenticator, browser::Browsers, idempotent, limiter::Limiter, usage::Usage,
-    },
+    access::{authenticate::Authenticator, browser::Browsers, idempotent, limiter::Limiter, usage::Usage},
     body::BodyBudget,
     ingest::Ingest,
     metrics::Metrics,

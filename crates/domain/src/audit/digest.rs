@@ -235,8 +235,14 @@ mod tests {
     /// Computed outside, with Python's hashlib and the rule as docs/security.md tells it.
     #[test]
     fn the_rule_is_the_one_that_is_told() {
-        assert_eq!(previous().to_string(), "d9cb9af868c2b9ea005769e857222559da2dc4b23991baa985035df3596f2693");
-        assert_eq!(Digest::of(&previous(), &entry()).to_string(), "8d0ecd2564f6a866057092b531c8c30d8026c3b4a892c4049d3d8a765144db6c");
+        assert_eq!(
+            previous().to_string(),
+            "d9cb9af868c2b9ea005769e857222559da2dc4b23991baa985035df3596f2693"
+        );
+        assert_eq!(
+            Digest::of(&previous(), &entry()).to_string(),
+            "8d0ecd2564f6a866057092b531c8c30d8026c3b4a892c4049d3d8a765144db6c"
+        );
     }
 
     #[test]

@@ -234,7 +234,9 @@ impl fmt::Display for Mark {
 
 /// Why a text is no [`Mark`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a mark is TENANT:SEQ:HASH as `hookyard audit verify` prints it, with `installation` for the chain without a tenant")]
+#[error(
+    "a mark is TENANT:SEQ:HASH as `hookyard audit verify` prints it, with `installation` for the chain without a tenant"
+)]
 pub struct MarkError;
 
 impl FromStr for Mark {

@@ -45,7 +45,9 @@ fn without_secrets(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
             let kept = members.iter().filter(|(name, _)| !is_secret(name));
-            Value::Object(kept.map(|(name, value)| (name.clone(), without_secrets(value))).collect::<Map<_, _>>())
+            Value::Object(
+                kept.map(|(name, value)| (name.clone(), without_secrets(value))).collect::<Map<_, _>>(),
+            )
         }
         Value::Array(items) => Value::Array(items.iter().map(without_secrets).collect()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
@@ -53,8 +55,7 @@ fn without_secrets(value: &Value) -> Value {
 }
 
 fn is_secret(name: &str) -> bool {
-    let plain: String =
-        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     plain.ends_with(SECRET_END) || SECRET_PARTS.iter().any(|part| plain.contains(part))
 }
 

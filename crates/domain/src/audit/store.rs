@@ -157,11 +157,13 @@ fn lock(conn: &mut PgConnection, chain: Chain, now: DateTime<Utc>) -> Result<Hea
     if let Some(head) = locked {
         return Ok(head);
     }
-    sql_query("INSERT INTO audit_heads (tenant_id, seq, hash, at) VALUES ($1, 0, $2, $3) ON CONFLICT DO NOTHING")
-        .bind::<Uuid, _>(chain.uuid())
-        .bind::<Binary, _>(Digest::genesis(chain).bytes())
-        .bind::<Timestamptz, _>(now.trunc_subsecs(6))
-        .execute(conn)?;
+    sql_query(
+        "INSERT INTO audit_heads (tenant_id, seq, hash, at) VALUES ($1, 0, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind::<Uuid, _>(chain.uuid())
+    .bind::<Binary, _>(Digest::genesis(chain).bytes())
+    .bind::<Timestamptz, _>(now.trunc_subsecs(6))
+    .execute(conn)?;
     Ok(sql_query(HEAD).bind::<Uuid, _>(chain.uuid()).get_result(conn)?)
 }
 

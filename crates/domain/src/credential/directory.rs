@@ -13,13 +13,14 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    PgConnection, QueryableByName, RunQueryDsl,
     sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::{Credential, Kind, Limits, Scope, TokenHash};
 use crate::{
     Result,
+    db::prepared::prepared,
     id::{CredentialId, TenantId},
     subscription::EventPattern,
 };
@@ -113,7 +114,7 @@ impl Directory {
     /// When the database is away; the snapshot then stays as it was.
     pub fn refresh(&self, conn: &mut PgConnection, as_of: Instant) -> Result<()> {
         let seen = self.inner.read().unwrap_or_else(PoisonError::into_inner).seen;
-        let rows: Vec<Row> = sql_query(format!(
+        let rows: Vec<Row> = prepared(format!(
             "SELECT {COLUMNS} c.changed_in >= $1 AND CASE $1 WHEN 0 \
                 THEN c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > now() - interval '1 day') \
                 ELSE c.changed_in < h.ceiling END"
@@ -137,7 +138,7 @@ impl Directory {
     /// When the database is away.
     pub fn look_up(&self, conn: &mut PgConnection, hash: &TokenHash) -> Result<bool> {
         let generation = self.inner.read().unwrap_or_else(PoisonError::into_inner).generation;
-        let rows: Vec<Row> = sql_query(format!("SELECT {COLUMNS} c.token_hash = $1"))
+        let rows: Vec<Row> = prepared(format!("SELECT {COLUMNS} c.token_hash = $1"))
             .bind::<Binary, _>(hash.bytes())
             .load(conn)?;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -179,9 +180,9 @@ impl Inner {
                 .filter_map(|scope| scope.parse::<Scope>().ok())
                 .collect(),
             // A pattern that this version does not know permits nothing here.
-            event_types: row
-                .event_types
-                .map(|patterns| patterns.iter().filter_map(|pattern| pattern.parse::<EventPattern>().ok()).collect()),
+            event_types: row.event_types.map(|patterns| {
+                patterns.iter().filter_map(|pattern| pattern.parse::<EventPattern>().ok()).collect()
+            }),
             limits: Limits {
                 requests: limit(row.rate_limit),
                 hook_writes: limit(row.hook_write_limit),

@@ -10,6 +10,7 @@ use diesel::{
 
 use crate::{
     Result,
+    db::prepared::planned_for_values,
     id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
 };
 
@@ -97,7 +98,8 @@ fn change(
             .bind::<Array<Uuid>, _>(subscriptions)
             .load(conn)?
         }
-        Selection::Matching { subscription, since, until } => sql_query(format!(
+        Selection::Matching { subscription, since, until } => planned_for_values(conn, |conn| {
+            Ok(sql_query(format!(
             "WITH chosen AS MATERIALIZED (SELECT d.event_id AS e, d.subscription_id AS s FROM deliveries d \
                 WHERE d.tenant_id = $1 AND d.state IN (0, 2) AND d.state = 2 AND ($3 IS NULL OR d.subscription_id = $3) \
                   AND ($4 IS NULL OR d.event_id >= $4) AND ($5 IS NULL OR d.event_id < $5) AND {condition} \
@@ -111,7 +113,8 @@ fn change(
         .bind::<Nullable<Uuid>, _>(since.map(first_uuid_at))
         .bind::<Nullable<Uuid>, _>(until.map(first_uuid_at))
         .bind::<BigInt, _>(MAX_AT_ONCE)
-        .load(conn)?,
+        .load(conn)?)
+        })?,
     };
     Ok(rows
         .into_iter()

@@ -9,6 +9,7 @@ use diesel::{
 use super::{DeliveryState, Profile};
 use crate::{
     Result,
+    db::prepared::planned_for_values,
     id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
 };
 
@@ -121,7 +122,8 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &DeliveryQuery) ->
         Some(DeliveryState::Cancelled) => "d.state = 3",
         Some(DeliveryState::Discarded) => "d.state = 4",
     };
-    Ok(sql_query(format!(
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
         "SELECT {VIEW} FROM {VIEWED} WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.subscription_id = $2) AND {state} \
            AND ($3 IS NULL OR d.event_id >= $3) AND ($4 IS NULL OR d.event_id < $4) \
            AND ($5 IS NULL OR (d.event_id, d.subscription_id) < ($5, $6)) \
@@ -135,6 +137,7 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &DeliveryQuery) ->
     .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.subscription))
     .bind::<BigInt, _>(query.limit)
     .load(conn)?)
+    })
 }
 
 /// The deliveries of one event.
@@ -148,15 +151,17 @@ pub fn of_event(
     after: Option<SubscriptionId>,
     limit: i64,
 ) -> Result<Vec<DeliveryView>> {
-    Ok(sql_query(format!(
-        "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = $2 AND d.tenant_id = $1 \
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = $2 AND d.tenant_id = $1 \
            AND ($3 IS NULL OR d.subscription_id < $3) ORDER BY d.subscription_id DESC LIMIT $4"
-    ))
-    .bind::<Uuid, _>(tenant)
-    .bind::<Uuid, _>(event)
-    .bind::<Nullable<Uuid>, _>(after)
-    .bind::<BigInt, _>(limit)
-    .load(conn)?)
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(event)
+        .bind::<Nullable<Uuid>, _>(after)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?)
+    })
 }
 
 /// One delivery of a tenant.

@@ -12,6 +12,7 @@ use diesel::{
 use super::Profile;
 use crate::{
     Result,
+    db::prepared::planned_for_values,
     event::store::StoredEvent,
     id::{EventId, SubscriptionId, TenantId, first_uuid_at},
 };
@@ -39,20 +40,22 @@ pub fn candidates(
     after: Option<EventId>,
     limit: i64,
 ) -> Result<Vec<StoredEvent>> {
-    Ok(sql_query(format!(
-        "SELECT {} FROM events e LEFT JOIN deliveries d ON d.event_id = e.id AND d.subscription_id = $2 \
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT {} FROM events e LEFT JOIN deliveries d ON d.event_id = e.id AND d.subscription_id = $2 \
          WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND e.origin = 0 \
            AND (d.state IS NULL OR d.state IN (2, 3, 4) OR ($6 AND d.state = 1)) ORDER BY e.id LIMIT $7",
-        crate::event::store::STORED
-    ))
-    .bind::<Uuid, _>(tenant)
-    .bind::<Uuid, _>(subscription)
-    .bind::<Uuid, _>(first_uuid_at(since))
-    .bind::<Uuid, _>(first_uuid_at(until))
-    .bind::<Nullable<Uuid>, _>(after)
-    .bind::<Bool, _>(which == Which::All)
-    .bind::<BigInt, _>(limit)
-    .load(conn)?)
+            crate::event::store::STORED
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(subscription)
+        .bind::<Uuid, _>(first_uuid_at(since))
+        .bind::<Uuid, _>(first_uuid_at(until))
+        .bind::<Nullable<Uuid>, _>(after)
+        .bind::<Bool, _>(which == Which::All)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?)
+    })
 }
 
 /// Puts deliveries of these events to one hook on the schedule, due at `now`. Returns how many; what is under way

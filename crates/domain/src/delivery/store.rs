@@ -11,7 +11,7 @@ use diesel::{
 use super::{Attempt, DeliveryState, Fate, HeldDelivery, NewDelivery, Profile, Settled};
 use crate::{
     Result,
-    db::partition,
+    db::{partition, prepared::prepared},
     id::{ClaimId, DeliveryId, EventId, SettlementId, SubscriptionId, TenantId},
     subscription::Report,
 };
@@ -72,7 +72,7 @@ pub fn insert(
         return Ok(());
     }
     let (events, subscriptions) = split(deliveries.iter().map(|d| d.id));
-    sql_query(
+    prepared(
         "INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
             due_at, next_attempt_at, claim) \
          SELECT e, s, t, p, 0, 0, 0, 0, $5, $6, $7 FROM unnest($1, $2, $3, $4) AS new (e, s, t, p) \
@@ -141,7 +141,7 @@ pub fn held(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)]) -> Result<V
     let mut found = Vec::with_capacity(rung.len());
     for (table, rung) in by_partition(rung.iter().copied(), |(_, id)| id.event) {
         let (events, subscriptions) = split(rung.iter().map(|(_, id)| *id));
-        let rows = sql_query(format!(
+        let rows = prepared(format!(
             "SELECT {HELD} FROM unnest($1, $2, $3) AS k (e, s, c) JOIN {table} d ON {BY_KEY}"
         ))
         .bind::<Array<Uuid>, _>(events)
@@ -169,7 +169,7 @@ pub fn claim_due(
     claim: ClaimId,
     limit: i64,
 ) -> Result<Vec<HeldDelivery>> {
-    let rows: Vec<HeldRow> = sql_query(format!("SELECT {HELD} FROM hookyard_claim_due($1, $2, $3, $4) d"))
+    let rows: Vec<HeldRow> = prepared(format!("SELECT {HELD} FROM hookyard_claim_due($1, $2, $3, $4) d"))
         .bind::<Timestamptz, _>(now)
         .bind::<Timestamptz, _>(lease_until)
         .bind::<Uuid, _>(claim)
@@ -191,7 +191,7 @@ pub fn renew(
     let mut renewed = HashSet::with_capacity(held.len());
     for (table, held) in by_partition(held, |held| held.id.event) {
         let (events, subscriptions) = split(held.iter().map(|held| held.id));
-        let rows = sql_query(format!(
+        let rows = prepared(format!(
             "UPDATE {table} d SET next_attempt_at = $4 FROM unnest($1, $2, $3) AS k (e, s, c) \
              WHERE {BY_KEY} RETURNING d.event_id, d.subscription_id"
         ))
@@ -227,7 +227,7 @@ struct KeyRow {
 pub fn park(conn: &mut PgConnection, parked: &[(HeldDelivery, DateTime<Utc>)]) -> Result<()> {
     for (table, parked) in by_partition(parked, |(held, _)| held.id.event) {
         let (events, subscriptions) = split(parked.iter().map(|(held, _)| held.id));
-        let changed = sql_query(format!(
+        let changed = prepared(format!(
             "UPDATE {table} d SET next_attempt_at = k.at, claim = $5 \
              FROM unnest($1, $2, $3, $4) AS k (e, s, c, at) WHERE {BY_KEY}"
         ))
@@ -254,7 +254,7 @@ pub fn cancel_held(
 ) -> Result<()> {
     for (table, held) in by_partition(held, |held| held.id.event) {
         let (events, subscriptions) = split(held.iter().map(|held| held.id));
-        let changed = sql_query(format!(
+        let changed = prepared(format!(
             "UPDATE {table} d SET state = 3, settled_at = $4, last_reason = $5 \
              FROM unnest($1, $2, $3) AS k (e, s, c) WHERE {BY_KEY}"
         ))
@@ -341,7 +341,7 @@ fn settle_in(
     let (events, subscriptions) = split(settled.iter().map(|s| s.held.id));
     let moved: Vec<Moved> = settled.iter().map(|s| Moved::of(s, now)).collect();
     let attempts: Vec<&Attempt> = settled.iter().map(|s| &s.attempt).collect();
-    let changed = sql_query(format!(
+    let changed = prepared(format!(
         "WITH k AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
             AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), \
          logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) \
@@ -433,7 +433,7 @@ pub fn take_settlements(conn: &mut PgConnection, settlements: &[SettlementId]) -
         #[diesel(sql_type = Jsonb)]
         reports: serde_json::Value,
     }
-    let rows: Vec<Row> = sql_query(
+    let rows: Vec<Row> = prepared(
         "WITH taken AS (DELETE FROM settlements WHERE id IN \
             (SELECT id FROM settlements WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id, reports) \
          SELECT reports FROM taken ORDER BY id",
@@ -464,7 +464,7 @@ pub fn overdue_settlements(
         #[diesel(sql_type = Uuid)]
         id: SettlementId,
     }
-    let rows: Vec<Row> = sql_query("SELECT id FROM settlements WHERE created_at < $1 ORDER BY id LIMIT $2")
+    let rows: Vec<Row> = prepared("SELECT id FROM settlements WHERE created_at < $1 ORDER BY id LIMIT $2")
         .bind::<Timestamptz, _>(made_before)
         .bind::<BigInt, _>(limit)
         .load(conn)?;
@@ -476,7 +476,7 @@ pub fn overdue_settlements(
 /// # Errors
 /// When the database is away.
 pub fn backlog(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<Backlog> {
-    Ok(sql_query(
+    Ok(prepared(
         "SELECT count(*) AS pending, min(next_attempt_at) FILTER (WHERE next_attempt_at <= $1) AS oldest_due FROM \
             (SELECT next_attempt_at FROM deliveries WHERE state = 0 LIMIT 1000000) pending",
     )

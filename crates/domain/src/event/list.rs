@@ -9,6 +9,7 @@ use diesel::{
 use super::store::StoredEvent;
 use crate::{
     Result,
+    db::prepared::planned_for_values,
     id::{EventId, TenantId, first_uuid_at},
 };
 
@@ -161,23 +162,25 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Re
             "pending + dead + delivered = 0 AND cancelled > 0".to_owned()
         }
     };
-    Ok(sql_query(format!(
-        "SELECT {stored}, pending, delivered, dead, cancelled, {WAITS} AS waits \
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT {stored}, pending, delivered, dead, cancelled, {WAITS} AS waits \
          FROM events e CROSS JOIN LATERAL ({STANDING}) AS standing \
          WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) \
            AND ($3 IS NULL OR e.id >= $3) AND ($4 IS NULL OR e.id < $4) AND ($5 IS NULL OR e.id < $5) \
            AND ($6 IS NULL OR e.metadata @> $6) AND {state} \
          ORDER BY e.id DESC LIMIT $7",
-        stored = super::store::STORED
-    ))
-    .bind::<Uuid, _>(tenant)
-    .bind::<Nullable<Text>, _>(&query.event_type)
-    .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
-    .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
-    .bind::<Nullable<Uuid>, _>(query.before)
-    .bind::<Nullable<Jsonb>, _>(&query.metadata)
-    .bind::<BigInt, _>(query.limit)
-    .load(conn)?)
+            stored = super::store::STORED
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Nullable<Text>, _>(&query.event_type)
+        .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.before)
+        .bind::<Nullable<Jsonb>, _>(&query.metadata)
+        .bind::<BigInt, _>(query.limit)
+        .load(conn)?)
+    })
 }
 
 /// One event of a tenant with the state of its deliveries.

@@ -11,7 +11,10 @@ use diesel::{
 use super::{EventType, NewEvent, Origin};
 use crate::{
     Result,
-    db::partition,
+    db::{
+        partition,
+        prepared::{planned_for_values, prepared},
+    },
     id::{EventGroupId, EventId, TenantId},
 };
 
@@ -21,7 +24,7 @@ use crate::{
 /// When the database is away; nothing is stored then.
 pub fn insert_group(conn: &mut PgConnection, group: EventGroupId, events: &[NewEvent]) -> Result<()> {
     let Some(first) = events.first() else { return Ok(()) };
-    sql_query(concat!(
+    prepared(concat!(
         "WITH new AS (",
         "INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) ",
         "SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)) ",
@@ -48,7 +51,7 @@ pub fn insert_group(conn: &mut PgConnection, group: EventGroupId, events: &[NewE
 /// # Errors
 /// When the database is away.
 pub fn insert_alone(conn: &mut PgConnection, event: &NewEvent) -> Result<()> {
-    sql_query(concat!(
+    prepared(concat!(
         "INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) ",
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
     ))
@@ -115,7 +118,7 @@ pub fn take_groups(conn: &mut PgConnection, groups: &[EventGroupId]) -> Result<V
         #[diesel(sql_type = Array<Uuid>)]
         event_ids: Vec<EventId>,
     }
-    let taken: Vec<Taken> = sql_query(
+    let taken: Vec<Taken> = prepared(
         "DELETE FROM event_groups WHERE id IN \
             (SELECT id FROM event_groups WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED) \
          RETURNING tenant_ids, event_ids",
@@ -142,7 +145,7 @@ pub fn overdue_groups(
         id: EventGroupId,
     }
     let rows: Vec<Row> =
-        sql_query("SELECT id FROM event_groups WHERE id < $1 AND created_at < $2 ORDER BY id LIMIT $3")
+        prepared("SELECT id FROM event_groups WHERE id < $1 AND created_at < $2 ORDER BY id LIMIT $3")
             .bind::<Uuid, _>(crate::id::first_uuid_at(accepted_before))
             .bind::<Timestamptz, _>(accepted_before)
             .bind::<diesel::sql_types::BigInt, _>(limit)
@@ -163,7 +166,7 @@ pub fn load(conn: &mut PgConnection, keys: &[(TenantId, EventId)]) -> Result<Vec
     // The partition is named, so that the plan looks keys up, whatever is known of a partition that is filling.
     for (table, keys) in partitions {
         let (tenants, ids): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
-        let rows = sql_query(format!(
+        let rows = prepared(format!(
             "SELECT {STORED} FROM unnest($1, $2) AS k (tenant_id, id) \
              JOIN {table} e ON e.tenant_id = k.tenant_id AND e.id = k.id"
         ))
@@ -202,13 +205,15 @@ pub fn latest(
     event_type: Option<&str>,
     limit: i64,
 ) -> Result<Vec<StoredEvent>> {
-    Ok(sql_query(format!(
-        "SELECT {STORED} FROM events e \
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT {STORED} FROM events e \
          WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) AND e.origin = 0 \
          ORDER BY e.id DESC LIMIT $3"
-    ))
-    .bind::<Uuid, _>(tenant)
-    .bind::<diesel::sql_types::Nullable<Text>, _>(event_type)
-    .bind::<diesel::sql_types::BigInt, _>(limit)
-    .load(conn)?)
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<diesel::sql_types::Nullable<Text>, _>(event_type)
+        .bind::<diesel::sql_types::BigInt, _>(limit)
+        .load(conn)?)
+    })
 }

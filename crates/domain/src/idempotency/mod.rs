@@ -10,7 +10,7 @@ use diesel::{
 };
 use ring::digest::{SHA256, digest};
 
-use crate::{Result, id::TenantId};
+use crate::{Result, db::prepared::prepared, id::TenantId};
 
 /// How long a key is remembered, in hours.
 pub const KEPT_HOURS: i64 = 48;
@@ -145,7 +145,7 @@ fn write(
     body: &[u8],
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    let written = sql_query(format!(
+    let written = prepared(format!(
         "INSERT INTO idempotency_keys (tenant_id, route, key, request_hash, status, response, created_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7) {conflict}"
     ))
@@ -183,7 +183,7 @@ impl Stored {
 }
 
 fn find(conn: &mut PgConnection, key: &Key) -> Result<Option<Stored>> {
-    Ok(sql_query(
+    Ok(prepared(
         "SELECT request_hash, status, response, created_at FROM idempotency_keys \
          WHERE tenant_id = $1 AND route = $2 AND key = $3",
     )

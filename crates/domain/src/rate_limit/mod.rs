@@ -6,7 +6,7 @@ use diesel::{
     sql_types::{Array, BigInt, SmallInt, Timestamptz, Uuid},
 };
 
-use crate::Result;
+use crate::{Result, db::prepared::prepared};
 
 /// The length of a window in seconds: limits are per minute.
 pub const WINDOW_S: i64 = 60;
@@ -93,7 +93,7 @@ pub fn count(conn: &mut PgConnection, asks: &[Ask], now: DateTime<Utc>) -> Resul
     // Sorted, so that two gateways lock rows in the same order.
     let mut sorted: Vec<&Ask> = asks.iter().collect();
     sorted.sort_unstable_by_key(|ask| (ask.subject, ask.bucket));
-    let rows: Vec<Row> = sql_query(
+    let rows: Vec<Row> = prepared(
         "INSERT INTO rate_windows AS w (credential_id, bucket, started_at, used) \
          SELECT s, b, $4, n FROM unnest($1, $2, $3) AS k (s, b, n) \
          ON CONFLICT (credential_id, bucket) DO UPDATE SET \

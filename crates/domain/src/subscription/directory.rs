@@ -11,13 +11,14 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    PgConnection, QueryableByName, RunQueryDsl,
     sql_types::{BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::{EventPattern, Filter, HookState, Subscription};
 use crate::{
     Result,
+    db::prepared::prepared,
     event::EventType,
     id::{SubscriptionId, TenantId},
     wire::{SigningSecret, WebhookSecret, parse_stored},
@@ -92,7 +93,7 @@ impl Directory {
     pub fn refresh(&self, conn: &mut PgConnection) -> Result<()> {
         let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.lock().seen;
-        let rows: Vec<Row> = sql_query(REFRESH).bind::<BigInt, _>(seen).load(conn)?;
+        let rows: Vec<Row> = prepared(REFRESH).bind::<BigInt, _>(seen).load(conn)?;
         self.lock().take(rows);
         Ok(())
     }

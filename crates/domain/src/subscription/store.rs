@@ -10,6 +10,7 @@ use ring::digest::{SHA256, digest};
 use super::{Health, HealthChange, HookState, Report};
 use crate::{
     Result,
+    db::prepared::{planned_for_values, prepared},
     id::{CredentialId, SubscriptionId, TenantId},
 };
 
@@ -216,16 +217,18 @@ pub struct HookQuery {
 /// # Errors
 /// When the database is away.
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &HookQuery) -> Result<Vec<HookView>> {
-    Ok(sql_query(format!(
-        "{VIEW} WHERE s.tenant_id = $1 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "{VIEW} WHERE s.tenant_id = $1 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
            AND ($3 IS NULL OR s.event_type = $3) AND ($4 IS NULL OR s.id < $4) ORDER BY s.id DESC LIMIT $5"
-    ))
-    .bind::<Uuid, _>(tenant)
-    .bind::<Nullable<SmallInt>, _>(query.state.map(HookState::code))
-    .bind::<Nullable<Text>, _>(&query.event_type)
-    .bind::<Nullable<Uuid>, _>(query.before)
-    .bind::<BigInt, _>(query.limit)
-    .load(conn)?)
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Nullable<SmallInt>, _>(query.state.map(HookState::code))
+        .bind::<Nullable<Text>, _>(&query.event_type)
+        .bind::<Nullable<Uuid>, _>(query.before)
+        .bind::<BigInt, _>(query.limit)
+        .load(conn)?)
+    })
 }
 
 /// The signing secret of a hook.
@@ -263,7 +266,7 @@ pub fn set_state(
     reason: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    let changed = sql_query(
+    let changed = prepared(
         "UPDATE subscriptions SET state = $3, state_reason = $4, updated_at = $5 \
          WHERE tenant_id = $1 AND id = $2 AND state <> 4",
     )
@@ -279,7 +282,7 @@ pub fn set_state(
 
 /// A hook that begins anew, as pending, is not ended by the first refusal after those that had disabled it.
 fn forget_refusals(conn: &mut PgConnection, id: SubscriptionId) -> Result<()> {
-    sql_query(
+    prepared(
         "UPDATE subscription_health SET consecutive_refusals = 0 WHERE subscription_id = $1 AND consecutive_refusals > 0 \
             AND EXISTS (SELECT FROM subscriptions WHERE id = $1 AND state = 0)",
     )
@@ -357,7 +360,7 @@ pub fn lock_health(
         #[diesel(sql_type = Integer)]
         consecutive_refusals: i32,
     }
-    let rows: Vec<Row> = sql_query(
+    let rows: Vec<Row> = prepared(
         "SELECT s.id, s.url, s.state, COALESCE(h.consecutive_refusals, 0) AS consecutive_refusals \
          FROM subscriptions s LEFT JOIN subscription_health h ON h.subscription_id = s.id \
          WHERE s.id = ANY($1) ORDER BY s.id FOR UPDATE OF s",
@@ -380,7 +383,7 @@ pub fn lock_health(
 pub fn add_to_health(conn: &mut PgConnection, changes: &[(&Report, &HealthChange)]) -> Result<()> {
     let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let reports = || changes.iter().map(|(report, _)| *report);
-    sql_query(
+    prepared(
         "INSERT INTO subscription_health AS h (subscription_id, delivery_count, failure_count, consecutive_failures, \
             consecutive_refusals, first_failure_at, last_delivered_at, last_attempt_at, last_status, last_reason) \
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
