@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::TimeDelta;
 use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::BigInt};
-use hookyard_domain::credential::{Limits, Scope, store};
+use hookyard_domain::credential::{Kind, Limits, Scope, store};
 use hookyard_tests::{
     http::{Client, Reply},
     system::{Options, System, unlimited},
