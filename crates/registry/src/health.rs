@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 
-/// Settlements applied in one transaction.
-const SETTLEMENTS_AT_ONCE: usize = 32;
+/// Rings answered in one transaction.
+const RINGS_AT_ONCE: usize = 32;
 
 /// Answers rings until `stop`.
 pub(crate) async fn serve(context: Arc<Context>, mut consumer: Consumer, stop: CancellationToken) {
@@ -25,13 +25,13 @@ pub(crate) async fn serve(context: Arc<Context>, mut consumer: Consumer, stop: C
     loop {
         let taken = tokio::select! {
             () = stop.cancelled() => return,
-            taken = consumer.recv_many(&mut rings, SETTLEMENTS_AT_ONCE) => taken,
+            taken = consumer.recv_many(&mut rings, RINGS_AT_ONCE) => taken,
         };
         if taken == 0 {
             return;
         }
         let rings = std::mem::take(&mut rings);
-        let settlements: Vec<SettlementId> = rings.iter().filter_map(settlement).collect();
+        let settlements: Vec<SettlementId> = rings.iter().flat_map(settlements).copied().collect();
         let mut wait = Duration::from_millis(50);
         loop {
             match settle(&context, settlements.clone()).await {
@@ -49,12 +49,12 @@ pub(crate) async fn serve(context: Arc<Context>, mut consumer: Consumer, stop: C
     }
 }
 
-fn settlement(ring: &Incoming) -> Option<SettlementId> {
+fn settlements(ring: &Incoming) -> &[SettlementId] {
     match ring.message() {
-        Message::DeliverySettled { settlement } => Some(*settlement),
+        Message::DeliverySettled { settlements } => settlements,
         other => {
             tracing::error!(message = ?other, "a message stands in a queue that is not for it");
-            None
+            &[]
         }
     }
 }
