@@ -198,7 +198,9 @@ CREATE INDEX oauth_refresh_tokens_grant ON oauth_refresh_tokens (grant_id);
 CREATE TABLE audit_heads (
     tenant_id uuid PRIMARY KEY,
     seq bigint NOT NULL,
-    hash bytea NOT NULL
+    hash bytea NOT NULL,
+    -- When the last entry was written: the next one is not older, whatever the clock of its writer says.
+    at timestamptz NOT NULL
 );
 
 -- Who did what, when, from where. Append-only; each entry's hash covers the hash of the one before.

@@ -97,6 +97,8 @@ ids! {
     ClaimId "clm_" "claim";
     /// Outcomes of deliveries that wait to be applied to the health of their subscriptions.
     SettlementId "stl_" "settlement";
+    /// A person who logs in.
+    UserId "usr_" "user";
 }
 
 /// A delivery: one event on its way to one subscription. There is at most one for each pair (invariant 3).

@@ -13,7 +13,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{config, health, keys, migrate, tenants},
+    command::{audit, config, health, keys, migrate, tenants},
     process::Role,
 };
 
@@ -56,6 +56,9 @@ enum Command {
     /// API keys
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Who did what, and whether the record of it is as it was written
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Ask a running process whether it is ready; for container health checks
     Health(health::Arguments),
 }
@@ -78,6 +81,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
     let settings = settings::load(file);
     match command {
         Command::Config(command) => return config::run(&command, settings),
+        Command::Audit(command) => return audit::run(command, settings?),
         Command::Up { data_dir } => {
             let mut settings = settings?;
             settings.embedded.data_dir = data_dir.or(settings.embedded.data_dir);

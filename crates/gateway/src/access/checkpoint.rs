@@ -14,7 +14,7 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
-use hookyard_chassis::api_error::ApiError;
+use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     credential::{Limits, Scope},
     rate_limit::Bucket,
@@ -110,7 +110,9 @@ impl Checkpoint {
                 .reason(scope.as_str());
             return Err(Refusal { error, allowance: Some(allowance) });
         }
-        request.extensions_mut().insert(Caller { credential, peer, route: self.route });
+        let request_id = request.extensions().get::<RequestId>().cloned();
+        let caller = Caller { credential, peer, route: self.route, request_id };
+        request.extensions_mut().insert(caller);
         Ok(Some(allowance))
     }
 }

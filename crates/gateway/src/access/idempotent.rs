@@ -214,7 +214,7 @@ mod tests {
             limits: Limits::default(),
             expires_at: None,
         };
-        Caller { credential: Arc::new(credential), peer: None, route: "POST /x/{id}" }
+        Caller { credential: Arc::new(credential), peer: None, route: "POST /x/{id}", request_id: None }
     }
 
     #[test]

@@ -13,8 +13,9 @@ pub(crate) mod usage;
 use std::{future::Ready, net::IpAddr, sync::Arc};
 
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
-use hookyard_chassis::api_error::ApiError;
+use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
+    audit::{Actor, ActorKind},
     credential::{Credential, Scope},
     id::TenantId,
 };
@@ -39,12 +40,25 @@ pub(crate) struct Caller {
     pub(crate) peer: Option<IpAddr>,
     /// Method and pattern of the route, such as `POST /v1/hooks/{id}/test`: the scope of idempotency keys.
     pub(crate) route: &'static str,
+    /// The id of the request.
+    pub(crate) request_id: Option<RequestId>,
 }
 
 impl Caller {
     /// Whose objects the request is about.
     pub(crate) fn tenant(&self) -> TenantId {
         self.credential.tenant
+    }
+
+    /// Who is said in the audit log to have done it.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor {
+            kind: ActorKind::Credential,
+            id: Some(self.credential.id.uuid()),
+            name: format!("API key {}", self.credential.name),
+            address: self.peer,
+            request_id: self.request_id.as_ref().map(ToString::to_string),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::Subcommand;
 use hookyard_domain::{
+    audit::{self, Action, Entry, ObjectKind, ObjectRef},
     clock::Clock,
     event::wire_time,
     id::TenantId,
@@ -11,7 +12,11 @@ use hookyard_domain::{
 };
 use serde_json::json;
 
-use crate::{command, process, settings::Settings};
+use crate::{
+    command::{self, operator},
+    process,
+    settings::Settings,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -54,7 +59,13 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 check_secret(webhook_secret.as_deref())?;
                 let id = TenantId::new(now);
                 let stored = name.clone();
-                db.run(move |conn| store::insert(conn, id, &stored, webhook_secret.as_deref(), now)).await?;
+                db.run(move |conn| {
+                    store::insert(conn, id, &stored, webhook_secret.as_deref(), now)?;
+                    let after = json!({"name": stored, "signs": webhook_secret.is_some()});
+                    let entry = of_tenant(Action::TenantCreated, id).after(after);
+                    audit::record(conn, &operator::actor(), &entry, now)
+                })
+                .await?;
                 if json {
                     println!(
                         "{}",
@@ -83,7 +94,18 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
             Command::SetWebhookSecret { tenant, webhook_secret } => {
                 check_secret(webhook_secret.as_deref())?;
                 let found = db
-                    .run(move |conn| store::set_webhook_secret(conn, tenant, webhook_secret.as_deref(), now))
+                    .run(move |conn| {
+                        let signed = store::find(conn, tenant)?.is_some_and(|tenant| tenant.signs);
+                        let found = store::set_webhook_secret(conn, tenant, webhook_secret.as_deref(), now)?;
+                        let signs = webhook_secret.is_some();
+                        if found && (signed || signs) {
+                            let entry = of_tenant(Action::TenantSecretSet, tenant)
+                                .before(json!({"signs": signed}))
+                                .after(json!({"signs": signs}));
+                            audit::record(conn, &operator::actor(), &entry, now)?;
+                        }
+                        Ok(found)
+                    })
                     .await?;
                 anyhow::ensure!(found, "there is no tenant {tenant}");
                 println!("done");
@@ -91,6 +113,11 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// An entry about a tenant, in its own chain.
+fn of_tenant(action: Action, tenant: TenantId) -> Entry {
+    Entry::new(tenant, action, ObjectRef::new(ObjectKind::Tenant, tenant))
 }
 
 fn check_secret(secret: Option<&str>) -> anyhow::Result<()> {

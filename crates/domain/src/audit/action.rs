@@ -1,0 +1,137 @@
+//! The words of the audit log: what can be done, and to what. One line each; the word is what leaves over the wire and
+//! must not change.
+
+use std::{fmt, str::FromStr};
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident $word:literal;)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $(#[doc = concat!("`", $word, "`")] $variant,)+
+        }
+
+        impl $name {
+            /// Every one of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The word for it on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// What was done.
+    Action {
+        TenantCreated "tenant.created";
+        TenantSecretSet "tenant.secret_set";
+        SecretsRotated "secrets.rotated";
+
+        KeyCreated "key.created";
+        KeyRevoked "key.revoked";
+        IntegrationKeyRotated "integration_key.rotated";
+        SourceKeyCreated "source_key.created";
+        SourceKeyRevoked "source_key.revoked";
+        CredentialThrottled "credential.throttled";
+
+        UserCreated "user.created";
+        UserRoleChanged "user.role_changed";
+        UserRemoved "user.removed";
+        UserDisabled "user.disabled";
+        UserEnabled "user.enabled";
+        InvitationCreated "invitation.created";
+        InvitationAccepted "invitation.accepted";
+        InvitationRevoked "invitation.revoked";
+        SessionLoggedIn "session.logged_in";
+        SessionLoggedOut "session.logged_out";
+        SessionLoggedOutEverywhere "session.logged_out_everywhere";
+        LoginThrottled "login.throttled";
+        PasswordChanged "password.changed";
+        TotpEnabled "totp.enabled";
+        TotpDisabled "totp.disabled";
+
+        ClientCreated "client.created";
+        ClientRevoked "client.revoked";
+        ClientSecretRotated "client.secret_rotated";
+        GrantGiven "grant.given";
+        GrantRevoked "grant.revoked";
+        GrantReuseDetected "grant.reuse_detected";
+
+        HookSubscribed "hook.subscribed";
+        HookUpdated "hook.updated";
+        HookUnsubscribed "hook.unsubscribed";
+        HookEnabled "hook.enabled";
+        HookDisabled "hook.disabled";
+        HookRemoved "hook.removed";
+        HookAddressForbidden "hook.address_forbidden";
+        HookSecretShown "hook.secret_shown";
+        HookReplayed "hook.replayed";
+        DeliveryRetried "delivery.retried";
+        DeadLettersRetried "dead_letters.retried";
+        DeadLettersDiscarded "dead_letters.discarded";
+        EventTypeCreated "event_type.created";
+        EventTypeUpdated "event_type.updated";
+    }
+}
+
+words! {
+    /// What something was done to.
+    ObjectKind {
+        Installation "installation";
+        Tenant "tenant";
+        Key "key";
+        User "user";
+        Invitation "invitation";
+        Session "session";
+        Login "login";
+        Client "client";
+        Grant "grant";
+        Hook "hook";
+        Delivery "delivery";
+        DeadLetters "dead_letters";
+        EventType "event_type";
+    }
+}
+
+/// A text that names no action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an action is a word such as `key.created`")]
+pub struct ActionError;
+
+impl FromStr for Action {
+    type Err = ActionError;
+    fn from_str(text: &str) -> Result<Self, ActionError> {
+        Self::ALL.iter().copied().find(|action| action.as_str() == text).ok_or(ActionError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_action_has_a_word_of_its_own_and_it_is_noun_and_verb() {
+        for (at, action) in Action::ALL.iter().enumerate() {
+            let word = action.as_str();
+            assert!(Action::ALL[..at].iter().all(|other| other.as_str() != word), "{word}");
+            assert_eq!(word.parse(), Ok(*action));
+            let plain = |part: &str| {
+                !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            };
+            assert!(word.split_once('.').is_some_and(|(noun, verb)| plain(noun) && plain(verb)), "{word}");
+        }
+        assert_eq!("key.eaten".parse::<Action>(), Err(ActionError));
+    }
+}
