@@ -99,6 +99,14 @@ ids! {
     SettlementId "stl_" "settlement";
     /// A person who logs in.
     UserId "usr_" "user";
+    /// A person who is logged in. Not the cookie itself.
+    SessionId "ses_" "session";
+    /// A link by which somebody becomes a user. Not the link itself.
+    InvitationId "inv_" "invitation";
+    /// A program that people may let in with OAuth.
+    ClientId "oac_" "OAuth client";
+    /// What a person allowed an OAuth client.
+    GrantId "grt_" "grant";
 }
 
 /// A delivery: one event on its way to one subscription. There is at most one for each pair (invariant 3).

@@ -13,10 +13,12 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod idempotency;
+pub mod person;
 pub mod rate_limit;
 pub mod subscription;
 pub mod tenant;
 pub mod trace;
+pub mod vault;
 pub mod wire;
 
 pub use error::{Error, Result};

@@ -7,7 +7,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    access::{authenticate::Authenticator, idempotent, limiter::Limiter, usage::Usage},
+    access::{
+        authenticate::Authenticator, browser::Browsers, idempotent, limiter::Limiter, usage::Usage,
+    },
     body::BodyBudget,
     ingest::Ingest,
     metrics::Metrics,
@@ -41,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) registry: Registry,
     pub(crate) url_rules: UrlRules,
     pub(crate) settings: Settings,
+    /// How people's browsers find us, and their cookies.
+    pub(crate) browsers: Browsers,
     /// Live credentials.
     pub(crate) authenticator: Authenticator,
     /// Limits over all gateways.
@@ -71,6 +75,7 @@ impl Context {
     ) -> Self {
         let Deps { db, bus, clock, health, registry, url_rules } = deps;
         Self {
+            browsers: Browsers::new(settings.http.public_url.clone()),
             authenticator: Authenticator::new(db.clone()),
             limiter,
             usage: Usage::default(),

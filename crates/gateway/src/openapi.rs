@@ -17,6 +17,7 @@ use actix_web::{
     },
 };
 use bytes::Bytes;
+use hookyard_domain::{credential::Scope, person::Role};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
@@ -113,7 +114,8 @@ fn security_schemes() -> Value {
     json!({
         "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
         "basic": {"type": "http", "scheme": "basic", "description": "`Authorization: Basic base64(CLIENT_ID:KEY)`; the Client ID may be left out."},
-        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"}
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+        "session": {"type": "apiKey", "in": "cookie", "name": "hookyard-session", "description": "A person who is logged in. Behind TLS the cookie is named `__Host-hookyard-session`. Whatever changes something needs the header `X-CSRF-Token`, too."}
     })
 }
 
@@ -131,14 +133,30 @@ fn headers() -> Value {
     })
 }
 
+/// Who may call: programs with the scope, and people whose role has it (`x-role` is the least that does).
+fn name_scope(operation: &mut Value, scope: Scope) {
+    let scope = scope.as_str();
+    operation["security"] =
+        json!([{"bearer": [scope]}, {"basic": [scope]}, {"key": [scope]}, {"session": []}]);
+    operation["x-scope"] = scope.into();
+}
+
 /// Adds to an operation what the table knows: who may call it, its errors, the headers of its answers.
 fn complete(entry: &Entry, operation: &mut Value) {
     match entry.access {
         Access::Public => operation["security"] = json!([]),
         Access::Scope(scope) => {
-            let scope = scope.as_str();
-            operation["security"] = json!([{"bearer": [scope]}, {"basic": [scope]}, {"key": [scope]}]);
-            operation["x-scope"] = scope.into();
+            name_scope(operation, scope);
+            let least = Role::ALL.into_iter().find(|role| role.scopes().permit(scope));
+            operation["x-role"] = least.map(Role::as_str).into();
+        }
+        Access::Managed(scope, role) => {
+            name_scope(operation, scope);
+            operation["x-role"] = role.as_str().into();
+        }
+        Access::Person(role) => {
+            operation["security"] = json!([{"session": []}]);
+            operation["x-role"] = role.as_str().into();
         }
     }
     let codes = errors::codes(entry, operation);

@@ -10,6 +10,7 @@ use hookyard_domain::{
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// The largest body that any route reads: a batch of events, 10 MiB.
 pub(crate) const MAX_BATCH_BYTES: usize = 10 << 20;
@@ -29,6 +30,10 @@ pub struct Settings {
 pub struct HttpSettings {
     /// Where the HTTP API listens, as address and port. Default: `127.0.0.1:8080`.
     pub listen: SocketAddr,
+    /// Where people and OAuth clients find this service, as they write it: `https://hooks.example.com`, without a path. It
+    /// is the OAuth issuer, and the beginning of links. Behind TLS it has to be set, so that cookies are sent over TLS only.
+    /// Default: none; `http://` and the address it listens on.
+    pub public_url: Option<Url>,
     /// Threads that serve requests, 0 to 256; 0 = one for each core. Default: 0.
     #[serde(deserialize_with = "in_range::<_, _, 0, 256>")]
     pub workers: u16,
@@ -67,6 +72,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
             workers: 0,
             max_connections: 10_000,
             keep_alive_ms: 75_000,
@@ -104,19 +110,26 @@ pub struct GatewaySettings {
     #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
     pub rate_limit: u32,
     /// Requests per minute and credential that subscribe, change or unsubscribe hooks, 0 to 1,000,000,000;
-    /// 0 = unlimited. Turning on a folder of Zaps is a burst of these: give such a key a higher limit. Default: 10.
+    /// 0 = unlimited. Default: 10.
     #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
     pub hook_write_limit: u32,
+    /// How many more of these may pass beyond their limit within an hour, 0 to 1,000,000,000: turning on a folder of Zaps is
+    /// such a burst. Default: 20.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
+    pub hook_write_burst: u32,
     /// Samples per minute and credential, 0 to 1,000,000,000; 0 = unlimited. Default: 60.
     #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
     pub sample_limit: u32,
+    /// Requests per minute of a person who is logged in, 0 to 1,000,000,000; 0 = unlimited. Default: 600.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
+    pub person_limit: u32,
     /// Requests without a valid credential per minute and peer (an IPv4 address or an IPv6 /64), 0 to 1,000,000,000;
     /// 0 = unlimited. Default: 60.
     #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
     pub unauthenticated_limit: u32,
-    /// Milliseconds between two looks at what changed among the credentials, 50 to 60,000: so long a revoked key may
-    /// go on. Default: 500.
-    #[serde(deserialize_with = "in_range::<_, _, 50, 60_000>")]
+    /// Milliseconds between two looks at what changed among the credentials, 20 to 400. What is known for longer than 500 ms is
+    /// not used; a gateway that looks seldom makes requests wait for a look. Default: 200.
+    #[serde(deserialize_with = "in_range::<_, _, 20, 400>")]
     pub credential_refresh_ms: u64,
     /// Requests with events that may wait to be stored, 1 to 1,000,000; more are answered with 503 `OVERLOADED`.
     /// Default: 8,192.
@@ -152,9 +165,11 @@ impl Default for GatewaySettings {
         Self {
             rate_limit: 60,
             hook_write_limit: 10,
+            hook_write_burst: 20,
             sample_limit: 60,
+            person_limit: 600,
             unauthenticated_limit: 60,
-            credential_refresh_ms: 500,
+            credential_refresh_ms: 200,
             queue_requests: 8_192,
             flushers: 2,
             flush_events: 256,
@@ -170,9 +185,23 @@ impl GatewaySettings {
         match bucket {
             Bucket::Requests => own.requests.unwrap_or(self.rate_limit),
             Bucket::HookWrites => own.hook_writes.unwrap_or(self.hook_write_limit),
+            Bucket::HookWriteBurst => self.hook_write_burst(own),
             Bucket::Samples => own.samples.unwrap_or(self.sample_limit),
             Bucket::Unauthenticated => self.unauthenticated_limit,
         }
+    }
+}
+
+impl GatewaySettings {
+    /// How many hook writes may pass beyond their limit within an hour; 0 = none.
+    pub(crate) fn hook_write_burst(&self, own: &Limits) -> u32 {
+        own.hook_write_burst.unwrap_or(self.hook_write_burst)
+    }
+
+    /// The limits of a person: one for everything.
+    pub(crate) const fn person_limits(&self) -> Limits {
+        let own = Some(self.person_limit);
+        Limits { requests: own, hook_writes: own, hook_write_burst: Some(0), samples: own }
     }
 }
 
@@ -186,8 +215,25 @@ impl Settings {
             let reason = format!("must hold at least one batch of {MAX_BATCH_BYTES} bytes");
             return Err(SettingsError::contradiction("http.max_body_bytes_in_flight", reason));
         }
+        if let Some(url) = &self.http.public_url
+            && !is_origin(url)
+        {
+            let reason = "must be http or https with a host and nothing behind it, such as https://hooks.example.com";
+            return Err(SettingsError::contradiction("http.public_url", reason));
+        }
         Ok(())
     }
+}
+
+/// Whether a URL is no more than scheme, host and port.
+fn is_origin(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none()
 }
 
 /// The length of the windows in which requests are counted.
@@ -200,10 +246,35 @@ mod tests {
     #[test]
     fn a_credentials_own_limit_counts_before_the_default() {
         let settings = GatewaySettings::default();
-        let own = Limits { requests: Some(0), hook_writes: Some(7), samples: None };
-        let limits = [Bucket::Requests, Bucket::HookWrites, Bucket::Samples, Bucket::Unauthenticated]
-            .map(|bucket| settings.limit(bucket, &own));
-        assert_eq!(limits, [0, 7, 60, 60]);
+        let own = Limits { requests: Some(0), hook_writes: Some(7), ..Limits::default() };
+        let limits = [
+            Bucket::Requests,
+            Bucket::HookWrites,
+            Bucket::HookWriteBurst,
+            Bucket::Samples,
+            Bucket::Unauthenticated,
+        ]
+        .map(|bucket| settings.limit(bucket, &own));
+        assert_eq!(limits, [0, 7, 20, 60, 60]);
+    }
+
+    #[test]
+    fn the_public_url_is_an_origin() {
+        for (url, good) in [
+            ("https://hooks.example.com", true),
+            ("https://hooks.example.com:8443/", true),
+            ("http://localhost:8080", true),
+            ("https://hooks.example.com/hookyard", false),
+            ("https://hooks.example.com/?a", false),
+            ("https://hooks.example.com/#a", false),
+            ("https://me@hooks.example.com", false),
+            ("ftp://hooks.example.com", false),
+            ("data:text/plain,x", false),
+        ] {
+            let mut settings = Settings::default();
+            settings.http.public_url = Some(Url::parse(url).unwrap());
+            assert_eq!(settings.check().is_ok(), good, "{url}");
+        }
     }
 
     #[test]
@@ -217,7 +288,8 @@ mod tests {
             (r#"{"trusted_proxies":["10.0.0.0/33"]}"#, true),
             (r#"{"max_body_bytes_in_flight":1}"#, true),
             (r#"{"flushers":0}"#, false),
-            (r#"{"credential_refresh_ms":49}"#, false),
+            (r#"{"credential_refresh_ms":19}"#, false),
+            (r#"{"credential_refresh_ms":401}"#, false),
         ] {
             let refused = if http {
                 serde_json::from_str::<HttpSettings>(text).is_err()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::web::Data;
-use hookyard_domain::{idempotency, rate_limit};
+use hookyard_domain::{credential, idempotency, rate_limit};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -35,12 +35,10 @@ async fn refresh_credentials(context: Data<Context>, every: Duration, stop: Canc
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let directory = context.authenticator.directory().clone();
-        let refreshed = context.db.once(move |conn| directory.refresh(conn)).await;
-        match (refreshed, away) {
+        match (context.authenticator.refresh().await, away) {
             (Ok(()), true) => tracing::info!("the credentials are being followed again"),
             (Err(error), false) => {
-                tracing::warn!(error = error.chain(), "the credentials cannot be followed, known ones go on");
+                tracing::warn!(error = error.chain(), "the credentials cannot be followed, requests are refused");
                 away = true;
                 continue;
             }
@@ -58,7 +56,10 @@ async fn keep(context: Data<Context>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = usage.tick() => context.usage.write(&context.db).await,
+            _ = usage.tick() => {
+                context.usage.write(&context.db).await;
+                context.authenticator.directory().forget_expired(context.clock.now());
+            }
             _ = forget.tick() => forget_old(&context).await,
         }
     }
@@ -79,5 +80,8 @@ async fn forget_old(context: &Context) {
     }
     if let Err(error) = context.db.once(move |conn| rate_limit::forget_old(conn, now)).await {
         tracing::debug!(error = error.chain(), "old rate windows are still there");
+    }
+    if let Err(error) = context.db.once(move |conn| credential::store::forget_ended(conn, now)).await {
+        tracing::debug!(error = error.chain(), "ended access tokens are still there");
     }
 }

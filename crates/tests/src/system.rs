@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use hookyard_chassis::{health::Health, metrics::Registry};
 use hookyard_domain::{
     clock::Clock,
-    credential::{Limits, Scope, Scopes, Token, store::NewCredential},
+    credential::{Kind, Limits, Scope, Scopes, Token, directory::known_everywhere, store::NewCredential},
     db::Db,
     id::{CredentialId, TenantId},
     subscription::UrlRules,
@@ -131,17 +131,10 @@ impl System {
     /// When the database refuses.
     pub async fn key_of(&self, tenant: TenantId, scopes: &[Scope], limits: Limits) -> (CredentialId, String) {
         let token = Token::api_key(rand::random());
-        let now = self.clock.now();
+        let scopes = scopes.iter().copied().collect::<Scopes>();
         let new = NewCredential {
-            id: CredentialId::new(now),
-            tenant,
-            name: "test".to_owned(),
-            prefix: token.prefix().to_owned(),
-            hash: token.hash(),
-            scopes: scopes.iter().copied().collect::<Scopes>(),
             limits,
-            expires_at: None,
-            now,
+            ..NewCredential::new(Kind::ApiKey, &token, tenant, "test", scopes, self.clock.now())
         };
         let id = new.id;
         self.db
@@ -157,6 +150,19 @@ impl System {
     /// When the database refuses.
     pub async fn key(&self, scopes: &[Scope]) -> String {
         self.key_of(self.tenant, scopes, unlimited()).await.1
+    }
+
+    /// Revokes a key and waits as the product does until no gateway takes it any more.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn revoke(&self, tenant: TenantId, id: CredentialId) {
+        let now = self.clock.now();
+        self.db
+            .run(move |conn| hookyard_domain::credential::store::revoke(conn, tenant, id, true, now))
+            .await
+            .expect("a key can be revoked");
+        known_everywhere().await;
     }
 
     /// Speaks to the first gateway, with a key that may do everything without limits.
@@ -248,7 +254,7 @@ impl Drop for RunningGateway {
 
 /// Limits of a credential that has none.
 pub fn unlimited() -> Limits {
-    Limits { requests: Some(0), hook_writes: Some(0), samples: Some(0) }
+    Limits { requests: Some(0), hook_writes: Some(0), hook_write_burst: None, samples: Some(0) }
 }
 
 async fn new_tenant(db: &Db, clock: &Clock, name: &str) -> TenantId {

@@ -16,10 +16,20 @@ use diesel::{
 pub use scope::{Scope, Scopes};
 pub use token::{Token, TokenHash};
 
-use crate::id::{CredentialId, TenantId};
+use crate::{
+    event::EventType,
+    id::{CredentialId, TenantId},
+    subscription::EventPattern,
+};
 
 /// Live API keys that a tenant may have (contract §1).
 pub const MAX_LIVE_KEYS: i64 = 10;
+
+/// Live source keys that a tenant may have: one for each of its services that publish.
+pub const MAX_LIVE_SOURCE_KEYS: i64 = 50;
+
+/// Event types, or patterns of them, that a source key may be limited to.
+pub const MAX_EVENT_TYPES: usize = 50;
 
 /// The kind of a credential. Scopes decide what it may do, never its kind or prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
@@ -27,24 +37,57 @@ pub const MAX_LIVE_KEYS: i64 = 10;
 pub enum Kind {
     /// `ct_…`, made by people for programs.
     ApiKey,
+    /// `sk_integ_…`: the one key that Zapier is given; rotated as a whole (contract §1).
+    Integration,
+    /// `src_…`: a service that publishes events of named types, and does nothing else.
+    Source,
+    /// `at_…`: what an OAuth client holds for an hour on behalf of a person.
+    OAuthAccess,
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::ApiKey, Self::Integration, Self::Source, Self::OAuthAccess];
+
+    /// What its tokens begin with.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::ApiKey => "ct_",
+            Self::Integration => "sk_integ_",
+            Self::Source => "src_",
+            Self::OAuthAccess => "at_",
+        }
+    }
+
+    /// How many of them may be live at the same time at one tenant, if that is bounded.
+    #[must_use]
+    pub const fn most_live(self) -> Option<i64> {
+        match self {
+            Self::ApiKey => Some(MAX_LIVE_KEYS),
+            Self::Source => Some(MAX_LIVE_SOURCE_KEYS),
+            // One, which the database sees to; and as many as clients are let in.
+            Self::Integration | Self::OAuthAccess => None,
+        }
+    }
+
     /// How the database keeps it.
     #[must_use]
     pub const fn code(self) -> i16 {
         match self {
             Self::ApiKey => 0,
+            Self::Integration => 1,
+            Self::Source => 2,
+            Self::OAuthAccess => 3,
         }
     }
 }
 
 impl FromSql<SmallInt, Pg> for Kind {
     fn from_sql(bytes: PgValue<'_>) -> deserialize::Result<Self> {
-        match <i16 as FromSql<SmallInt, Pg>>::from_sql(bytes)? {
-            0 => Ok(Self::ApiKey),
-            other => Err(format!("no credential kind {other}").into()),
-        }
+        let code = <i16 as FromSql<SmallInt, Pg>>::from_sql(bytes)?;
+        let kind = Self::ALL.into_iter().find(|kind| kind.code() == code);
+        kind.ok_or_else(|| format!("no credential kind {code}").into())
     }
 }
 
@@ -55,6 +98,8 @@ pub struct Limits {
     pub requests: Option<u32>,
     /// Subscribing and unsubscribing hooks.
     pub hook_writes: Option<u32>,
+    /// How many more of these may pass beyond their limit within an hour: turning on a folder of Zaps is a burst.
+    pub hook_write_burst: Option<u32>,
     /// Samples.
     pub samples: Option<u32>,
 }
@@ -66,12 +111,25 @@ pub struct Credential {
     pub id: CredentialId,
     /// Owner.
     pub tenant: TenantId,
+    /// What it is.
+    pub kind: Kind,
     /// Name, for people.
     pub name: String,
     /// What it may do.
     pub scopes: Scopes,
+    /// Which event types it may publish; `None` = all.
+    pub event_types: Option<Vec<EventPattern>>,
     /// How often.
     pub limits: Limits,
     /// Until when.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl Credential {
+    /// Whether it may publish events of this type.
+    #[must_use]
+    pub fn may_publish(&self, event_type: &EventType) -> bool {
+        let Some(patterns) = &self.event_types else { return true };
+        patterns.iter().any(|pattern| pattern.matches(event_type))
+    }
 }

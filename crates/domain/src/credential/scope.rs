@@ -55,6 +55,15 @@ impl Scope {
         }
     }
 
+    /// Whether it permits reading only.
+    #[must_use]
+    pub const fn reads(self) -> bool {
+        match self {
+            Self::TasksRead | Self::AutomationRead | Self::HooksRead | Self::EventsRead => true,
+            Self::TasksWrite | Self::AutomationWrite | Self::HooksWrite | Self::EventsWrite | Self::Admin => false,
+        }
+    }
+
     const fn bit(self) -> u16 {
         1 << self as u16
     }

@@ -1,15 +1,16 @@
 //! Queries on credentials.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{Kind, Limits, MAX_LIVE_KEYS, Scope, Scopes, TokenHash};
+use super::{Kind, Limits, Scope, Scopes, Token, TokenHash};
 use crate::{
     Error, Result,
-    id::{CredentialId, TenantId},
+    id::{CredentialId, GrantId, TenantId, UserId},
+    subscription::EventPattern,
 };
 
 /// A credential to be stored.
@@ -19,6 +20,8 @@ pub struct NewCredential {
     pub id: CredentialId,
     /// Owner.
     pub tenant: TenantId,
+    /// What it is.
+    pub kind: Kind,
     /// Name, for people.
     pub name: String,
     /// First characters of the token.
@@ -27,18 +30,46 @@ pub struct NewCredential {
     pub hash: TokenHash,
     /// What it may do.
     pub scopes: Scopes,
+    /// Which event types it may publish; `None` = all.
+    pub event_types: Option<Vec<EventPattern>>,
     /// How often.
     pub limits: Limits,
     /// Until when.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The OAuth grant it comes from.
+    pub grant: Option<GrantId>,
+    /// The person who made it.
+    pub created_by: Option<UserId>,
     /// Now.
     pub now: DateTime<Utc>,
 }
 
-/// Stores an API key.
+impl NewCredential {
+    /// A credential of a kind for a token that was just made, without limits of its own and without an end.
+    #[must_use]
+    pub fn new(kind: Kind, token: &Token, tenant: TenantId, name: &str, scopes: Scopes, now: DateTime<Utc>) -> Self {
+        Self {
+            id: CredentialId::new(now),
+            tenant,
+            kind,
+            name: name.to_owned(),
+            prefix: token.prefix().to_owned(),
+            hash: token.hash(),
+            scopes,
+            event_types: None,
+            limits: Limits::default(),
+            expires_at: None,
+            grant: None,
+            created_by: None,
+            now,
+        }
+    }
+}
+
+/// Stores a credential.
 ///
 /// # Errors
-/// [`Error::NotFound`] without the tenant, [`Error::Conflict`] when it has [`MAX_LIVE_KEYS`] live keys already.
+/// [`Error::NotFound`] without the tenant, [`Error::Conflict`] when it has as many live ones of the kind as it may have.
 pub fn insert(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
     #[derive(QueryableByName)]
     struct Live {
@@ -52,35 +83,45 @@ pub fn insert(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
     if tenant == 0 {
         return Err(Error::NotFound { what: "tenant" });
     }
-    let count: Live = sql_query(
-        "SELECT count(*) AS live FROM credentials \
-         WHERE tenant_id = $1 AND kind = 0 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)",
-    )
-    .bind::<Uuid, _>(new.tenant)
-    .bind::<Timestamptz, _>(new.now)
-    .get_result(conn)?;
-    if count.live >= MAX_LIVE_KEYS {
-        return Err(Error::Conflict {
-            reason: format!("the tenant has {MAX_LIVE_KEYS} live keys already; revoke one first"),
-        });
+    if let Some(most) = new.kind.most_live() {
+        let count: Live = sql_query(
+            "SELECT count(*) AS live FROM credentials \
+             WHERE tenant_id = $1 AND kind = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)",
+        )
+        .bind::<Uuid, _>(new.tenant)
+        .bind::<Timestamptz, _>(new.now)
+        .bind::<SmallInt, _>(new.kind.code())
+        .get_result(conn)?;
+        if count.live >= most {
+            return Err(Error::Conflict {
+                reason: format!("the tenant has {most} live keys already; revoke one first"),
+            });
+        }
     }
     let limit = |limit: Option<u32>| limit.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+    let event_types: Option<Vec<&str>> =
+        new.event_types.as_ref().map(|patterns| patterns.iter().map(EventPattern::as_str).collect());
     sql_query(
-        "INSERT INTO credentials (id, tenant_id, kind, name, prefix, token_hash, scopes, rate_limit, hook_write_limit, \
-            sample_limit, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        "INSERT INTO credentials (id, tenant_id, kind, name, prefix, token_hash, scopes, event_types, rate_limit, \
+            hook_write_limit, hook_write_burst, sample_limit, created_at, expires_at, grant_id, created_by) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
     .bind::<Uuid, _>(new.id)
     .bind::<Uuid, _>(new.tenant)
-    .bind::<SmallInt, _>(Kind::ApiKey.code())
+    .bind::<SmallInt, _>(new.kind.code())
     .bind::<Text, _>(&new.name)
     .bind::<Text, _>(&new.prefix)
     .bind::<Binary, _>(new.hash.bytes())
     .bind::<Array<Text>, _>(new.scopes.iter().map(Scope::as_str).collect::<Vec<_>>())
+    .bind::<Nullable<Array<Text>>, _>(event_types)
     .bind::<Nullable<Integer>, _>(limit(new.limits.requests))
     .bind::<Nullable<Integer>, _>(limit(new.limits.hook_writes))
+    .bind::<Nullable<Integer>, _>(limit(new.limits.hook_write_burst))
     .bind::<Nullable<Integer>, _>(limit(new.limits.samples))
     .bind::<Timestamptz, _>(new.now)
     .bind::<Nullable<Timestamptz>, _>(new.expires_at)
+    .bind::<Nullable<Uuid>, _>(new.grant)
+    .bind::<Nullable<Uuid>, _>(new.created_by)
     .execute(conn)?;
     Ok(())
 }
@@ -94,6 +135,9 @@ pub struct CredentialView {
     /// Owner.
     #[diesel(sql_type = Uuid)]
     pub tenant_id: TenantId,
+    /// What it is.
+    #[diesel(sql_type = SmallInt)]
+    pub kind: Kind,
     /// Name, for people.
     #[diesel(sql_type = Text)]
     pub name: String,
@@ -103,6 +147,21 @@ pub struct CredentialView {
     /// What it may do.
     #[diesel(sql_type = Array<Text>)]
     pub scopes: Vec<String>,
+    /// Which event types it may publish; `None` = all.
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    pub event_types: Option<Vec<String>>,
+    /// Requests per minute; `None` = the default, 0 = unlimited.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub rate_limit: Option<i32>,
+    /// Subscribing and unsubscribing per minute.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub hook_write_limit: Option<i32>,
+    /// How many more of these within an hour.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub hook_write_burst: Option<i32>,
+    /// Samples per minute.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub sample_limit: Option<i32>,
     /// When it was made.
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
@@ -117,18 +176,34 @@ pub struct CredentialView {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-const VIEW: &str = "SELECT id, tenant_id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at \
-     FROM credentials";
+const VIEW: &str = "SELECT id, tenant_id, kind, name, prefix, scopes, event_types, rate_limit, hook_write_limit, \
+     hook_write_burst, sample_limit, created_at, expires_at, revoked_at, last_used_at FROM credentials";
 
-/// The credentials of a tenant, oldest first.
+/// The credentials of a kind that a tenant has or had, oldest first.
 ///
 /// # Errors
 /// When the database is away.
-pub fn list(conn: &mut PgConnection, tenant: TenantId) -> Result<Vec<CredentialView>> {
-    Ok(sql_query(format!("{VIEW} WHERE tenant_id = $1 ORDER BY id")).bind::<Uuid, _>(tenant).load(conn)?)
+pub fn list(conn: &mut PgConnection, tenant: TenantId, kind: Kind) -> Result<Vec<CredentialView>> {
+    Ok(sql_query(format!("{VIEW} WHERE tenant_id = $1 AND kind = $2 ORDER BY id"))
+        .bind::<Uuid, _>(tenant)
+        .bind::<SmallInt, _>(kind.code())
+        .load(conn)?)
 }
 
-/// Revokes a credential. Revoking it again changes nothing.
+/// One credential of a tenant.
+///
+/// # Errors
+/// When the database is away.
+pub fn find(conn: &mut PgConnection, tenant: TenantId, id: CredentialId) -> Result<Option<CredentialView>> {
+    Ok(sql_query(format!("{VIEW} WHERE tenant_id = $1 AND id = $2"))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(id)
+        .get_result(conn)
+        .optional()?)
+}
+
+/// Revokes a credential. Revoking it again changes nothing. Gateways may take it for a little longer: see
+/// [`super::directory::known_everywhere`].
 ///
 /// # Errors
 /// [`Error::NotFound`] without it, [`Error::Conflict`] when it is the tenant's last admin key and `force` is not given.
@@ -140,26 +215,50 @@ pub fn revoke(
     now: DateTime<Utc>,
 ) -> Result<()> {
     sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE").bind::<Uuid, _>(tenant).execute(conn)?;
-    let keys = list(conn, tenant)?;
-    let live = |key: &&CredentialView| key.revoked_at.is_none() && key.expires_at.is_none_or(|end| end > now);
-    let Some(key) = keys.iter().find(|key| key.id == id) else {
+    let Some(key) = find(conn, tenant, id)? else {
         return Err(Error::NotFound { what: "key" });
     };
+    let live = |key: &CredentialView| key.revoked_at.is_none() && key.expires_at.is_none_or(|end| end > now);
     let is_admin = |key: &CredentialView| key.scopes.iter().any(|scope| scope == Scope::Admin.as_str());
-    let others = keys.iter().filter(live).any(|other| other.id != id && is_admin(other));
-    if live(&key) && is_admin(key) && !others && !force {
-        return Err(Error::Conflict {
-            reason: "this is the tenant's last admin key; force it to revoke it".to_owned(),
-        });
+    if key.kind == Kind::ApiKey && live(&key) && is_admin(&key) && !force {
+        let keys = list(conn, tenant, Kind::ApiKey)?;
+        if !keys.iter().any(|other| other.id != id && live(other) && is_admin(other)) {
+            return Err(Error::Conflict {
+                reason: "this is the tenant's last admin key; force it to revoke it".to_owned(),
+            });
+        }
     }
     sql_query(
-        "UPDATE credentials SET revoked_at = COALESCE(revoked_at, $3) WHERE tenant_id = $1 AND id = $2",
+        "UPDATE credentials SET revoked_at = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(id)
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
     Ok(())
+}
+
+/// Replaces the tenant's integration key: whatever was live ends in the transaction in which the new one begins.
+///
+/// # Errors
+/// [`Error::NotFound`] without the tenant.
+pub fn rotate_integration(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
+    sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE").bind::<Uuid, _>(new.tenant).execute(conn)?;
+    sql_query("UPDATE credentials SET revoked_at = $2 WHERE tenant_id = $1 AND kind = 1 AND revoked_at IS NULL")
+        .bind::<Uuid, _>(new.tenant)
+        .bind::<Timestamptz, _>(new.now)
+        .execute(conn)?;
+    insert(conn, new)
+}
+
+/// Removes OAuth access tokens that ended a day ago: there is one for every hour of every client. Returns how many.
+///
+/// # Errors
+/// When the database is away.
+pub fn forget_ended(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> {
+    Ok(sql_query("DELETE FROM credentials WHERE kind = 3 AND expires_at < $1")
+        .bind::<Timestamptz, _>(now - TimeDelta::days(1))
+        .execute(conn)?)
 }
 
 /// The owner of a credential: a system path, for the operator who knows only the key's id.

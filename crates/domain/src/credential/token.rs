@@ -14,7 +14,13 @@ impl Token {
     /// A new API key: `ct_` and 32 random bytes as 43 characters of base64url (contract §1).
     #[must_use]
     pub fn api_key(entropy: [u8; 32]) -> Self {
-        Self(format!("ct_{}", URL_SAFE_NO_PAD.encode(entropy)))
+        Self::with_prefix("ct_", entropy)
+    }
+
+    /// A new token of another kind: its prefix and 32 random bytes as 43 characters of base64url.
+    #[must_use]
+    pub fn with_prefix(prefix: &str, entropy: [u8; 32]) -> Self {
+        Self(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(entropy)))
     }
 
     /// The text, to be shown to its owner once.

@@ -11,6 +11,9 @@ use crate::Result;
 /// The length of a window in seconds: limits are per minute.
 pub const WINDOW_S: i64 = 60;
 
+/// The length of the windows of [`Bucket::HookWriteBurst`] in seconds.
+pub const BURST_WINDOW_S: i64 = 3_600;
+
 /// What is counted apart from other things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bucket {
@@ -18,6 +21,8 @@ pub enum Bucket {
     Requests,
     /// Subscribing and unsubscribing.
     HookWrites,
+    /// Subscribing and unsubscribing beyond the limit, within an hour.
+    HookWriteBurst,
     /// Samples.
     Samples,
     /// Requests of a peer without a valid credential.
@@ -31,6 +36,16 @@ impl Bucket {
             Self::HookWrites => 1,
             Self::Samples => 2,
             Self::Unauthenticated => 3,
+            Self::HookWriteBurst => 4,
+        }
+    }
+
+    /// The length of its windows in seconds.
+    #[must_use]
+    pub const fn window_s(self) -> i64 {
+        match self {
+            Self::Requests | Self::HookWrites | Self::Samples | Self::Unauthenticated => WINDOW_S,
+            Self::HookWriteBurst => BURST_WINDOW_S,
         }
     }
 }
@@ -82,8 +97,10 @@ pub fn count(conn: &mut PgConnection, asks: &[Ask], now: DateTime<Utc>) -> Resul
         "INSERT INTO rate_windows AS w (credential_id, bucket, started_at, used) \
          SELECT s, b, $4, n FROM unnest($1, $2, $3) AS k (s, b, n) \
          ON CONFLICT (credential_id, bucket) DO UPDATE SET \
-            used = CASE WHEN w.started_at <= $5 THEN excluded.used ELSE w.used + excluded.used END, \
-            started_at = CASE WHEN w.started_at <= $5 THEN excluded.started_at ELSE w.started_at END \
+            used = CASE WHEN w.started_at <= CASE w.bucket WHEN 4 THEN $6 ELSE $5 END \
+               THEN excluded.used ELSE w.used + excluded.used END, \
+            started_at = CASE WHEN w.started_at <= CASE w.bucket WHEN 4 THEN $6 ELSE $5 END \
+               THEN excluded.started_at ELSE w.started_at END \
          RETURNING credential_id, bucket, started_at, used",
     )
     .bind::<Array<Uuid>, _>(sorted.iter().map(|ask| ask.subject).collect::<Vec<_>>())
@@ -91,6 +108,7 @@ pub fn count(conn: &mut PgConnection, asks: &[Ask], now: DateTime<Utc>) -> Resul
     .bind::<Array<BigInt>, _>(sorted.iter().map(|ask| i64::from(ask.requests)).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(now - TimeDelta::seconds(WINDOW_S))
+    .bind::<Timestamptz, _>(now - TimeDelta::seconds(BURST_WINDOW_S))
     .load(conn)?;
     let answer = |ask: &Ask| {
         let row = rows.iter().find(|row| row.credential_id == ask.subject && row.bucket == ask.bucket.code());
@@ -101,7 +119,7 @@ pub fn count(conn: &mut PgConnection, asks: &[Ask], now: DateTime<Utc>) -> Resul
         Grant {
             granted: u32::try_from(granted).unwrap_or(0),
             remaining: u32::try_from(free - granted).unwrap_or(0),
-            resets_at: started_at + TimeDelta::seconds(WINDOW_S),
+            resets_at: started_at + TimeDelta::seconds(ask.bucket.window_s()),
         }
     };
     Ok(asks.iter().map(answer).collect())
@@ -113,6 +131,6 @@ pub fn count(conn: &mut PgConnection, asks: &[Ask], now: DateTime<Utc>) -> Resul
 /// When the database is away.
 pub fn forget_old(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> {
     Ok(sql_query("DELETE FROM rate_windows WHERE started_at < $1")
-        .bind::<Timestamptz, _>(now - TimeDelta::hours(1))
+        .bind::<Timestamptz, _>(now - TimeDelta::hours(2))
         .execute(conn)?)
 }

@@ -22,7 +22,7 @@ pub struct NewHook {
     /// Owner.
     pub tenant: TenantId,
     /// Who asked for it.
-    pub credential: CredentialId,
+    pub credential: Option<CredentialId>,
     /// Where deliveries go, as written.
     pub url: String,
     /// Which type, as written: may be an alias.
@@ -172,7 +172,7 @@ fn insert(conn: &mut PgConnection, hook: &NewHook) -> Result<bool> {
     .bind::<Binary, _>(hook.identity())
     .bind::<Text, _>(&hook.signing_secret)
     .bind::<Nullable<Text>, _>(&hook.webhook_secret)
-    .bind::<Uuid, _>(hook.credential)
+    .bind::<Nullable<Uuid>, _>(hook.credential)
     .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
     .bind::<Timestamptz, _>(hook.now)
     .execute(conn)?;

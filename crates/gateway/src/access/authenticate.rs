@@ -1,9 +1,15 @@
 //! Which credential a request shows (contract §1): from its headers to a [`Credential`], in memory first, in the
 //! database for a token that is not known here. What the credential may do is not asked here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use actix_web::{
+    HttpRequest,
+    http::header::{AUTHORIZATION, HeaderMap, HeaderName},
+};
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -14,10 +20,12 @@ use hookyard_domain::{
     credential::{Credential, TokenHash, directory::Directory},
     db::Db,
     id::TenantId,
+    person::session::{self, Session},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
+use super::browser::{self, Browsers};
 use crate::problem;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -42,12 +50,25 @@ pub(crate) enum Shown {
         /// From `Basic base64(client_id:K)`.
         client_id: Option<String>,
     },
+    /// The cookie of a person who is logged in.
+    Session(String),
 }
 
 impl Shown {
     /// Reads `Authorization: Bearer K`, `Authorization: Basic base64(K)` or `base64(client_id:K)`, or `X-API-Key: K`.
-    /// An `Authorization` of these schemes counts before `X-API-Key`; the query string is never looked at.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    /// An `Authorization` of these schemes counts before `X-API-Key`, and that before a session's cookie, which is sent
+    /// without being asked; the query string is never looked at.
+    pub(crate) fn of(request: &HttpRequest, browsers: &Browsers) -> Self {
+        match Self::of_headers(request.headers()) {
+            Self::Nothing => match request.cookie(&browsers.name(browser::SESSION)) {
+                Some(cookie) => Self::Session(cookie.value().to_owned()),
+                None => Self::Nothing,
+            },
+            shown => shown,
+        }
+    }
+
+    fn of_headers(headers: &HeaderMap) -> Self {
         let key = headers.get(&X_API_KEY);
         let Some(value) = headers.get(AUTHORIZATION) else {
             return key.map_or(Self::Nothing, |key| Self::token(key.to_str().unwrap_or_default(), None));
@@ -93,11 +114,14 @@ pub(crate) struct Authenticator {
     directory: Directory,
     db: Db,
     look_ups: Semaphore,
+    /// Held by whoever brings the snapshot up to date, so that all who need it ask once.
+    refreshing: Mutex<()>,
 }
 
 impl Authenticator {
     pub(crate) fn new(db: Db) -> Self {
-        Self { directory: Directory::default(), db, look_ups: Semaphore::new(LOOK_UPS) }
+        let look_ups = Semaphore::new(LOOK_UPS);
+        Self { directory: Directory::default(), db, look_ups, refreshing: Mutex::new(()) }
     }
 
     /// The snapshot of live credentials.
@@ -105,11 +129,34 @@ impl Authenticator {
         &self.directory
     }
 
-    /// The credential of a token, if it is known here and live. Costs no query.
-    pub(crate) fn known(&self, shown: &Shown, now: DateTime<Utc>) -> Option<Arc<Credential>> {
-        let Shown::Token { hash, client_id } = shown else { return None };
-        let credential = self.directory.get(hash, now)?;
-        client_id.as_ref().is_none_or(|id| is_client_id(id, credential.tenant)).then_some(credential)
+    /// Brings the snapshot up to date.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub(crate) async fn refresh(&self) -> hookyard_domain::Result<()> {
+        let (directory, as_of) = (self.directory.clone(), Instant::now());
+        self.db.once(move |conn| directory.refresh(conn, as_of)).await
+    }
+
+    /// The credential of a token, if it is known here and live. Costs no query while the snapshot is fresh, which
+    /// `upkeep` sees to.
+    ///
+    /// # Errors
+    /// 503 when the snapshot is too old and the database is away: a key that may have been revoked is not taken.
+    pub(crate) async fn known(
+        &self,
+        shown: &Shown,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Arc<Credential>>, ApiError> {
+        let Shown::Token { hash, client_id } = shown else { return Ok(None) };
+        if !self.directory.is_fresh() {
+            let _one_asks = self.refreshing.lock().await;
+            if !self.directory.is_fresh() {
+                self.refresh().await.map_err(problem::of)?;
+            }
+        }
+        let credential = self.directory.get(hash, now);
+        Ok(credential.filter(|there| client_id.as_ref().is_none_or(|id| is_client_id(id, there.tenant))))
     }
 
     /// The same, after a look into the database.
@@ -127,8 +174,26 @@ impl Authenticator {
             return Err(problem::overloaded("too many unknown credentials are being looked up"));
         };
         let (directory, hash) = (self.directory.clone(), *hash);
-        self.db.once(move |conn| directory.look_up(conn, &hash)).await.map_err(problem::of)?;
-        Ok(self.known(shown, now))
+        let looked = self.db.once(move |conn| {
+            // A refresh between question and answer knows better; two in a row are rare, three are not waited for.
+            for _ in 0..3 {
+                if directory.look_up(conn, &hash)? {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        looked.await.map_err(problem::of)?;
+        self.known(shown, now).await
+    }
+
+    /// The live session of a cookie.
+    ///
+    /// # Errors
+    /// 503 when the database is away.
+    pub(crate) async fn session(&self, token: &str, now: DateTime<Utc>) -> Result<Option<Session>, ApiError> {
+        let hash = TokenHash::of(token);
+        self.db.once(move |conn| session::find(conn, &hash, now)).await.map_err(problem::of)
     }
 }
 
@@ -150,7 +215,7 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
-        Shown::of(&map)
+        Shown::of_headers(&map)
     }
 
     fn token(client_id: Option<&str>) -> Shown {

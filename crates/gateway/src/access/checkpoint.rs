@@ -3,6 +3,7 @@
 use std::{
     future::{Ready, ready},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,15 +13,22 @@ use actix_web::{
     http::header::{HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE},
     web::Data,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::LocalBoxFuture;
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
-    credential::{Limits, Scope},
+    credential::Limits,
+    person::session::{self, Session},
     rate_limit::Bucket,
 };
 
-use super::{Access, Caller, authenticate::Shown, limiter::Allowance, peer};
+use super::{
+    Access, Caller, Principal,
+    authenticate::Shown,
+    browser::{self, X_CSRF_TOKEN},
+    limiter::Allowance,
+    peer,
+};
 use crate::{context::Context, metrics::RouteFigures, settings::WINDOW};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -33,12 +41,10 @@ const UNLIMITED: u32 = i32::MAX as u32;
 /// What a place asks of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Demand {
-    /// Nothing.
-    Nothing,
+    /// What the table says.
+    Route(Access),
     /// Nothing; a valid credential is counted all the same: errors for unknown paths and methods.
     Known,
-    /// A credential with this scope.
-    Scope(Scope),
 }
 
 /// The checkpoint of one route.
@@ -54,11 +60,7 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// The checkpoint of a route of the table.
     pub(crate) fn new(context: &Data<Context>, route: &'static str, access: Access, bucket: Bucket) -> Self {
-        let demand = match access {
-            Access::Public => Demand::Nothing,
-            Access::Scope(scope) => Demand::Scope(scope),
-        };
-        Self::with(context, demand, route, bucket)
+        Self::with(context, Demand::Route(access), route, bucket)
     }
 
     /// The checkpoint of what is no route: unknown paths, and methods that a path does not have. Whoever shows a valid
@@ -73,48 +75,143 @@ impl Checkpoint {
     }
 
     async fn admit(&self, request: &HttpRequest) -> Result<Option<Allowance>, Refusal> {
-        let shown = match self.demand {
-            Demand::Nothing => return Ok(None),
-            Demand::Known | Demand::Scope(_) => Shown::of(request.headers()),
-        };
+        if self.demand == Demand::Route(Access::Public) {
+            return Ok(None);
+        }
         let context = &self.context;
+        let shown = Shown::of(request, &context.browsers);
         let now = context.clock.now();
         let peer = peer::of(request, &context.settings.http.trusted_proxies);
-        let credential = match (context.authenticator.known(&shown, now), self.demand) {
-            (Some(credential), _) => credential,
+        let known = context.authenticator.known(&shown, now).await;
+        let principal = match (known, self.demand) {
+            (Ok(Some(credential)), _) => Principal::Credential(credential),
             // Such an answer costs nothing, so it is not worth a query.
-            (None, Demand::Known | Demand::Nothing) => return Ok(None),
-            (None, Demand::Scope(_)) => {
+            (Ok(None) | Err(_), Demand::Known) => return Ok(None),
+            (Err(error), Demand::Route(_)) => return Err(error.into()),
+            (Ok(None), Demand::Route(_)) => {
                 let stranger = Stranger { checkpoint: self, shown: &shown, peer: peer::subject(peer), now };
                 match stranger.look_up().await? {
-                    Some(credential) => credential,
+                    Some(principal) => principal,
                     None => return Err(stranger.refuse().await),
                 }
             }
         };
-        context.usage.note(credential.id, now);
-        let limit = context.settings.gateway.limit(self.bucket, &credential.limits);
-        let allowance = match limit {
-            0 => Allowance { granted: true, limit: UNLIMITED, remaining: UNLIMITED, resets_at: now + WINDOW },
-            limit => context.limiter.ask((credential.id.uuid(), self.bucket), limit, now).await?,
-        };
-        if !allowance.granted {
-            return Err(spent(allowance, now));
+        match &principal {
+            Principal::Credential(credential) => context.usage.note(credential.id, now),
+            Principal::Person(session) => {
+                if let Shown::Session(token) = &shown {
+                    self.is_own_page(request, token)?;
+                }
+                self.note_seen(session, now);
+            }
         }
-        if let Demand::Scope(scope) = self.demand
-            && !credential.scopes.permit(scope)
+        let allowance = self.count(&principal, now).await?;
+        if let Demand::Route(access) = self.demand
+            && let Err(error) = permits(access, &principal)
         {
-            let message = format!("this credential lacks the scope `{scope}`; it has: {}", credential.scopes);
-            let error = ApiError::forbidden("INSUFFICIENT_PERMISSIONS", message)
-                .field("scope")
-                .reason(scope.as_str());
             return Err(Refusal { error, allowance: Some(allowance) });
         }
         let request_id = request.extensions().get::<RequestId>().cloned();
-        let caller = Caller { credential, peer, route: self.route, request_id };
-        request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Caller { principal, peer, route: self.route, request_id });
         Ok(Some(allowance))
     }
+
+    /// A request that changes something and is made with a cookie has to come from a page of ours.
+    fn is_own_page(&self, request: &HttpRequest, token: &str) -> Result<(), ApiError> {
+        if browser::is_safe(request.method()) {
+            return Ok(());
+        }
+        if self.context.browsers.is_cross_site(request.headers()) {
+            let message = "this request comes from a page of another site; use a key instead of the session";
+            return Err(ApiError::forbidden("CROSS_SITE_REQUEST", message));
+        }
+        let shown = request.headers().get(&X_CSRF_TOKEN).and_then(|value| value.to_str().ok());
+        if shown.is_some_and(|shown| browser::is_csrf_token(shown, token)) {
+            return Ok(());
+        }
+        let message = "a request with a session needs the header X-CSRF-Token; GET /v1/session tells it";
+        Err(ApiError::forbidden("CSRF_TOKEN_INVALID", message).field("X-CSRF-Token"))
+    }
+
+    /// Once a minute is enough to know who is still there.
+    fn note_seen(&self, session: &Session, now: DateTime<Utc>) {
+        if now - session.last_seen_at < SEEN_EVERY {
+            return;
+        }
+        let (db, id) = (self.context.db.clone(), session.id);
+        self.context.afterwards.spawn(async move {
+            if let Err(error) = db.once(move |conn| session::touch(conn, id, now)).await {
+                tracing::debug!(error = error.chain(), "a session's last use was not written");
+            }
+        });
+    }
+
+    /// Counts the request.
+    async fn count(&self, principal: &Principal, now: DateTime<Utc>) -> Result<Allowance, Refusal> {
+        let context = &self.context;
+        let (settings, subject) = (&context.settings.gateway, principal.subject());
+        let own = match principal {
+            Principal::Credential(credential) => credential.limits,
+            Principal::Person(_) => settings.person_limits(),
+        };
+        let limit = settings.limit(self.bucket, &own);
+        if limit == 0 {
+            return Ok(Allowance {
+                granted: true,
+                limit: UNLIMITED,
+                remaining: UNLIMITED,
+                resets_at: now + WINDOW,
+            });
+        }
+        let allowance = context.limiter.ask((subject, self.bucket), limit, now).await?;
+        if allowance.granted {
+            return Ok(allowance);
+        }
+        // What goes beyond the limit may be a burst that is allowed once in an hour.
+        if self.bucket == Bucket::HookWrites {
+            let burst = settings.hook_write_burst(&own);
+            if burst > 0 {
+                let beyond = context.limiter.ask((subject, Bucket::HookWriteBurst), burst, now).await?;
+                if beyond.granted {
+                    return Ok(Allowance { granted: true, ..allowance });
+                }
+            }
+        }
+        Err(spent(allowance, now))
+    }
+}
+
+/// How often the last use of a session is written.
+const SEEN_EVERY: TimeDelta = TimeDelta::seconds(60);
+
+/// Whether a route lets a principal pass.
+fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {
+    let scopes = principal.scopes();
+    match (access, principal) {
+        (Access::Public, _) => Ok(()),
+        (Access::Scope(scope), _) if scopes.permit(scope) => Ok(()),
+        (Access::Managed(scope, _), Principal::Credential(_)) if scopes.permit(scope) => Ok(()),
+        (Access::Managed(_, role) | Access::Person(role), Principal::Person(session)) if role <= session.role => Ok(()),
+        (Access::Scope(scope) | Access::Managed(scope, _), Principal::Credential(_)) => {
+            let message = format!("this credential lacks the scope `{scope}`; it has: {scopes}");
+            Err(insufficient(&message).field("scope").reason(scope.as_str()))
+        }
+        (Access::Scope(scope), Principal::Person(session)) => {
+            let message = format!("the role {} does not have the scope `{scope}`", session.role);
+            Err(insufficient(&message).field("scope").reason(scope.as_str()))
+        }
+        (Access::Managed(_, role) | Access::Person(role), Principal::Person(session)) => {
+            let message = format!("this needs the role {role}, yours is {}", session.role);
+            Err(insufficient(&message).field("role").reason(role.as_str()))
+        }
+        (Access::Person(_), Principal::Credential(_)) => {
+            Err(insufficient("only a person who is logged in may do this, not a key"))
+        }
+    }
+}
+
+fn insufficient(message: &str) -> ApiError {
+    ApiError::forbidden("INSUFFICIENT_PERMISSIONS", message)
 }
 
 /// A request without a credential that is known here.
@@ -126,18 +223,21 @@ struct Stranger<'a> {
 }
 
 impl Stranger<'_> {
-    /// A key that was made a moment ago is only in the database. A peer that has spent its limit is not asked for
-    /// there: its new key works with the next refresh.
-    async fn look_up(
-        &self,
-    ) -> Result<Option<std::sync::Arc<hookyard_domain::credential::Credential>>, Refusal> {
+    /// A session is always asked for. A key that was made a moment ago is only in the database, too; but a peer that has
+    /// spent its limit is not asked for there: its new key works with the next refresh.
+    async fn look_up(&self) -> Result<Option<Principal>, Refusal> {
+        let context = &self.checkpoint.context;
+        if let Shown::Session(token) = self.shown {
+            let session = context.authenticator.session(token, self.now).await?;
+            return Ok(session.map(|session| Principal::Person(Arc::new(session))));
+        }
         let limit = self.limit();
         if limit > 0
-            && let Some(refused) = self.checkpoint.context.limiter.spent(self.subject(), limit, self.now)
+            && let Some(refused) = context.limiter.spent(self.subject(), limit, self.now)
         {
             return Err(spent(refused, self.now));
         }
-        Ok(self.checkpoint.context.authenticator.looked_up(self.shown, self.now).await?)
+        Ok(context.authenticator.looked_up(self.shown, self.now).await?.map(Principal::Credential))
     }
 
     async fn refuse(&self) -> Refusal {
@@ -157,6 +257,7 @@ impl Stranger<'_> {
                 "a credential is needed: Authorization: Bearer KEY, Basic, or X-API-Key",
                 "Bearer realm=\"hookyard\"",
             ),
+            Shown::Session(_) => ("the session has ended, log in again", "Bearer realm=\"hookyard\""),
             Shown::Malformed | Shown::Token { .. } => (
                 "the credential is unknown, expired or revoked",
                 "Bearer realm=\"hookyard\", error=\"invalid_token\"",

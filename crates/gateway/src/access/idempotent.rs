@@ -199,22 +199,26 @@ mod tests {
     use actix_web::test::TestRequest;
     use chrono::DateTime;
     use hookyard_domain::{
-        credential::{Credential, Limits, Scopes},
+        credential::{Credential, Kind, Limits, Scopes},
         id::{CredentialId, TenantId},
     };
 
     use super::*;
+    use crate::access::Principal;
 
     fn caller() -> Caller {
         let credential = Credential {
             id: CredentialId::new(DateTime::UNIX_EPOCH),
             tenant: TenantId::from_uuid(uuid::Uuid::from_u128(1)),
+            kind: Kind::ApiKey,
             name: "test".to_owned(),
             scopes: Scopes::all(),
+            event_types: None,
             limits: Limits::default(),
             expires_at: None,
         };
-        Caller { credential: Arc::new(credential), peer: None, route: "POST /x/{id}", request_id: None }
+        let principal = Principal::Credential(Arc::new(credential));
+        Caller { principal, peer: None, route: "POST /x/{id}", request_id: None }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Who may pass: the one place through which every request goes before its handler and on its way back.
 //!
-//! In: the credential, its limit, its scope. Out: the headers of the limit and the figures of the route. What a route
-//! needs stands in the table of `routes`; handlers find the result as their argument [`Caller`].
+//! In: the credential or the session, its limit, its scope or role. Out: the headers of the limit and the figures of the
+//! route. What a route needs stands in the table of `routes`; handlers find the result as their argument [`Caller`].
 
 pub(crate) mod authenticate;
+pub(crate) mod browser;
 mod checkpoint;
 pub(crate) mod idempotent;
 pub(crate) mod limiter;
@@ -16,9 +17,11 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     audit::{Actor, ActorKind},
-    credential::{Credential, Scope},
-    id::TenantId,
+    credential::{Credential, Kind, Scope, Scopes},
+    id::{TenantId, UserId},
+    person::{Role, session::Session},
 };
+use uuid::Uuid;
 
 pub(crate) use checkpoint::Checkpoint;
 
@@ -27,15 +30,19 @@ pub(crate) use checkpoint::Checkpoint;
 pub(crate) enum Access {
     /// Nothing: no credential is looked at, nothing is counted.
     Public,
-    /// A credential with this scope.
+    /// A credential with this scope, or a person whose role has it.
     Scope(Scope),
+    /// A credential with this scope, or a person with at least this role: where the role says more than its scopes.
+    Managed(Scope, Role),
+    /// A person who is logged in, with at least this role. No credential will do.
+    Person(Role),
 }
 
-/// Whoever passed the checkpoint. The argument of every handler whose route needs a scope.
+/// Whoever passed the checkpoint. The argument of every handler whose route is not public.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// The credential that was shown.
-    pub(crate) credential: Arc<Credential>,
+    /// Who.
+    pub(crate) principal: Principal,
     /// The client's address, if it is known.
     pub(crate) peer: Option<IpAddr>,
     /// Method and pattern of the route, such as `POST /v1/hooks/{id}/test`: the scope of idempotency keys.
@@ -44,18 +51,86 @@ pub(crate) struct Caller {
     pub(crate) request_id: Option<RequestId>,
 }
 
+/// On whose behalf a request is made.
+#[derive(Clone, Debug)]
+pub(crate) enum Principal {
+    /// A program's, which showed a credential.
+    Credential(Arc<Credential>),
+    /// A person's, who is logged in.
+    Person(Arc<Session>),
+}
+
+impl Principal {
+    /// Whose objects the request is about.
+    pub(crate) fn tenant(&self) -> TenantId {
+        match self {
+            Self::Credential(credential) => credential.tenant,
+            Self::Person(session) => session.tenant_id,
+        }
+    }
+
+    /// What may be done.
+    pub(crate) fn scopes(&self) -> Scopes {
+        match self {
+            Self::Credential(credential) => credential.scopes,
+            Self::Person(session) => session.role.scopes(),
+        }
+    }
+
+    /// Whose requests are counted together.
+    pub(crate) fn subject(&self) -> Uuid {
+        match self {
+            Self::Credential(credential) => credential.id.uuid(),
+            Self::Person(session) => session.user_id.uuid(),
+        }
+    }
+}
+
 impl Caller {
     /// Whose objects the request is about.
     pub(crate) fn tenant(&self) -> TenantId {
-        self.credential.tenant
+        self.principal.tenant()
+    }
+
+    /// The credential that was shown, if one was.
+    pub(crate) fn credential(&self) -> Option<&Credential> {
+        match &self.principal {
+            Principal::Credential(credential) => Some(credential),
+            Principal::Person(_) => None,
+        }
+    }
+
+    /// The person who is logged in, if one is.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        match &self.principal {
+            Principal::Credential(_) => None,
+            Principal::Person(session) => Some(session),
+        }
+    }
+
+    /// The person who asks, if it is one.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        self.session().map(|session| session.user_id)
     }
 
     /// Who is said in the audit log to have done it.
     pub(crate) fn actor(&self) -> Actor {
+        let (kind, id, name) = match &self.principal {
+            Principal::Credential(credential) => {
+                let what = match credential.kind {
+                    Kind::ApiKey => "API key",
+                    Kind::Integration => "Zapier integration key",
+                    Kind::Source => "source key",
+                    Kind::OAuthAccess => "OAuth client",
+                };
+                (ActorKind::Credential, credential.id.uuid(), format!("{what} {}", credential.name))
+            }
+            Principal::Person(session) => (ActorKind::Person, session.user_id.uuid(), session.email.clone()),
+        };
         Actor {
-            kind: ActorKind::Credential,
-            id: Some(self.credential.id.uuid()),
-            name: format!("API key {}", self.credential.name),
+            kind,
+            id: Some(id),
+            name,
             address: self.peer,
             request_id: self.request_id.as_ref().map(ToString::to_string),
         }

@@ -48,6 +48,8 @@ static KNOWN: &[Known] = &[
     known("INVALID_IDEMPOTENCY_KEY", 400, "The Idempotency-Key is empty, too long, or given twice.", "the Idempotency-Key must have 1 to 255 printable ASCII characters", Some("Idempotency-Key"), Some("must have 1 to 255 printable ASCII characters")),
     known("UNAUTHORIZED", 401, "No credential is shown, or it is unknown, expired or revoked.", "the credential is unknown, expired or revoked", None, None),
     known("INSUFFICIENT_PERMISSIONS", 403, "The credential lacks the scope.", "this credential lacks the scope `hooks:write`; it has: hooks:read", Some("scope"), Some("hooks:write")),
+    known("CROSS_SITE_REQUEST", 403, "A page of another site uses a person's session.", "this request comes from a page of another site; use a key instead of the session", None, None),
+    known("CSRF_TOKEN_INVALID", 403, "A request with a session lacks `X-CSRF-Token`.", "a request with a session needs the header X-CSRF-Token; GET /v1/session tells it", Some("X-CSRF-Token"), None),
     known("NOT_FOUND", 404, "There is no such object, or it is another tenant's.", "hook not found", None, None),
     known("REQUEST_TIMEOUT", 408, "The body took too long to arrive.", "the body did not arrive within 30000 ms", None, None),
     known("CONFLICT", 409, "What is there contradicts the request.", "there is an event type `order.created` already", None, None),
@@ -76,6 +78,8 @@ static KNOWN: &[Known] = &[
 const EVERYWHERE: [&str; 1] = ["INTERNAL"];
 const WITH_ACCESS: [&str; 5] =
     ["UNAUTHORIZED", "INSUFFICIENT_PERMISSIONS", "RATE_LIMITED", "OVERLOADED", "UNAVAILABLE"];
+/// Of requests that change something, made with a session.
+const WITH_SESSION: [&str; 2] = ["CROSS_SITE_REQUEST", "CSRF_TOKEN_INVALID"];
 const WITH_BODY: [&str; 5] =
     ["INVALID_JSON", "INCOMPLETE_BODY", "REQUEST_TIMEOUT", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"];
 const WITH_KEY: [&str; 3] = ["INVALID_IDEMPOTENCY_KEY", "IDEMPOTENCY_MISMATCH", "IDEMPOTENCY_IN_FLIGHT"];
@@ -99,6 +103,9 @@ pub(super) fn codes(entry: &Entry, operation: &Value) -> Vec<String> {
     } else {
         add(&EVERYWHERE);
         add(&WITH_ACCESS);
+        if entry.method != Method::GET {
+            add(&WITH_SESSION);
+        }
         // Lists refuse parameters that they do not know, whether they have some or not.
         if entry.method == Method::GET || parameter("query", "") {
             add(&["INVALID_PARAMETER"]);

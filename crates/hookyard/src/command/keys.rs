@@ -7,7 +7,8 @@ use hookyard_domain::{
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
     clock::Clock,
     credential::{
-        Limits, Scope, Token,
+        Kind, Limits, Scope, Scopes, Token,
+        directory::known_everywhere,
         store::{self, CredentialView, NewCredential},
     },
     event::wire_time,
@@ -62,6 +63,9 @@ pub(crate) struct Create {
     /// Subscribing and unsubscribing per minute; 0 = unlimited. Default: the setting gateway.hook_write_limit.
     #[arg(long)]
     hook_write_limit: Option<u32>,
+    /// How many more of these may pass within an hour. Default: the setting gateway.hook_write_burst.
+    #[arg(long)]
+    hook_write_burst: Option<u32>,
     /// Samples per minute; 0 = unlimited. Default: the setting gateway.sample_limit.
     #[arg(long)]
     sample_limit: Option<u32>,
@@ -84,27 +88,24 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                     create.expires_at.is_none_or(|end| end > now),
                     "--expires-at lies in the past"
                 );
-                let limits = [create.rate_limit, create.hook_write_limit, create.sample_limit];
+                let limits =
+                    [create.rate_limit, create.hook_write_limit, create.hook_write_burst, create.sample_limit];
                 let greatest = i32::MAX.unsigned_abs();
                 anyhow::ensure!(
                     limits.into_iter().flatten().all(|n| n <= greatest),
                     "limits end at {greatest}"
                 );
                 let token = Token::api_key(rand::random());
+                let scopes: Scopes = create.scopes.into_iter().collect();
                 let new = NewCredential {
-                    id: CredentialId::new(now),
-                    tenant: create.tenant,
-                    name: create.name,
-                    prefix: token.prefix().to_owned(),
-                    hash: token.hash(),
-                    scopes: create.scopes.into_iter().collect(),
                     limits: Limits {
                         requests: create.rate_limit,
                         hook_writes: create.hook_write_limit,
+                        hook_write_burst: create.hook_write_burst,
                         samples: create.sample_limit,
                     },
                     expires_at: create.expires_at,
-                    now,
+                    ..NewCredential::new(Kind::ApiKey, &token, create.tenant, &create.name, scopes, now)
                 };
                 let stored = new.clone();
                 db.run(move |conn| {
@@ -122,7 +123,7 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Command::List { tenant, json } => {
-                for key in db.once(move |conn| store::list(conn, tenant)).await? {
+                for key in db.once(move |conn| store::list(conn, tenant, Kind::ApiKey)).await? {
                     let time = |at: Option<DateTime<Utc>>| at.map(wire_time);
                     if json {
                         println!(
@@ -152,14 +153,14 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                         store::owner(conn, id)?.ok_or(hookyard_domain::Error::NotFound { what: "key" })?;
                     store::revoke(conn, tenant, id, force, now)?;
                     // One that was revoked before keeps its time, and nothing was done.
-                    let keys = store::list(conn, tenant)?;
-                    match keys.iter().find(|key| key.id == id && key.revoked_at == Some(now)) {
-                        Some(key) => audit::record(conn, &operator::actor(), &revoked(key), now),
+                    match store::find(conn, tenant, id)?.filter(|key| key.revoked_at == Some(now)) {
+                        Some(key) => audit::record(conn, &operator::actor(), &revoked(&key), now),
                         None => Ok(()),
                     }
                 })
                 .await
                 .with_context(|| format!("cannot revoke {id}"))?;
+                known_everywhere().await;
                 println!("revoked {id}");
             }
         }

@@ -237,7 +237,7 @@ pub(crate) async fn subscribe(
         let hook = NewHook {
             id: SubscriptionId::new(now),
             tenant: caller.tenant(),
-            credential: caller.credential.id,
+            credential: caller.credential().map(|credential| credential.id),
             url: wish.url,
             event_type,
             pattern,
