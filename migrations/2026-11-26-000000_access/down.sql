@@ -1,6 +1,9 @@
+ALTER TABLE subscriptions DROP COLUMN signing_secret_sealed_by, DROP COLUMN webhook_secret_sealed_by;
+ALTER TABLE tenants DROP COLUMN webhook_secret_sealed_by;
 DROP TABLE audit_log, audit_heads, oauth_refresh_tokens, oauth_codes, oauth_grants, oauth_clients, oidc_logins, throttles,
     sessions, invitations, memberships, user_identities, users, master_keys;
 DROP FUNCTION hookyard_append_only();
+DROP FUNCTION hookyard_sealed_by(bytea);
 -- Kinds that the program before does not know.
 DELETE FROM credentials WHERE kind > 0;
 DROP TRIGGER credentials_changed ON credentials;

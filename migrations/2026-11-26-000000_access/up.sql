@@ -11,10 +11,25 @@ CREATE TABLE master_keys (
     created_at timestamptz NOT NULL
 );
 
--- What was text until now becomes sealed bytes: `hookyard migrate` seals what is there (domain::vault).
+-- The master key that a sealed value names (domain::vault has the format); NULL when it is not sealed.
+CREATE FUNCTION hookyard_sealed_by(sealed bytea) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE WHEN substring(sealed FROM 1 FOR 4) = decode('ff485901', 'hex') THEN substring(sealed FROM 5 FOR 8) END;
+
+-- What was text until now becomes sealed bytes: `hookyard migrate` and every process that starts seal what is there.
+-- Beside each sealed column stands the key of its value: a key cannot go while something is sealed with it, and nothing can
+-- be sealed with a key that is gone.
 ALTER TABLE subscriptions ALTER signing_secret TYPE bytea USING convert_to(signing_secret, 'UTF8');
 ALTER TABLE subscriptions ALTER webhook_secret TYPE bytea USING convert_to(webhook_secret, 'UTF8');
+ALTER TABLE subscriptions
+    ADD COLUMN signing_secret_sealed_by bytea
+        GENERATED ALWAYS AS (hookyard_sealed_by(signing_secret)) STORED REFERENCES master_keys,
+    ADD COLUMN webhook_secret_sealed_by bytea
+        GENERATED ALWAYS AS (hookyard_sealed_by(webhook_secret)) STORED REFERENCES master_keys;
 ALTER TABLE tenants ALTER webhook_secret TYPE bytea USING convert_to(webhook_secret, 'UTF8');
+ALTER TABLE tenants
+    ADD COLUMN webhook_secret_sealed_by bytea
+        GENERATED ALWAYS AS (hookyard_sealed_by(webhook_secret)) STORED REFERENCES master_keys;
 
 -- Credentials ---------------------------------------------------------------------------------------------------------
 
@@ -49,6 +64,8 @@ CREATE TABLE users (
     totp_key bytea,
     -- A key that was shown and not yet confirmed.
     totp_pending bytea,
+    totp_key_sealed_by bytea GENERATED ALWAYS AS (hookyard_sealed_by(totp_key)) STORED REFERENCES master_keys,
+    totp_pending_sealed_by bytea GENERATED ALWAYS AS (hookyard_sealed_by(totp_pending)) STORED REFERENCES master_keys,
     -- The time step of the last code that was taken: each is taken once.
     totp_step bigint NOT NULL DEFAULT 0,
     -- SHA-256 of recovery codes that were not used.

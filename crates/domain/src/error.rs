@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::vault::VaultError;
+
 /// The result of a domain operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -40,6 +42,9 @@ pub enum Error {
     /// Another transaction held a lock longer than this one was ready to wait.
     #[error("another request holds the lock")]
     Locked,
+    /// A secret cannot be opened: the master keys of this process do not fit, or the row was changed.
+    #[error("a sealed secret cannot be opened")]
+    Sealed(#[source] VaultError),
     /// The database refused a statement: a defect of ours.
     #[error("database failure")]
     Database(#[source] Source),
@@ -54,7 +59,11 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Busy { .. } | Self::Away(_) | Self::Locked => true,
-            Self::NotFound { .. } | Self::Conflict { .. } | Self::Invalid { .. } | Self::Database(_) => false,
+            Self::NotFound { .. }
+            | Self::Conflict { .. }
+            | Self::Invalid { .. }
+            | Self::Sealed(_)
+            | Self::Database(_) => false,
         }
     }
 

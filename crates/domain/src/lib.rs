@@ -16,6 +16,7 @@ pub mod rate_limit;
 pub mod subscription;
 pub mod tenant;
 pub mod trace;
+pub mod vault;
 pub mod wire;
 
 pub use error::{Error, Result};

@@ -28,7 +28,7 @@ pub(crate) fn of(error: Error) -> ApiError {
         Error::Locked => {
             ApiError::unavailable("another request is changing the same object, try again", SOON)
         }
-        Error::Database(_) => ApiError::internal(anyhow::Error::new(error)),
+        Error::Sealed(_) | Error::Database(_) => ApiError::internal(anyhow::Error::new(error)),
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn of_draft(error: &DraftError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use hookyard_domain::wire::parse;
+    use hookyard_domain::{vault::VaultError, wire::parse};
 
     use super::*;
 
@@ -74,6 +74,7 @@ mod tests {
             (Error::Busy { waited: SOON }, (503, "OVERLOADED")),
             (Error::Away(cause()), (503, "UNAVAILABLE")),
             (Error::Locked, (503, "UNAVAILABLE")),
+            (Error::Sealed(VaultError::Damaged), (500, "INTERNAL")),
             (Error::Database(cause()), (500, "INTERNAL")),
         ] {
             let error = of(error);
