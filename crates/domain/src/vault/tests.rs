@@ -71,7 +71,9 @@ fn every_flipped_bit_is_noticed() {
         let error = vault.open(&place(), &changed).unwrap_err();
         match bit / 8 {
             0..4 => assert_eq!(error, VaultError::NotSealed, "bit {bit}"),
-            4..12 => assert!(matches!(error, VaultError::UnknownKey(id) if id != vault.current()), "bit {bit}"),
+            4..12 => {
+                assert!(matches!(error, VaultError::UnknownKey(id) if id != vault.current()), "bit {bit}")
+            }
             _ => assert_eq!(error, VaultError::Damaged, "bit {bit}: nonce, ciphertext and tag"),
         }
     }

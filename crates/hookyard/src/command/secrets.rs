@@ -87,7 +87,10 @@ async fn rotate(settings: Settings, json: bool) -> anyhow::Result<()> {
         }
         println!("current master key: {}", vault.current());
     }
-    anyhow::ensure!(left == 0, "{left} values are not sealed with the current key: see above, and rotate again");
+    anyhow::ensure!(
+        left == 0,
+        "{left} values are not sealed with the current key: see above, and rotate again"
+    );
     Ok(())
 }
 

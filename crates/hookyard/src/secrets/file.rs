@@ -73,7 +73,8 @@ mod tests {
         assert_eq!(make(&path, &key(2)).unwrap().id(), key(1).id(), "never overwritten");
         assert_eq!(read(&path).unwrap().unwrap().id(), key(1).id());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(names, [path], "nothing stays behind");
     }
 

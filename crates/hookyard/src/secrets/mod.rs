@@ -118,10 +118,13 @@ pub(crate) async fn admit(
     clock: &Clock,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
+    let mut told = false;
     loop {
         match open(db, vault, clock).await {
             Ok(()) => return Ok(()),
+            Err(error) if error.is_passing() && told => {}
             Err(error) if error.is_passing() => {
+                told = true;
                 tracing::warn!(why = error.chain(), "waiting for the database to check the master key");
             }
             Err(error) => return Err(explained(error, vault)),

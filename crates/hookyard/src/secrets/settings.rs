@@ -35,26 +35,28 @@ impl Settings {
     pub(crate) fn current(&self) -> anyhow::Result<Option<MasterKey>> {
         match (&self.master_key, &self.master_key_file) {
             (Some(_), Some(_)) => {
-                anyhow::bail!("secrets.master_key and secrets.master_key_file are both set: remove one of them")
+                anyhow::bail!(
+                    "secrets.master_key and secrets.master_key_file are both set: remove one of them"
+                )
             }
             (Some(text), None) => {
                 parsed(text.expose()).context("secrets.master_key is not acceptable").map(Some)
             }
-            (None, Some(path)) => {
-                read(path).context("secrets.master_key_file is not acceptable").map(Some)
-            }
+            (None, Some(path)) => read(path).context("secrets.master_key_file is not acceptable").map(Some),
             (None, None) => Ok(None),
         }
     }
 
     /// The keys that open and do not seal.
     pub(crate) fn previous(&self) -> anyhow::Result<Vec<MasterKey>> {
-        let texts = self.previous_master_keys.iter().map(|text| {
-            parsed(text.expose()).context("secrets.previous_master_keys is not acceptable")
-        });
-        let files = self.previous_master_key_files.iter().map(|path| {
-            read(path).context("secrets.previous_master_key_files is not acceptable")
-        });
+        let texts = self
+            .previous_master_keys
+            .iter()
+            .map(|text| parsed(text.expose()).context("secrets.previous_master_keys is not acceptable"));
+        let files = self
+            .previous_master_key_files
+            .iter()
+            .map(|path| read(path).context("secrets.previous_master_key_files is not acceptable"));
         texts.chain(files).collect()
     }
 }
@@ -63,11 +65,9 @@ impl Settings {
 pub(super) fn read(path: &Path) -> anyhow::Result<MasterKey> {
     /// A key in any spelling with white space; more is another file.
     const LONGEST: u64 = 1024;
-    let length =
-        std::fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?.len();
+    let length = std::fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?.len();
     ensure!(length <= LONGEST, "`{}` is too long to be a master key", path.display());
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     parsed(&text).with_context(|| format!("`{}` does not hold a master key", path.display()))
 }
 
@@ -123,9 +123,13 @@ mod tests {
         let (short, long) = (dir.path().join("short"), dir.path().join("long"));
         std::fs::write(&short, "hush").unwrap();
         std::fs::write(&long, "A".repeat(1025)).unwrap();
-        let with_file = |path: &Path| Settings { master_key_file: Some(path.to_owned()), ..Settings::default() };
+        let with_file =
+            |path: &Path| Settings { master_key_file: Some(path.to_owned()), ..Settings::default() };
         let cases = [
-            (Settings { master_key: Some(Secret::new("hush")), ..Settings::default() }, "secrets.master_key "),
+            (
+                Settings { master_key: Some(Secret::new("hush")), ..Settings::default() },
+                "secrets.master_key ",
+            ),
             (with_file(&short), "does not hold a master key"),
             (with_file(&long), "too long"),
             (with_file(&dir.path().join("none")), "cannot read"),

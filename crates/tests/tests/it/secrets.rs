@@ -107,7 +107,8 @@ async fn everything(db: &Db) -> String {
     }
     db.once(|conn| {
         let tables: Vec<Line> =
-            sql_query("SELECT tablename::text AS line FROM pg_tables WHERE schemaname = 'public'").load(conn)?;
+            sql_query("SELECT tablename::text AS line FROM pg_tables WHERE schemaname = 'public'")
+                .load(conn)?;
         assert!(tables.len() > 20, "{}", tables.len());
         let mut text = String::new();
         for Line { line: table } in tables {

@@ -123,8 +123,11 @@ async fn a_rotation_loses_no_change_that_is_made_meanwhile() {
     assert_eq!(left(&rotate(&db, &new).await), 0);
     let keys = db.once(keyring::keys).await.unwrap();
     assert_eq!(keys.iter().map(|key| key.id).collect::<Vec<_>>(), [new.current()]);
-    let now: HashMap<SubscriptionId, String> =
-        opened(&db, &vault_of(2, &[])).await.into_iter().map(|(id, _, webhook)| (id, webhook.unwrap())).collect();
+    let now: HashMap<SubscriptionId, String> = opened(&db, &vault_of(2, &[]))
+        .await
+        .into_iter()
+        .map(|(id, _, webhook)| (id, webhook.unwrap()))
+        .collect();
     assert_eq!(now, last);
 }
 
