@@ -218,7 +218,8 @@ impl Settings {
         if let Some(url) = &self.http.public_url
             && !is_origin(url)
         {
-            let reason = "must be http or https with a host and nothing behind it, such as https://hooks.example.com";
+            let reason =
+                "must be http or https with a host and nothing behind it, such as https://hooks.example.com";
             return Err(SettingsError::contradiction("http.public_url", reason));
         }
         Ok(())

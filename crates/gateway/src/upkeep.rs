@@ -38,7 +38,10 @@ async fn refresh_credentials(context: Data<Context>, every: Duration, stop: Canc
         match (context.authenticator.refresh().await, away) {
             (Ok(()), true) => tracing::info!("the credentials are being followed again"),
             (Err(error), false) => {
-                tracing::warn!(error = error.chain(), "the credentials cannot be followed, requests are refused");
+                tracing::warn!(
+                    error = error.chain(),
+                    "the credentials cannot be followed, requests are refused"
+                );
                 away = true;
                 continue;
             }

@@ -186,7 +186,10 @@ impl Report {
         let twice = ledger.counted - ledger.delivered;
         assert!((0..=duplicates.len() as i64).contains(&twice), "{name}: {twice}, {ledger:?}");
         let without_row = ledger.counted + ledger.failures - ledger.attempts;
-        assert!((0..=unwritten.max(0) + ledger.failures).contains(&without_row), "{name}: {without_row}, {ledger:?}");
+        assert!(
+            (0..=unwritten.max(0) + ledger.failures).contains(&without_row),
+            "{name}: {without_row}, {ledger:?}"
+        );
         // A duplicate without a lost outcome would be one that nothing explains.
         assert!(duplicates.len() as i64 <= unwritten.max(0), "{name}: {} > {unwritten}", duplicates.len());
         Self { duplicates: duplicates.len(), unwritten, tally, ledger }

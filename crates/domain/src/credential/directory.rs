@@ -179,9 +179,9 @@ impl Inner {
                 .filter_map(|scope| scope.parse::<Scope>().ok())
                 .collect(),
             // A pattern that this version does not know permits nothing here.
-            event_types: row
-                .event_types
-                .map(|patterns| patterns.iter().filter_map(|pattern| pattern.parse::<EventPattern>().ok()).collect()),
+            event_types: row.event_types.map(|patterns| {
+                patterns.iter().filter_map(|pattern| pattern.parse::<EventPattern>().ok()).collect()
+            }),
             limits: Limits {
                 requests: limit(row.rate_limit),
                 hook_writes: limit(row.hook_write_limit),

@@ -60,7 +60,9 @@ impl Scope {
     pub const fn reads(self) -> bool {
         match self {
             Self::TasksRead | Self::AutomationRead | Self::HooksRead | Self::EventsRead => true,
-            Self::TasksWrite | Self::AutomationWrite | Self::HooksWrite | Self::EventsWrite | Self::Admin => false,
+            Self::TasksWrite | Self::AutomationWrite | Self::HooksWrite | Self::EventsWrite | Self::Admin => {
+                false
+            }
         }
     }
 

@@ -47,7 +47,14 @@ pub struct NewCredential {
 impl NewCredential {
     /// A credential of a kind for a token that was just made, without limits of its own and without an end.
     #[must_use]
-    pub fn new(kind: Kind, token: &Token, tenant: TenantId, name: &str, scopes: Scopes, now: DateTime<Utc>) -> Self {
+    pub fn new(
+        kind: Kind,
+        token: &Token,
+        tenant: TenantId,
+        name: &str,
+        scopes: Scopes,
+        now: DateTime<Utc>,
+    ) -> Self {
         Self {
             id: CredentialId::new(now),
             tenant,
@@ -244,10 +251,12 @@ pub fn revoke(
 /// [`Error::NotFound`] without the tenant.
 pub fn rotate_integration(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
     sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE").bind::<Uuid, _>(new.tenant).execute(conn)?;
-    sql_query("UPDATE credentials SET revoked_at = $2 WHERE tenant_id = $1 AND kind = 1 AND revoked_at IS NULL")
-        .bind::<Uuid, _>(new.tenant)
-        .bind::<Timestamptz, _>(new.now)
-        .execute(conn)?;
+    sql_query(
+        "UPDATE credentials SET revoked_at = $2 WHERE tenant_id = $1 AND kind = 1 AND revoked_at IS NULL",
+    )
+    .bind::<Uuid, _>(new.tenant)
+    .bind::<Timestamptz, _>(new.now)
+    .execute(conn)?;
     insert(conn, new)
 }
 

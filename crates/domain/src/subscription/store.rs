@@ -12,6 +12,11 @@ use crate::{
     Error, Result,
     delivery::Outcome,
     id::{CredentialId, SubscriptionId, TenantId},
+    vault::{
+        Vault, VaultError,
+        columns::{HOOK_WEBHOOK_SECRET, SIGNING_SECRET},
+    },
+    wire::{SigningSecret, WebhookSecret},
 };
 
 /// A subscription to be stored.
@@ -32,9 +37,9 @@ pub struct NewHook {
     /// Canonical JSON of the filter.
     pub filter: Option<String>,
     /// Standard Webhooks secret.
-    pub signing_secret: String,
+    pub signing_secret: SigningSecret,
     /// Secret of `X-TriggersAPI-Signature`.
-    pub webhook_secret: Option<String>,
+    pub webhook_secret: Option<WebhookSecret>,
     /// When it ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
     /// Now.
@@ -135,16 +140,16 @@ pub struct Subscribed {
 const TURNS: usize = 5;
 
 /// Subscribes: makes the hook unless there is a live one with the same url, event type and filter. One that was
-/// disabled takes events again. Safe under a race of the same request.
+/// disabled takes events again. Safe under a race of the same request. Belongs into a transaction.
 ///
 /// # Errors
 /// When the database is away; [`Error::Locked`] when others keep making and deleting the hook.
-pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> {
+pub fn subscribe(conn: &mut PgConnection, vault: &Vault, hook: &NewHook) -> Result<Subscribed> {
     for _turn in 0..TURNS {
-        let (id, before) = if insert(conn, hook)? {
+        let (id, before) = if insert(conn, vault, hook)? {
             (hook.id, None)
         } else if let Some(before) = live_twin(conn, hook)? {
-            renew(conn, before.id, hook)?;
+            renew(conn, vault, before.id, hook)?;
             (before.id, Some(before))
         } else {
             continue; // It was deleted between the two statements.
@@ -155,8 +160,15 @@ pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> 
     Err(Error::Locked)
 }
 
+/// The secret of `X-TriggersAPI-Signature` as it is kept at the hook with this id: sealed for one hook it does not open at
+/// another.
+fn sealed_for(vault: &Vault, id: SubscriptionId, hook: &NewHook) -> Option<Vec<u8>> {
+    let secret = hook.webhook_secret.as_ref()?;
+    Some(vault.seal(&HOOK_WEBHOOK_SECRET.at(id.uuid()), secret.expose().as_bytes()))
+}
+
 /// Makes the hook; not when there is a live one like it. Waits for others who are making or deleting it.
-fn insert(conn: &mut PgConnection, hook: &NewHook) -> Result<bool> {
+fn insert(conn: &mut PgConnection, vault: &Vault, hook: &NewHook) -> Result<bool> {
     let inserted = sql_query(
         "INSERT INTO subscriptions (id, tenant_id, kind, url, event_type, pattern, filter, identity, state, \
             signing_secret, webhook_secret, credential_id, expires_at, created_at, updated_at) \
@@ -170,8 +182,10 @@ fn insert(conn: &mut PgConnection, hook: &NewHook) -> Result<bool> {
     .bind::<Nullable<Text>, _>(&hook.pattern)
     .bind::<Nullable<Text>, _>(&hook.filter)
     .bind::<Binary, _>(hook.identity())
-    .bind::<Text, _>(&hook.signing_secret)
-    .bind::<Nullable<Text>, _>(&hook.webhook_secret)
+    .bind::<Binary, _>(
+        vault.seal(&SIGNING_SECRET.at(hook.id.uuid()), hook.signing_secret.expose().as_bytes()),
+    )
+    .bind::<Nullable<Binary>, _>(sealed_for(vault, hook.id, hook))
     .bind::<Nullable<Uuid>, _>(hook.credential)
     .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
     .bind::<Timestamptz, _>(hook.now)
@@ -191,7 +205,7 @@ fn live_twin(conn: &mut PgConnection, hook: &NewHook) -> Result<Option<HookView>
 }
 
 /// Takes over what a repeated subscribe brings: the expiry, a secret, and that the hook is wanted.
-fn renew(conn: &mut PgConnection, id: SubscriptionId, hook: &NewHook) -> Result<()> {
+fn renew(conn: &mut PgConnection, vault: &Vault, id: SubscriptionId, hook: &NewHook) -> Result<()> {
     sql_query(
         "UPDATE subscriptions SET state = CASE WHEN state = 3 THEN 0 ELSE state END, \
             state_reason = CASE WHEN state = 3 THEN NULL ELSE state_reason END, \
@@ -200,7 +214,7 @@ fn renew(conn: &mut PgConnection, id: SubscriptionId, hook: &NewHook) -> Result<
     )
     .bind::<Uuid, _>(hook.tenant)
     .bind::<Uuid, _>(id)
-    .bind::<Nullable<Text>, _>(&hook.webhook_secret)
+    .bind::<Nullable<Binary>, _>(sealed_for(vault, id, hook))
     .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
     .bind::<Timestamptz, _>(hook.now)
     .execute(conn)?;
@@ -263,16 +277,17 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &HookQuery) -> Res
 /// The signing secret of a hook.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is away, or the secret cannot be opened.
 pub fn signing_secret(
     conn: &mut PgConnection,
+    vault: &Vault,
     tenant: TenantId,
     id: SubscriptionId,
-) -> Result<Option<String>> {
+) -> Result<Option<SigningSecret>> {
     #[derive(QueryableByName)]
     struct Row {
-        #[diesel(sql_type = Text)]
-        signing_secret: String,
+        #[diesel(sql_type = Binary)]
+        signing_secret: Vec<u8>,
     }
     let row: Option<Row> =
         sql_query("SELECT signing_secret FROM subscriptions WHERE tenant_id = $1 AND id = $2 AND state <> 4")
@@ -280,7 +295,10 @@ pub fn signing_secret(
             .bind::<Uuid, _>(id)
             .get_result(conn)
             .optional()?;
-    Ok(row.map(|row| row.signing_secret))
+    let Some(row) = row else { return Ok(None) };
+    let plain = vault.open(&SIGNING_SECRET.at(id.uuid()), &row.signing_secret).map_err(Error::Sealed)?;
+    let secret = std::str::from_utf8(&plain).ok().and_then(|text| SigningSecret::parse(text).ok());
+    secret.map(Some).ok_or(Error::Sealed(VaultError::Damaged))
 }
 
 /// Moves a hook to another state, unless it is deleted. Returns whether it was there.

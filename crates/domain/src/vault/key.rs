@@ -63,7 +63,8 @@ impl MasterKey {
         if let Some(bytes) = from_hex(text) {
             return Ok(Self(bytes));
         }
-        let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| KeyError::Encoding)?;
+        let bytes =
+            STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| KeyError::Encoding)?;
         let bytes = bytes.try_into().map_err(|bytes: Vec<u8>| KeyError::Length { bytes: bytes.len() })?;
         Ok(Self(bytes))
     }
@@ -180,7 +181,8 @@ mod tests {
             let text = general_purpose::STANDARD.encode(vec![1; bytes]);
             assert_eq!(MasterKey::parse(&text).unwrap_err(), KeyError::Length { bytes }, "{text}");
         }
-        for text in ["not base64!", "ä", &"0g".repeat(32), &"ab".repeat(31), &format!("{}=", "A".repeat(42))] {
+        for text in ["not base64!", "ä", &"0g".repeat(32), &"ab".repeat(31), &format!("{}=", "A".repeat(42))]
+        {
             assert!(MasterKey::parse(text).is_err(), "{text}");
         }
         assert_eq!(MasterKey::parse("a key, by mistake").unwrap_err(), KeyError::Encoding);

@@ -149,8 +149,9 @@ impl Held {
     #[expect(clippy::expect_used, reason = "HKDF refuses only lengths beyond 255 hashes")]
     fn new(key: &MasterKey) -> Self {
         let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(key.bytes());
-        let sealing =
-            UnboundKey::from(derived.expand(&[SEALING], &AES_256_GCM).expect("a key is shorter than 255 hashes"));
+        let sealing = UnboundKey::from(
+            derived.expand(&[SEALING], &AES_256_GCM).expect("a key is shorter than 255 hashes"),
+        );
         Self { id: key.id(), sealing: LessSafeKey::new(sealing), derived }
     }
 

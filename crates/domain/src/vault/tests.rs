@@ -71,7 +71,9 @@ fn every_flipped_bit_is_noticed() {
         let error = vault.open(&place(), &changed).unwrap_err();
         match bit / 8 {
             0..4 => assert_eq!(error, VaultError::NotSealed, "bit {bit}"),
-            4..12 => assert!(matches!(error, VaultError::UnknownKey(id) if id != vault.current()), "bit {bit}"),
+            4..12 => {
+                assert!(matches!(error, VaultError::UnknownKey(id) if id != vault.current()), "bit {bit}")
+            }
             _ => assert_eq!(error, VaultError::Damaged, "bit {bit}: nonce, ciphertext and tag"),
         }
     }
@@ -96,7 +98,6 @@ fn plain_text_is_never_taken_for_sealed() {
     for text in ["", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "ÿHY\u{1}", &"x".repeat(256)] {
         assert_eq!(vault.open(&place(), text.as_bytes()), Err(VaultError::NotSealed), "{text}");
     }
-    assert!(std::str::from_utf8(&MAGIC).is_err());
 }
 
 #[test]

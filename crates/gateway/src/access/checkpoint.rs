@@ -191,7 +191,11 @@ fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {
         (Access::Public, _) => Ok(()),
         (Access::Scope(scope), _) if scopes.permit(scope) => Ok(()),
         (Access::Managed(scope, _), Principal::Credential(_)) if scopes.permit(scope) => Ok(()),
-        (Access::Managed(_, role) | Access::Person(role), Principal::Person(session)) if role <= session.role => Ok(()),
+        (Access::Managed(_, role) | Access::Person(role), Principal::Person(session))
+            if role <= session.role =>
+        {
+            Ok(())
+        }
         (Access::Scope(scope) | Access::Managed(scope, _), Principal::Credential(_)) => {
             let message = format!("this credential lacks the scope `{scope}`; it has: {scopes}");
             Err(insufficient(&message).field("scope").reason(scope.as_str()))

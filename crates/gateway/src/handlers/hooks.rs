@@ -159,15 +159,15 @@ pub(crate) async fn secret(
     query: Query,
 ) -> Result<HttpResponse, ApiError> {
     query.finish()?;
-    let now = context.clock.now();
+    let (vault, now) = (context.vault.clone(), context.clock.now());
     let shown = move |conn: &mut Conn| {
-        let secret = store::signing_secret(conn, caller.tenant(), id)?;
+        let secret = store::signing_secret(conn, &vault, caller.tenant(), id)?;
         let secret = secret.ok_or(Error::NotFound { what: "hook" })?;
         audited::record(conn, &caller, &audited::of_hook(&caller, Action::HookSecretShown, id), now)?;
         Ok(secret)
     };
-    let signing_secret = context.db.run(shown).await.map_err(problem::of)?;
-    let body = Secret { id: id.to_string(), signing_secret };
+    let secret = context.db.run(shown).await.map_err(problem::of)?;
+    let body = Secret { id: id.to_string(), signing_secret: secret.expose().to_owned() };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 

@@ -88,8 +88,12 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                     create.expires_at.is_none_or(|end| end > now),
                     "--expires-at lies in the past"
                 );
-                let limits =
-                    [create.rate_limit, create.hook_write_limit, create.hook_write_burst, create.sample_limit];
+                let limits = [
+                    create.rate_limit,
+                    create.hook_write_limit,
+                    create.hook_write_burst,
+                    create.sample_limit,
+                ];
                 let greatest = i32::MAX.unsigned_abs();
                 anyhow::ensure!(
                     limits.into_iter().flatten().all(|n| n <= greatest),

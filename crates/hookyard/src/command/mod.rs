@@ -6,6 +6,7 @@ pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 mod operator;
+pub(crate) mod secrets;
 pub(crate) mod tenants;
 
 use anyhow::Context as _;

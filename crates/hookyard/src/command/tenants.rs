@@ -5,16 +5,18 @@ use clap::Subcommand;
 use hookyard_domain::{
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
     clock::Clock,
+    db::Db,
     event::wire_time,
     id::TenantId,
     tenant::{check_name, store},
+    vault::Vault,
     wire::WebhookSecret,
 };
 use serde_json::json;
 
 use crate::{
     command::{self, operator},
-    process,
+    process, secrets,
     settings::Settings,
 };
 
@@ -56,12 +58,13 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
         match command {
             Command::Create { name, webhook_secret, json } => {
                 check_name(&name).map_err(|reason| anyhow::anyhow!("--name {reason}"))?;
-                check_secret(webhook_secret.as_deref())?;
+                let secret = with_vault(&settings, &db, webhook_secret.as_deref()).await?;
                 let id = TenantId::new(now);
                 let stored = name.clone();
                 db.run(move |conn| {
-                    store::insert(conn, id, &stored, webhook_secret.as_deref(), now)?;
-                    let after = json!({"name": stored, "signs": webhook_secret.is_some()});
+                    let after = json!({"name": stored, "signs": secret.is_some()});
+                    let secret = secret.as_ref().map(|(vault, secret)| (vault, secret));
+                    store::insert(conn, id, &stored, secret, now)?;
                     let entry = of_tenant(Action::TenantCreated, id).after(after);
                     audit::record(conn, &operator::actor(), &entry, now)
                 })
@@ -92,12 +95,13 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Command::SetWebhookSecret { tenant, webhook_secret } => {
-                check_secret(webhook_secret.as_deref())?;
+                let secret = with_vault(&settings, &db, webhook_secret.as_deref()).await?;
                 let found = db
                     .run(move |conn| {
                         let signed = store::find(conn, tenant)?.is_some_and(|tenant| tenant.signs);
-                        let found = store::set_webhook_secret(conn, tenant, webhook_secret.as_deref(), now)?;
-                        let signs = webhook_secret.is_some();
+                        let secret = secret.as_ref().map(|(vault, secret)| (vault, secret));
+                        let signs = secret.is_some();
+                        let found = store::set_webhook_secret(conn, tenant, secret, now)?;
                         if found && (signed || signs) {
                             let entry = of_tenant(Action::TenantSecretSet, tenant)
                                 .before(json!({"signs": signed}))
@@ -120,9 +124,13 @@ fn of_tenant(action: Action, tenant: TenantId) -> Entry {
     Entry::new(tenant, action, ObjectRef::new(ObjectKind::Tenant, tenant))
 }
 
-fn check_secret(secret: Option<&str>) -> anyhow::Result<()> {
-    if let Some(secret) = secret {
-        WebhookSecret::parse(secret).context("--webhook-secret is not acceptable")?;
-    }
-    Ok(())
+/// A secret, if there is one, and what seals it.
+async fn with_vault(
+    settings: &Settings,
+    db: &Db,
+    secret: Option<&str>,
+) -> anyhow::Result<Option<(Vault, WebhookSecret)>> {
+    let Some(secret) = secret else { return Ok(None) };
+    let secret = WebhookSecret::parse(secret).context("--webhook-secret is not acceptable")?;
+    Ok(Some((secrets::of_command(settings, db).await?, secret)))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::TimeDelta;
 use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::BigInt};
-use hookyard_domain::credential::{Limits, Scope, store};
+use hookyard_domain::credential::{Kind, Limits, Scope, store};
 use hookyard_tests::{
     http::{Client, Reply},
     system::{Options, System, unlimited},
@@ -293,7 +293,7 @@ async fn the_last_use_of_a_key_is_written() {
     assert_eq!(system.anonymous().with_key(&key).post("/events", EVENT).await.status, 202);
     system.stop().await;
     let tenant = system.tenant;
-    let keys = system.db.once(move |conn| store::list(conn, tenant)).await.unwrap();
+    let keys = system.db.once(move |conn| store::list(conn, tenant, Kind::ApiKey)).await.unwrap();
     let used = keys.iter().find(|key| key.id == id).unwrap().last_used_at;
     assert!(used.is_some_and(|at| system.clock.now() - at < TimeDelta::minutes(1)), "{used:?}");
 }

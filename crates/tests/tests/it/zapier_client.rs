@@ -93,7 +93,8 @@ async fn a_bad_key_and_a_limit_are_what_zapier_expects() {
     assert!(text(&content["error"]).len() < 250, "the text that a person reads: {content}");
 
     let target = stage.receiver.url("on");
-    let limits = Limits { requests: Some(0), hook_writes: Some(1), hook_write_burst: Some(0), samples: Some(1) };
+    let limits =
+        Limits { requests: Some(0), hook_writes: Some(1), hook_write_burst: Some(0), samples: Some(1) };
     let key =
         stage.system.key_of(stage.system.tenant, &[Scope::HooksRead, Scope::HooksWrite], limits).await.1;
     for step in ["performList", "performSubscribe"] {

@@ -1,9 +1,10 @@
 //! What the operator does with commands of the real binary, and how they read the log.
 
-use hookyard_domain::id::TenantId;
+use hookyard_domain::{id::TenantId, vault::MasterKey};
 use hookyard_tests::{
     database::Database,
     processes::{Environment, environment, new_key, operate, run},
+    secrets::{MASTER_KEY, vault},
     system::System,
 };
 use serde_json::{Value, json};
@@ -117,4 +118,37 @@ async fn the_log_is_listed_and_exported() {
         assert_eq!(run(wrong, &environment).status.code(), Some(2), "{wrong:?}");
     }
     assert_eq!(listed(&tenant, &["--limit", "10000"], &environment).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_of_secrets_is_told_in_the_chain_of_the_installation() {
+    let system = System::start().await;
+    let (other, client) = (MasterKey::from_bytes([9; 32]), system.client().await);
+    for path in ["a", "b"] {
+        let url = format!("https://hooks.zapier.com/hooks/standard/1/{path}/");
+        client.post_json("/zapier/hook", &json!({"url": url})).await.expect(200);
+    }
+    let rotate = environment(
+        "",
+        &[
+            ("DATABASE_URL", &system.database.url()),
+            ("HOOKYARD__SECRETS__MASTER_KEY", &other.expose()),
+            ("HOOKYARD__SECRETS__PREVIOUS_MASTER_KEYS", MASTER_KEY),
+        ],
+    );
+    let told = |environment: &Environment| {
+        let (good, text) = told(&run(&["audit", "export", "--installation"], environment));
+        assert!(good && !text.contains(&*other.expose()) && !text.contains(MASTER_KEY), "{text}");
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    operate(&["secrets", "rotate", "--json"], &rotate);
+    let entries = told(&rotate);
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    let after = json!({"current": other.id().to_string(), "sealed_anew": 2, "forgotten": [vault().current().to_string()]});
+    assert_eq!(
+        (&entries[0]["action"], &entries[0]["tenant_id"], &entries[0]["actor"]["kind"], &entries[0]["after"]),
+        (&json!("secrets.rotated"), &Value::Null, &json!("operator"), &after)
+    );
+    operate(&["secrets", "rotate", "--json"], &rotate);
+    assert_eq!(told(&rotate), entries, "the second time nothing is done");
 }

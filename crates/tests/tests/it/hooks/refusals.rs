@@ -83,7 +83,8 @@ async fn lengths_end_where_they_are_said_to() {
 #[tokio::test]
 async fn hook_writes_have_a_limit_of_their_own() {
     let system = System::start().await;
-    let limits = Limits { requests: Some(0), hook_writes: Some(3), hook_write_burst: Some(0), samples: Some(2) };
+    let limits =
+        Limits { requests: Some(0), hook_writes: Some(3), hook_write_burst: Some(0), samples: Some(2) };
     let client = system.anonymous().with_key(&system.key_of(system.tenant, &[Scope::Admin], limits).await.1);
     let writes = [("POST", "/zapier/hook"), ("DELETE", "/zapier/hook"), ("POST", "/zapier/hook/unsubscribe")];
     for (place, (method, path)) in writes.into_iter().enumerate() {
