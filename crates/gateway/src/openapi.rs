@@ -27,7 +27,7 @@ pub(crate) use shapes::{
 
 use crate::{
     access::Access,
-    handlers::{dead_letters, deliveries, event_types, events, hooks, ops, replay, samples, zapier},
+    handlers::{audit, dead_letters, deliveries, event_types, events, hooks, ops, replay, samples, zapier},
     routes::{Entry, TABLE},
 };
 
@@ -44,6 +44,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Deliveries", description = "What became of an event at a hook, try by try."),
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "Audit log", description = "Who did what, when and from where."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
     paths(
@@ -78,6 +79,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         event_types::show,
         event_types::create,
         event_types::update,
+        audit::list,
+        audit::export,
         ops::livez,
         ops::readyz,
         ops::metrics,

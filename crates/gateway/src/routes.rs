@@ -15,7 +15,7 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, ops, replay, samples,
+        audit, dead_letters, deliveries, event_types, events, hooks, ops, replay, samples,
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -100,6 +100,9 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/event-types", scope(Scope::EventsWrite), Requests => event_types::create;
     GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
     PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
+
+    GET "/v1/audit", scope(Scope::Admin), Requests => audit::list;
+    GET "/v1/audit/export", scope(Scope::Admin), Requests => audit::export;
 
     GET "/openapi.json", Public, Requests => openapi::document;
     GET "/docs", Public, Requests => openapi::docs;

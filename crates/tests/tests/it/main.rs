@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod bus;
 mod catalogue;
 mod compose;
@@ -20,6 +21,7 @@ mod hooks;
 mod lifecycle;
 mod openapi;
 mod pipeline;
+mod secrets;
 mod verification;
 mod wire_node;
 mod zapier_client;
