@@ -33,6 +33,18 @@ pub(super) fn of_hook(caller: &Caller, action: Action, hook: SubscriptionId) -> 
     Entry::new(caller.tenant(), action, ObjectRef::new(ObjectKind::Hook, hook))
 }
 
+/// Writes an entry about a hook of the caller's: what it was and what it is.
+pub(super) fn switched(
+    conn: &mut Conn,
+    caller: &Caller,
+    action: Action,
+    (before, after): (&HookView, &HookView),
+    now: DateTime<Utc>,
+) -> DomainResult<()> {
+    let entry = of_hook(caller, action, after.id).before(hook(before)).after(hook(after));
+    record(conn, caller, &entry, now)
+}
+
 /// An entry about a delivery of the caller's.
 pub(super) fn of_delivery(caller: &Caller, action: Action, delivery: DeliveryId) -> Entry {
     Entry::new(caller.tenant(), action, ObjectRef::new(ObjectKind::Delivery, delivery))

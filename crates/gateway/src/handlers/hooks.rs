@@ -287,7 +287,7 @@ pub(crate) async fn enable(
                 delivery::store::cancel_pending(conn, tenant, id, now, "hook enabled")?;
                 store::set_state(conn, tenant, id, HookState::Pending, None, now)?;
                 let before = mem::replace(&mut hook, found(conn, tenant, id)?);
-                switched(conn, &caller, Action::HookEnabled, &before, &hook, now)?;
+                audited::switched(conn, &caller, Action::HookEnabled, (&before, &hook), now)?;
             }
             HookState::Deleted => takes_events(&hook)?,
         }
@@ -326,7 +326,7 @@ pub(crate) async fn disable(
             store::set_state(conn, tenant, id, HookState::Disabled, Some(BY_OWNER), now)?;
             let told = subscription::end(conn, Ending::Disabled, (tenant, id, &hook.url), BY_OWNER, now)?;
             let after = found(conn, tenant, id)?;
-            switched(conn, &caller, Action::HookDisabled, &hook, &after, now)?;
+            audited::switched(conn, &caller, Action::HookDisabled, (&hook, &after), now)?;
             Ok((after, Some(told)))
         })
         .await
@@ -345,20 +345,6 @@ fn locked(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> Result<HookV
     found(conn, tenant, id)?;
     store::lock_health(conn, &[id])?;
     found(conn, tenant, id)
-}
-
-/// Tells the audit log what a hook was and what it is.
-fn switched(
-    conn: &mut Conn,
-    caller: &Caller,
-    action: Action,
-    before: &HookView,
-    after: &HookView,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let entry = audited::of_hook(caller, action, after.id);
-    let entry = entry.before(audited::hook(before)).after(audited::hook(after));
-    audited::record(conn, caller, &entry, now)
 }
 
 /// Delete a hook

@@ -5,6 +5,7 @@
 mod chain;
 mod commands;
 mod readers;
+mod scene;
 mod system_actor;
 mod tampering;
 mod wired;
