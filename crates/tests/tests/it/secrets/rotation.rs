@@ -145,7 +145,7 @@ async fn a_row_that_somebody_is_changing_is_waited_for() {
     let mut holder = PgConnection::establish(&database.url()).unwrap();
     sql_query("BEGIN").execute(&mut holder).unwrap();
     let changed = store::subscribe(&mut holder, &old, &hook(tenant, "a", Some("after"))).unwrap();
-    assert!(!changed.created);
+    assert!(changed.before.is_some());
     let rotating = {
         let (db, new) = (db.clone(), new.clone());
         tokio::spawn(async move { rotate(&db, &new).await })
