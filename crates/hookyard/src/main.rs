@@ -13,7 +13,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{config, health, keys, migrate, tenants},
+    command::{config, health, keys, migrate, source_keys, tenants},
     process::Role,
 };
 
@@ -53,9 +53,12 @@ enum Command {
     /// The customers of this installation
     #[command(subcommand)]
     Tenants(tenants::Command),
-    /// API keys
+    /// API keys, and the key that Zapier is given
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Keys of services that publish events of named types
+    #[command(subcommand)]
+    SourceKeys(source_keys::Command),
     /// Ask a running process whether it is ready; for container health checks
     Health(health::Arguments),
 }
@@ -92,6 +95,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Tenants(command) => tenants::run(command, settings?)?,
         Command::Keys(command) => keys::run(command, settings?)?,
+        Command::SourceKeys(command) => source_keys::run(command, settings?)?,
         Command::Health(_) => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,8 @@ pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
+mod operator;
+pub(crate) mod source_keys;
 pub(crate) mod tenants;
 
 use anyhow::Context as _;
