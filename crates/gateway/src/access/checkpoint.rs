@@ -106,22 +106,26 @@ impl Checkpoint {
         };
         match &principal {
             Principal::Credential(credential) => context.usage.note(credential.id, now),
-            Principal::Person(session) => {
-                if let Shown::Session(token) = &shown {
-                    self.is_own_page(request, token)?;
-                }
-                self.note_seen(session, now);
-            }
+            Principal::Person(session) => self.note_seen(session, now),
         }
         let allowance = self.count(&principal, now).await?;
-        if let Demand::Route(access) = self.demand
-            && let Err(error) = permits(access, &principal)
-        {
+        if let Err(error) = self.may_pass(request, &shown, &principal) {
             return Err(Refusal { error, allowance: Some(allowance) });
         }
         let request_id = request.extensions().get::<RequestId>().cloned();
         request.extensions_mut().insert(Caller { principal, peer, route: self.route, request_id });
         Ok(Some(allowance))
+    }
+
+    /// What is asked of a principal who is known and whose request is counted.
+    fn may_pass(&self, request: &HttpRequest, shown: &Shown, principal: &Principal) -> Result<(), ApiError> {
+        if let Shown::Session(token) = shown {
+            self.is_own_page(request, token)?;
+        }
+        match self.demand {
+            Demand::Route(access) => permits(access, principal),
+            Demand::Known => Ok(()),
+        }
     }
 
     /// A request that changes something and is made with a cookie has to come from a page of ours.
@@ -182,7 +186,13 @@ impl Checkpoint {
                 is_last: false,
             });
         }
-        let allowance = context.limiter.ask((subject, self.bucket), limit, now).await?;
+        // What is not known to be left is not left.
+        let uncounted = |error: ApiError| {
+            let resets_at = now + WINDOW;
+            let allowance = Allowance { granted: false, limit, remaining: 0, resets_at, is_last: false };
+            Refusal { error, allowance: Some(allowance) }
+        };
+        let allowance = context.limiter.ask((subject, self.bucket), limit, now).await.map_err(uncounted)?;
         if allowance.granted {
             return Ok(allowance);
         }
@@ -190,7 +200,8 @@ impl Checkpoint {
         if self.bucket == Bucket::HookWrites {
             let burst = settings.hook_write_burst(&own);
             if burst > 0 {
-                let beyond = context.limiter.ask((subject, Bucket::HookWriteBurst), burst, now).await?;
+                let bucket = (subject, Bucket::HookWriteBurst);
+                let beyond = context.limiter.ask(bucket, burst, now).await.map_err(uncounted)?;
                 if beyond.granted {
                     return Ok(Allowance { granted: true, ..allowance });
                 }

@@ -185,7 +185,10 @@ async fn create(db: &Db, wanted: Create, now: DateTime<Utc>) -> anyhow::Result<(
     };
     let key = db.run(move |conn| stored(conn, &new, store::insert)).await?;
     if wanted.json {
-        println!("{}", json!({ "key": token.expose(), "key_id": key.id.to_string(), "scopes": scopes.to_string() }));
+        println!(
+            "{}",
+            json!({ "key": token.expose(), "key_id": key.id.to_string(), "scopes": scopes.to_string() })
+        );
     } else {
         println!("{}\n(id {}; this is the only time it is shown)", token.expose(), key.id);
     }
@@ -223,8 +226,10 @@ async fn update(db: &Db, wanted: Update, now: DateTime<Utc>) -> anyhow::Result<(
     }
     check_end(wanted.expires_at, now)?;
     let id = wanted.id;
-    let key =
-        db.run(move |conn| changed(conn, wanted, now)).await.with_context(|| format!("cannot change {id}"))?;
+    let key = db
+        .run(move |conn| changed(conn, wanted, now))
+        .await
+        .with_context(|| format!("cannot change {id}"))?;
     known_everywhere().await;
     println!("{:#}", as_json(&key));
     Ok(())
