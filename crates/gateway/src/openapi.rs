@@ -28,7 +28,9 @@ pub(crate) use shapes::{
 
 use crate::{
     access::Access,
-    handlers::{dead_letters, deliveries, event_types, events, hooks, keys, ops, replay, samples, zapier},
+    handlers::{
+        audit, dead_letters, deliveries, event_types, events, hooks, keys, ops, replay, samples, zapier,
+    },
     routes::{Entry, TABLE},
 };
 
@@ -46,6 +48,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
         (name = "Keys", description = "Who may call: API keys, keys of services that publish, and the one that Zapier is given."),
+        (name = "Audit log", description = "Who did what, when and from where."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
     paths(
@@ -90,6 +93,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         keys::source::revoke,
         keys::integration::show,
         keys::integration::rotate,
+        audit::list,
+        audit::export,
         ops::livez,
         ops::readyz,
         ops::metrics,

@@ -15,7 +15,7 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks,
+        audit, dead_letters, deliveries, event_types, events, hooks,
         keys::{api as keys, integration as integration_key, source as source_keys},
         ops, replay, samples,
         zapier::{subscribe, unsubscribe},
@@ -118,6 +118,8 @@ pub(crate) static TABLE: &[Entry] = table! {
     DELETE "/v1/source-keys/{id}", managed(Scope::Admin, Role::Admin), Requests => source_keys::revoke;
     GET "/webhooks/integrationKeys/zapier", managed(Scope::Admin, Role::Viewer), Requests => integration_key::show;
     POST "/webhooks/integrationKeys/zapier", managed(Scope::Admin, Role::Developer), Requests => integration_key::rotate;
+    GET "/v1/audit", scope(Scope::Admin), Requests => audit::list;
+    GET "/v1/audit/export", scope(Scope::Admin), Requests => audit::export;
 
     GET "/openapi.json", Public, Requests => openapi::document;
     GET "/docs", Public, Requests => openapi::docs;

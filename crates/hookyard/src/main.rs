@@ -5,6 +5,7 @@
 mod command;
 mod embedded;
 mod process;
+mod secrets;
 mod settings;
 mod up;
 
@@ -13,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{config, health, keys, migrate, source_keys, tenants},
+    command::{audit, config, health, keys, migrate, secrets as secrets_command, source_keys, tenants},
     process::Role,
 };
 
@@ -59,6 +60,12 @@ enum Command {
     /// Keys of services that publish events of named types
     #[command(subcommand)]
     SourceKeys(source_keys::Command),
+    /// Who did what, and whether the record of it is as it was written
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// The master keys that secrets in the database are sealed with
+    #[command(subcommand)]
+    Secrets(secrets_command::Command),
     /// Ask a running process whether it is ready; for container health checks
     Health(health::Arguments),
 }
@@ -81,6 +88,8 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
     let settings = settings::load(file);
     match command {
         Command::Config(command) => return config::run(&command, settings),
+        Command::Audit(command) => return audit::run(command, settings?),
+        Command::Secrets(command) => secrets_command::run(&command, settings)?,
         Command::Up { data_dir } => {
             let mut settings = settings?;
             settings.embedded.data_dir = data_dir.or(settings.embedded.data_dir);

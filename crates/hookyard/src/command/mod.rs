@@ -1,10 +1,12 @@
 //! The operator's commands.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 mod operator;
+pub(crate) mod secrets;
 pub(crate) mod source_keys;
 pub(crate) mod tenants;
 

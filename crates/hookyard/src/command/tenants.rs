@@ -3,15 +3,22 @@
 use anyhow::Context as _;
 use clap::Subcommand;
 use hookyard_domain::{
+    audit::{self, Action, Entry, ObjectKind, ObjectRef},
     clock::Clock,
+    db::Db,
     event::wire_time,
     id::TenantId,
     tenant::{check_name, store},
+    vault::Vault,
     wire::WebhookSecret,
 };
 use serde_json::json;
 
-use crate::{command, process, settings::Settings};
+use crate::{
+    command::{self, operator},
+    process, secrets,
+    settings::Settings,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -51,10 +58,17 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
         match command {
             Command::Create { name, webhook_secret, json } => {
                 check_name(&name).map_err(|reason| anyhow::anyhow!("--name {reason}"))?;
-                check_secret(webhook_secret.as_deref())?;
+                let secret = with_vault(&settings, &db, webhook_secret.as_deref()).await?;
                 let id = TenantId::new(now);
                 let stored = name.clone();
-                db.run(move |conn| store::insert(conn, id, &stored, webhook_secret.as_deref(), now)).await?;
+                db.run(move |conn| {
+                    let after = json!({"name": stored, "signs": secret.is_some()});
+                    let secret = secret.as_ref().map(|(vault, secret)| (vault, secret));
+                    store::insert(conn, id, &stored, secret, now)?;
+                    let entry = of_tenant(Action::TenantCreated, id).after(after);
+                    audit::record(conn, &operator::actor(), &entry, now)
+                })
+                .await?;
                 if json {
                     println!(
                         "{}",
@@ -81,9 +95,21 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Command::SetWebhookSecret { tenant, webhook_secret } => {
-                check_secret(webhook_secret.as_deref())?;
+                let secret = with_vault(&settings, &db, webhook_secret.as_deref()).await?;
                 let found = db
-                    .run(move |conn| store::set_webhook_secret(conn, tenant, webhook_secret.as_deref(), now))
+                    .run(move |conn| {
+                        let signed = store::find(conn, tenant)?.is_some_and(|tenant| tenant.signs);
+                        let secret = secret.as_ref().map(|(vault, secret)| (vault, secret));
+                        let signs = secret.is_some();
+                        let found = store::set_webhook_secret(conn, tenant, secret, now)?;
+                        if found && (signed || signs) {
+                            let entry = of_tenant(Action::TenantSecretSet, tenant)
+                                .before(json!({"signs": signed}))
+                                .after(json!({"signs": signs}));
+                            audit::record(conn, &operator::actor(), &entry, now)?;
+                        }
+                        Ok(found)
+                    })
                     .await?;
                 anyhow::ensure!(found, "there is no tenant {tenant}");
                 println!("done");
@@ -93,9 +119,18 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
     })
 }
 
-fn check_secret(secret: Option<&str>) -> anyhow::Result<()> {
-    if let Some(secret) = secret {
-        WebhookSecret::parse(secret).context("--webhook-secret is not acceptable")?;
-    }
-    Ok(())
+/// An entry about a tenant, in its own chain.
+fn of_tenant(action: Action, tenant: TenantId) -> Entry {
+    Entry::new(tenant, action, ObjectRef::new(ObjectKind::Tenant, tenant))
+}
+
+/// A secret, if there is one, and what seals it.
+async fn with_vault(
+    settings: &Settings,
+    db: &Db,
+    secret: Option<&str>,
+) -> anyhow::Result<Option<(Vault, WebhookSecret)>> {
+    let Some(secret) = secret else { return Ok(None) };
+    let secret = WebhookSecret::parse(secret).context("--webhook-secret is not acceptable")?;
+    Ok(Some((secrets::of_command(settings, db).await?, secret)))
 }

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod bus;
 mod catalogue;
 mod compose;
@@ -23,6 +24,7 @@ mod lifecycle;
 mod matrix;
 mod openapi;
 mod pipeline;
+mod secrets;
 mod verification;
 mod wire_node;
 mod zapier_client;

@@ -96,6 +96,9 @@ pub(super) const ROWS: &[Row] = &[
     about("GET /v1/event-types/{name}", "/v1/event-types/{type}"),
     about("PATCH /v1/event-types/{name}", "/v1/event-types/{type}").body(r#"{"deprecated":true}"#),
 
+    plain("GET /v1/audit", "/v1/audit"),
+    plain("GET /v1/audit/export", "/v1/audit/export"),
+
     plain("GET /v1/keys", "/v1/keys"),
     plain("POST /v1/keys", "/v1/keys").body(r#"{"name":"made","scopes":["hooks:read"]}"#).status(201),
     about("GET /v1/keys/{id}", "/v1/keys/{key}"),
