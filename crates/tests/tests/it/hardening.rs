@@ -131,7 +131,7 @@ async fn a_head_that_is_too_large_is_refused_and_harms_nobody() {
 #[tokio::test]
 async fn clients_that_send_a_head_drop_by_drop_are_sent_away() {
     let mut options = Options::default();
-    options.gateway.http.head_timeout_ms = 400;
+    options.gateway.http.head_timeout_ms = 1_500;
     let system = System::with(options).await;
     let addr = system.gateways[0].addr;
     let drop_by_drop = move || async move {
@@ -148,7 +148,7 @@ async fn clients_that_send_a_head_drop_by_drop_are_sent_away() {
         }
         answer
     };
-    let slow: JoinSet<Vec<u8>> = (0..50).map(|_| drop_by_drop()).collect();
+    let slow: JoinSet<Vec<u8>> = (0..30).map(|_| drop_by_drop()).collect();
     let answers = tokio::time::timeout(Duration::from_secs(30), slow.join_all()).await;
     for answer in answers.expect("nobody is kept") {
         assert!(
@@ -170,6 +170,7 @@ async fn ten_thousand_wrong_keys_are_refused_throttled_and_told_once() {
     let from = |client: &Client, address: &str| {
         client.request("GET", "/v1/events").header("x-forwarded-for", address).send()
     };
+    let known = system.client().await;
     let clients: Vec<Client> = system.gateways.iter().map(|gateway| Client::new(gateway.addr)).collect();
     let guess = async |clients: &[Client], address: &'static str, many: usize| {
         let mut workers = JoinSet::new();
@@ -194,7 +195,7 @@ async fn ten_thousand_wrong_keys_are_refused_throttled_and_told_once() {
     assert_eq!(guess(&clients, "198.51.100.7", GUESSES).await, (60, GUESSES - 60));
     // Somebody else, and somebody with a key at the same address.
     assert_eq!(from(&clients[0], "198.51.100.8").await.status, 401);
-    assert_eq!(from(&system.client().await, "198.51.100.7").await.status, 200);
+    assert_eq!(from(&known, "198.51.100.7").await.status, 200);
     let told = "SELECT count(*) AS n FROM audit_log WHERE action = 'credential.throttled' AND actor_kind = 4 \
          AND object_kind = 'address' AND object_id = '198.51.100.7' AND address = '198.51.100.7'";
     assert_eq!(count(&system, told).await, 1);

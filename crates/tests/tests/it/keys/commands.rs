@@ -42,7 +42,7 @@ async fn the_operator_makes_shows_changes_and_ends_keys() {
     assert_eq!(client.get("/v1/events").await.status, 200, "at once");
     for (arguments, said) in [
         (&["keys", "update", &id, "--scopes", "hooks:read"][..], "last admin key"),
-        (&["keys", "update", &id, "--rate-limit", "-1"], "whole number"),
+        (&["keys", "update", &id, "--rate-limit=-1"], "whole number"),
         (&["keys", "update", &id, "--expires-at", "2020-01-01T00:00:00Z"], "in the past"),
         (&["keys", "revoke", &id], "last admin key"),
         (&["keys", "show", "key_00000000000000000000000000"], "not found"),

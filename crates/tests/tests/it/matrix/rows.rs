@@ -88,7 +88,7 @@ pub(super) const ROWS: &[Row] = &[
     about("GET /v1/dead-letters/{id}", "/v1/dead-letters/{dead}"),
     about("DELETE /v1/dead-letters/{id}", "/v1/dead-letters/{dead}"),
     about("POST /v1/dead-letters/{id}/retry", "/v1/dead-letters/{dead}/retry").status(202),
-    plain("POST /v1/dead-letters/retry", "/v1/dead-letters/retry").body(r#"{"ids":["{dead}"]}"#).untouched(200, "/v1/dead-letters/{dead}"),
+    plain("POST /v1/dead-letters/retry", "/v1/dead-letters/retry").body(r#"{"ids":["{dead}"]}"#).status(202).untouched(202, "/v1/dead-letters/{dead}"),
     plain("POST /v1/dead-letters/discard", "/v1/dead-letters/discard").body(r#"{"ids":["{dead}"]}"#).untouched(200, "/v1/dead-letters/{dead}"),
 
     plain("GET /v1/event-types", "/v1/event-types"),
