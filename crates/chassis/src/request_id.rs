@@ -1,5 +1,6 @@
 //! The middleware around every HTTP service of ours: a request id in, on the response and in every log line; one line
-//! per request; and the finish of every error body. It measures and limits nothing.
+//! per request; and the finish of every answer: error bodies, and the headers that tell browsers to be careful. It
+//! measures and limits nothing.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,7 +12,10 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
 use futures_util::FutureExt;
@@ -86,6 +90,7 @@ impl FromRequest for RequestId {
 ///
 /// - Takes the caller's `X-Request-Id` or makes one, puts it into the request's extensions and on every response.
 /// - Runs the request in a span `request{request_id}`.
+/// - Puts headers on every response that keep browsers from doing more with it than is meant ([`careful`]).
 /// - Completes error responses: our own with the request id and in the shape of the path, actix's and empty ones too.
 /// - Turns a panic of a handler into a 500, where actix would drop the connection.
 /// - Logs `request` under the target `hookyard::access`: at `info` when it failed on our side or took over a second,
@@ -173,7 +178,25 @@ fn finish<B: MessageBody>(
         None => EitherBody::left(body),
     });
     response.headers_mut().insert(X_REQUEST_ID, id.header_value());
+    careful(response.headers_mut());
     response
+}
+
+/// What tells browsers to guess no type, to send nobody our addresses, and to show an answer in no frame and to no page of
+/// another origin. No `Access-Control-` header is ever sent: no other origin may read. What a handler says counts first.
+pub(crate) fn careful(headers: &mut HeaderMap) {
+    const CAREFUL: [(HeaderName, &str); 5] = [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in CAREFUL {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
 }
 
 fn log(method: &Method, status: StatusCode, started: Instant, route: impl FnOnce() -> Option<String>) {

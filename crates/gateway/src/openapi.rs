@@ -22,12 +22,15 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    BatchRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, PageOf, StoredEvent,
+    BatchRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, KeyPatch, KeyRequest,
+    PageOf, SourceKeyRequest, StoredEvent,
 };
 
 use crate::{
     access::Access,
-    handlers::{audit, dead_letters, deliveries, event_types, events, hooks, ops, replay, samples, zapier},
+    handlers::{
+        audit, dead_letters, deliveries, event_types, events, hooks, keys, ops, replay, samples, zapier,
+    },
     routes::{Entry, TABLE},
 };
 
@@ -44,6 +47,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Deliveries", description = "What became of an event at a hook, try by try."),
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "Keys", description = "Who may call: API keys, keys of services that publish, and the one that Zapier is given."),
         (name = "Audit log", description = "Who did what, when and from where."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
@@ -79,6 +83,16 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         event_types::show,
         event_types::create,
         event_types::update,
+        keys::api::list,
+        keys::api::create,
+        keys::api::show,
+        keys::api::update,
+        keys::api::revoke,
+        keys::source::list,
+        keys::source::create,
+        keys::source::revoke,
+        keys::integration::show,
+        keys::integration::rotate,
         audit::list,
         audit::export,
         ops::livez,

@@ -9,13 +9,15 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use hookyard_chassis::api_error::{self, ApiError};
-use hookyard_domain::{credential::Scope, rate_limit::Bucket};
+use hookyard_domain::{credential::Scope, person::Role, rate_limit::Bucket};
 
 use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        audit, dead_letters, deliveries, event_types, events, hooks, ops, replay, samples,
+        audit, dead_letters, deliveries, event_types, events, hooks,
+        keys::{api as keys, integration as integration_key, source as source_keys},
+        ops, replay, samples,
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -56,6 +58,11 @@ use Access::Public;
 /// Shorter to read in the table.
 const fn scope(scope: Scope) -> Access {
     Access::Scope(scope)
+}
+
+/// What programs with a scope and people with a role may manage.
+const fn managed(scope: Scope, role: Role) -> Access {
+    Access::Managed(scope, role)
 }
 
 /// All routes. A fixed path stands before a pattern that would match it, too. GET answers HEAD as well.
@@ -101,6 +108,16 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
     PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
 
+    GET "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::list;
+    POST "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::create;
+    GET "/v1/keys/{id}", managed(Scope::Admin, Role::Admin), Requests => keys::show;
+    PATCH "/v1/keys/{id}", managed(Scope::Admin, Role::Admin), Requests => keys::update;
+    DELETE "/v1/keys/{id}", managed(Scope::Admin, Role::Admin), Requests => keys::revoke;
+    GET "/v1/source-keys", managed(Scope::Admin, Role::Admin), Requests => source_keys::list;
+    POST "/v1/source-keys", managed(Scope::Admin, Role::Admin), Requests => source_keys::create;
+    DELETE "/v1/source-keys/{id}", managed(Scope::Admin, Role::Admin), Requests => source_keys::revoke;
+    GET "/webhooks/integrationKeys/zapier", managed(Scope::Admin, Role::Viewer), Requests => integration_key::show;
+    POST "/webhooks/integrationKeys/zapier", managed(Scope::Admin, Role::Developer), Requests => integration_key::rotate;
     GET "/v1/audit", scope(Scope::Admin), Requests => audit::list;
     GET "/v1/audit/export", scope(Scope::Admin), Requests => audit::export;
 

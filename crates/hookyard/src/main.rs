@@ -14,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{audit, config, health, keys, migrate, secrets as secrets_command, tenants},
+    command::{audit, config, health, keys, migrate, secrets as secrets_command, source_keys, tenants},
     process::Role,
 };
 
@@ -54,9 +54,12 @@ enum Command {
     /// The customers of this installation
     #[command(subcommand)]
     Tenants(tenants::Command),
-    /// API keys
+    /// API keys, and the key that Zapier is given
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Keys of services that publish events of named types
+    #[command(subcommand)]
+    SourceKeys(source_keys::Command),
     /// Who did what, and whether the record of it is as it was written
     #[command(subcommand)]
     Audit(audit::Command),
@@ -101,6 +104,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Tenants(command) => tenants::run(command, settings?)?,
         Command::Keys(command) => keys::run(command, settings?)?,
+        Command::SourceKeys(command) => source_keys::run(command, settings?)?,
         Command::Health(_) => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ pub mod postgres;
 pub mod processes;
 pub mod receiver;
 pub mod secrets;
+pub mod session;
 pub mod sink;
 pub mod system;
 pub mod tools;

@@ -21,7 +21,7 @@ pub(crate) use self::report::Report;
 use self::{
     sender::{Plan, Sent, send},
     target::{Target, Vars, expand},
-    template::{Template, UUID, payload},
+    template::{Template, Templates, UUID, payload},
 };
 use crate::{
     cost::{Counters, Proc, Watch},
@@ -112,7 +112,7 @@ async fn measure(args: &Args) -> Result<Report> {
     ask(&args.sink, "/reset").await?;
     let urls = endpoint_urls(args);
     ensure!(!urls.is_empty(), "no endpoints");
-    let template = prepare(args, &target, &urls).await?;
+    let templates = prepare(args, &target, &urls).await?;
 
     let db_before = args.db.as_deref().map(Counters::read).transpose()?;
     let mut procs = args.procs.clone();
@@ -141,7 +141,7 @@ async fn measure(args: &Args) -> Result<Report> {
         start_ns,
         deadline: start + Duration::from_secs(args.max_s),
     };
-    let sent = send(plan, &template).await?;
+    let sent = send(plan, &templates).await?;
     let accept_s = start.elapsed().as_secs_f64();
     let fanout = target.fanout.unwrap_or(urls.len() as u64);
     let expected = sent.accepted.get() * fanout;
@@ -193,8 +193,8 @@ fn endpoint_urls(args: &Args) -> Vec<String> {
     queries.map(|(i, query)| format!("http://{}/e/{i}{query}", args.sink)).collect()
 }
 
-/// Creates the endpoints and the request that is sent for each event.
-async fn prepare(args: &Args, target: &Target, urls: &[String]) -> Result<Template> {
+/// Creates the endpoints and the requests that are sent for events.
+async fn prepare(args: &Args, target: &Target, urls: &[String]) -> Result<Templates> {
     let mut vars: Vars = target.vars.clone();
     for var in &args.vars {
         let (name, value) = var.split_once('=').context("--var takes NAME=VALUE")?;
@@ -209,7 +209,12 @@ async fn prepare(args: &Args, target: &Target, urls: &[String]) -> Result<Templa
         let item = expand(&target.item, &vars)?;
         vars.insert("items".into(), vec![item; target.batch as usize].join(","));
     }
-    Template::new(target.request("POST", &target.path, &target.body, &vars)?, target.batch)
+    let plain = Template::new(target.request("POST", &target.path, &target.body, &vars)?, target.batch)?;
+    let repeatable = match target.repeatable(&vars)? {
+        None => None,
+        Some((every, bytes)) => Some((every, Template::new(bytes, target.batch)?)),
+    };
+    Ok(Templates { plain, repeatable })
 }
 
 /// Waits until the count at `path` of the sink is `expected`, or stands still, or `--wait-s` is over.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::template::Template;
+use super::template::Templates;
 use crate::{
     http::Conn,
     latency::{Latency, now_ns},
@@ -51,10 +51,10 @@ pub(crate) struct Sent {
 ///
 /// # Errors
 /// When the ingest API cannot be connected to. Refused events are counted, not errors.
-pub(crate) async fn send(plan: Plan, template: &Template) -> Result<Rc<Sent>> {
+pub(crate) async fn send(plan: Plan, templates: &Templates) -> Result<Rc<Sent>> {
     let (plan, sent) = (Rc::new(plan), Rc::new(Sent::default()));
     let connections: Vec<_> = (0..plan.conns)
-        .map(|_| tokio::task::spawn_local(connection(plan.clone(), sent.clone(), template.clone())))
+        .map(|_| tokio::task::spawn_local(connection(plan.clone(), sent.clone(), templates.clone())))
         .collect();
     for connection in connections {
         connection.await??;
@@ -62,7 +62,7 @@ pub(crate) async fn send(plan: Plan, template: &Template) -> Result<Rc<Sent>> {
     Ok(sent)
 }
 
-async fn connection(plan: Rc<Plan>, sent: Rc<Sent>, mut template: Template) -> Result<()> {
+async fn connection(plan: Rc<Plan>, sent: Rc<Sent>, mut templates: Templates) -> Result<()> {
     let connect =
         async || Conn::connect(&plan.addr).await.with_context(|| format!("cannot connect to {}", plan.addr));
     let mut conn = connect().await?;
@@ -81,6 +81,7 @@ async fn connection(plan: Rc<Plan>, sent: Rc<Sent>, mut template: Template) -> R
                 plan.start_ns + due.as_nanos() as u64
             }
         };
+        let template = templates.of(first, plan.batch);
         template.patch(first, sent_ns);
         let start = Instant::now();
         let (status, keep_alive) = match conn.call(&template.bytes).await {

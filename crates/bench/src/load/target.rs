@@ -9,9 +9,10 @@ use serde_json::Value;
 use crate::http::{Conn, request};
 
 /// Targets that need no file.
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 4] = [
     ("sink", include_str!("../../targets/sink.toml")),
     ("hookyard", include_str!("../../targets/hookyard.toml")),
+    ("hookyard-limited", include_str!("../../targets/hookyard-limited.toml")),
     ("hookyard-batch", include_str!("../../targets/hookyard-batch.toml")),
 ];
 
@@ -32,6 +33,8 @@ pub(crate) struct Target {
     pub(crate) body: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    /// Requests that can be repeated.
+    repeatable: Option<Repeatable>,
     /// Events per request; `body` then holds `${items}`, a list of `item`.
     #[serde(default = "one")]
     pub(crate) batch: u64,
@@ -45,6 +48,15 @@ pub(crate) struct Target {
     pub(crate) vars: Vars,
     #[serde(default)]
     setup: Vec<Step>,
+}
+
+/// Some requests have further headers, such as an idempotency key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Repeatable {
+    /// Every so manieth request.
+    every: u64,
+    headers: BTreeMap<String, String>,
 }
 
 fn one() -> u64 {
@@ -124,6 +136,22 @@ impl Target {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let (path, body) = (expand(path, vars)?, expand(body, vars)?);
         Ok(request(method, &self.addr, &path, &headers, body.as_bytes()))
+    }
+
+    /// How often a request can be repeated, and the bytes of one that can.
+    ///
+    /// # Errors
+    /// When a variable is not set.
+    pub(crate) fn repeatable(&self, vars: &Vars) -> Result<Option<(u64, Vec<u8>)>> {
+        let Some(Repeatable { every, headers }) = &self.repeatable else { return Ok(None) };
+        ensure!(*every > 0, "repeatable.every must be positive");
+        let mut all = self.headers(vars)?;
+        for (name, value) in headers {
+            all.push((name.clone(), expand(value, vars)?));
+        }
+        let all: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let (path, body) = (expand(&self.path, vars)?, expand(&self.body, vars)?);
+        Ok(Some((*every, request("POST", &self.addr, &path, &all, body.as_bytes()))))
     }
 
     /// Makes the calls that create the endpoints at `urls`, and puts what they capture into `vars`.

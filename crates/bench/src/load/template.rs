@@ -45,6 +45,25 @@ pub(crate) struct Template {
     run: u32,
 }
 
+/// The requests of a run.
+#[derive(Clone)]
+pub(crate) struct Templates {
+    /// Most of them.
+    pub(crate) plain: Template,
+    /// Every so manieth.
+    pub(crate) repeatable: Option<(u64, Template)>,
+}
+
+impl Templates {
+    /// The request of the events from `first` on, of which each has `batch`.
+    pub(crate) fn of(&mut self, first: u64, batch: u64) -> &mut Template {
+        match &mut self.repeatable {
+            Some((every, template)) if (first / batch).is_multiple_of(*every) => template,
+            Some(_) | None => &mut self.plain,
+        }
+    }
+}
+
 impl Template {
     /// Finds the fields in `bytes`, which hold [`payload`] `batch` times.
     ///

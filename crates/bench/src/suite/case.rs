@@ -21,6 +21,9 @@ pub(crate) enum Case {
     /// One endpoint that fails 20 % of all tries
     #[value(alias = "f")]
     Failing,
+    /// One endpoint, with a key that has no limit and with one that has, while a tenth of the requests is repeatable
+    #[value(alias = "g")]
+    Limited,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -32,6 +35,8 @@ pub(crate) mod label {
     pub(crate) const ALONE: &str = "4 endpoints at 400/s";
     pub(crate) const WITH_SLOW: &str = "the same plus one that takes 2 s";
     pub(crate) const FAILING: &str = "20 % of replies are 500";
+    pub(crate) const UNLIMITED: &str = "1 endpoint, no limit";
+    pub(crate) const LIMITED: &str = "1 endpoint, a limit, every 10th request with Idempotency-Key";
 }
 
 /// One load run.
@@ -49,22 +54,25 @@ pub(crate) struct Shape {
     pub(crate) plain: usize,
     /// Behaviour of one more endpoint.
     pub(crate) special: Option<&'static str>,
+    /// Whether requests are counted, and some can be repeated: what limits and idempotency cost.
+    pub(crate) limited: bool,
 }
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Calibrate, Self::One, Self::Five, Self::Paced, Self::Isolation, Self::Failing];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Calibrate, Self::One, Self::Five, Self::Paced, Self::Isolation, Self::Failing, Self::Limited];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
     pub(crate) fn shapes(self, quick: bool) -> Vec<Shape> {
         let fast = |label, full: u64, plain, special| {
             let events = if quick { full / 10 } else { full };
-            Shape { label, events, conns: 64, rate: None, plain, special }
+            Shape { label, events, conns: 64, rate: None, plain, special, limited: false }
         };
         let paced = |label, rate: u32, plain, special| {
             let seconds = if quick { 3 } else { 20 };
-            Shape { label, events: u64::from(rate) * seconds, conns: 16, rate: Some(rate), plain, special }
+            let events = u64::from(rate) * seconds;
+            Shape { label, events, conns: 16, rate: Some(rate), plain, special, limited: false }
         };
         match self {
             Self::Calibrate => vec![Self::calibrate_shape(quick)],
@@ -76,13 +84,18 @@ impl Case {
                 vec![paced(label::ALONE, 400, 4, None), paced(label::WITH_SLOW, 400, 4, slow)]
             }
             Self::Failing => vec![fast(label::FAILING, 30_000, 0, Some("fail=0.2"))],
+            Self::Limited => vec![
+                fast(label::UNLIMITED, 50_000, 1, None),
+                Shape { limited: true, ..fast(label::LIMITED, 50_000, 1, None) },
+            ],
         }
     }
 
     /// What reached the reference machine's 185,000/s (`reference::SINK_PER_S`): 16 connections, 1 KB.
     pub(crate) fn calibrate_shape(quick: bool) -> Shape {
         let events = if quick { 100_000 } else { 400_000 };
-        Shape { label: label::CALIBRATE, events, conns: 16, rate: None, plain: 1, special: None }
+        let label = label::CALIBRATE;
+        Shape { label, events, conns: 16, rate: None, plain: 1, special: None, limited: false }
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) const SERVICES_P99_MS: f64 = 20.0;
 pub(crate) const ISOLATION: f64 = 2.0;
 /// With 20 % failing replies, first tries keep this share of their rate.
 pub(crate) const FAILING_FIRST_TRIES: f64 = 0.70;
+/// With a limit on the key, and every tenth request repeatable, the rate keeps this share (issue "Access").
+pub(crate) const LIMITED_RATE: f64 = 0.90;
 /// Share of retries that must come within ±10 % of when they are due.
 pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
 /// Peak RSS of each service, in MiB (100 MB).

@@ -94,10 +94,11 @@ impl<'a> Rig<'a> {
             rate: None,
             plain,
             special: None,
+            limited: false,
         };
         let mut reports = Vec::new();
         for shape in [&warm_up].into_iter().chain(shapes) {
-            let target = target(system.api, &system.make_key()?);
+            let target = target(shape.limited, system.api, &system.make_key(shape.limited)?);
             let aim = Aim { target: &target, procs: &procs, database_url: Some(&system.database_url) };
             let measured = self.load(shape, &aim, sink, &folder).await;
             // A dead service explains a failed run better than the run does.
@@ -161,6 +162,7 @@ impl<'a> Rig<'a> {
     }
 }
 
-fn target(api: SocketAddr, key: &str) -> [String; 5] {
-    ["hookyard".into(), "--addr".into(), api.to_string(), "--var".into(), format!("key={key}")]
+fn target(limited: bool, api: SocketAddr, key: &str) -> [String; 5] {
+    let name = if limited { "hookyard-limited" } else { "hookyard" };
+    [name.into(), "--addr".into(), api.to_string(), "--var".into(), format!("key={key}")]
 }

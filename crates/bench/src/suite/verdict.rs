@@ -7,9 +7,9 @@
 use super::{
     case::label,
     reference::{
-        FAILING_FIRST_TRIES, ISOLATION, RETRIES_ON_TIME, SERVICE_RSS_MIB, SERVICES_P50_MS, SERVICES_P99_MS,
-        SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION, SVIX_ONE_CPU,
-        SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TIMES_SVIX, UP_RSS_MIB,
+        FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, RETRIES_ON_TIME, SERVICE_RSS_MIB, SERVICES_P50_MS,
+        SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION,
+        SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TIMES_SVIX, UP_RSS_MIB,
     },
     results::{Group, MAX_NOISE, Results, losses},
     system::Mode,
@@ -203,6 +203,11 @@ fn checks(results: &Results) -> Vec<Check> {
             let limit = Limit::AtLeast(FAILING_FIRST_TRIES);
             add("20 % failing: first tries, × none failing", limit, Scale::Fixed, Some(SVIX_FAILING), ratio);
         }
+        if let (Some(limited), Some(unlimited)) = (group(label::LIMITED), group(label::UNLIMITED)) {
+            let ratio = quotient(&limited, &unlimited, |report| report.accepted_per_s);
+            let limit = Limit::AtLeast(LIMITED_RATE);
+            add("limits and Idempotency-Keys: accepted/s, × without", limit, Scale::Fixed, None, ratio);
+        }
         if let Some(failing) = group(label::FAILING) {
             for retry in 1..=3 {
                 let on_time = failing.median(|report| {
@@ -291,6 +296,21 @@ mod tests {
         );
         let line = text.lines().find(|line| line.contains("deliveries/s")).unwrap();
         assert!(line.ends_with("| **MISS** | – | – | – |"), "{line}");
+    }
+
+    #[test]
+    fn what_limits_cost_is_a_ratio() {
+        let mut results = Results::new(false);
+        for (label, rate, accepted) in
+            [(label::UNLIMITED, 9_000.0, 9_000.0), (label::LIMITED, 8_000.0, 8_010.0)]
+        {
+            let mut run = run(Some(Mode::Up), label, rate, 0.0);
+            run.report.accepted_per_s = accepted;
+            results.add(run);
+        }
+        let found = checks(&results);
+        let ratio = found.iter().find(|check| check.what.starts_with("limits")).unwrap();
+        assert_eq!((ratio.measured, ratio.limit.holds(ratio.measured)), (0.89, false));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use serde::Serialize;
 pub use framework::{configure, method_not_allowed};
 pub(crate) use framework::{of_error, of_response};
 
-use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::request_id::{RequestId, X_REQUEST_ID, careful};
 
 /// A text that a person reads has fewer characters than this (contract §1).
 const TEXT_LIMIT: usize = 250;
@@ -245,6 +245,7 @@ impl ResponseError for ApiError {
         self.write_headers(response.headers_mut());
         if let Some(id) = id {
             response.headers_mut().insert(X_REQUEST_ID, id.header_value());
+            careful(response.headers_mut());
         }
         response
     }

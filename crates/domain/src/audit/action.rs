@@ -40,6 +40,7 @@ words! {
         SecretsRotated "secrets.rotated";
 
         KeyCreated "key.created";
+        KeyUpdated "key.updated";
         KeyRevoked "key.revoked";
         IntegrationKeyRotated "integration_key.rotated";
         SourceKeyCreated "source_key.created";
@@ -92,6 +93,7 @@ words! {
         Installation "installation";
         Tenant "tenant";
         Key "key";
+        Address "address";
         User "user";
         Invitation "invitation";
         Session "session";

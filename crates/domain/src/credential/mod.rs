@@ -4,6 +4,7 @@ pub mod directory;
 mod scope;
 pub mod store;
 mod token;
+mod view;
 
 use chrono::{DateTime, Utc};
 use diesel::{

@@ -6,6 +6,7 @@ use diesel::{
     sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
+pub use super::view::CredentialView;
 use super::{Kind, Limits, Scope, Scopes, Token, TokenHash};
 use crate::{
     Error, Result,
@@ -83,13 +84,7 @@ pub fn insert(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
         #[diesel(sql_type = BigInt)]
         live: i64,
     }
-    // The tenant's row is the lock under which its keys are counted.
-    let tenant = sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE")
-        .bind::<Uuid, _>(new.tenant)
-        .execute(conn)?;
-    if tenant == 0 {
-        return Err(Error::NotFound { what: "tenant" });
-    }
+    lock(conn, new.tenant)?;
     if let Some(most) = new.kind.most_live() {
         let count: Live = sql_query(
             "SELECT count(*) AS live FROM credentials \
@@ -133,56 +128,6 @@ pub fn insert(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
     Ok(())
 }
 
-/// A credential as its owner sees it.
-#[derive(Clone, Debug, QueryableByName)]
-pub struct CredentialView {
-    /// Identity.
-    #[diesel(sql_type = Uuid)]
-    pub id: CredentialId,
-    /// Owner.
-    #[diesel(sql_type = Uuid)]
-    pub tenant_id: TenantId,
-    /// What it is.
-    #[diesel(sql_type = SmallInt)]
-    pub kind: Kind,
-    /// Name, for people.
-    #[diesel(sql_type = Text)]
-    pub name: String,
-    /// First characters of the token.
-    #[diesel(sql_type = Text)]
-    pub prefix: String,
-    /// What it may do.
-    #[diesel(sql_type = Array<Text>)]
-    pub scopes: Vec<String>,
-    /// Which event types it may publish; `None` = all.
-    #[diesel(sql_type = Nullable<Array<Text>>)]
-    pub event_types: Option<Vec<String>>,
-    /// Requests per minute; `None` = the default, 0 = unlimited.
-    #[diesel(sql_type = Nullable<Integer>)]
-    pub rate_limit: Option<i32>,
-    /// Subscribing and unsubscribing per minute.
-    #[diesel(sql_type = Nullable<Integer>)]
-    pub hook_write_limit: Option<i32>,
-    /// How many more of these within an hour.
-    #[diesel(sql_type = Nullable<Integer>)]
-    pub hook_write_burst: Option<i32>,
-    /// Samples per minute.
-    #[diesel(sql_type = Nullable<Integer>)]
-    pub sample_limit: Option<i32>,
-    /// When it was made.
-    #[diesel(sql_type = Timestamptz)]
-    pub created_at: DateTime<Utc>,
-    /// Until when it holds.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub expires_at: Option<DateTime<Utc>>,
-    /// When it was revoked.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub revoked_at: Option<DateTime<Utc>>,
-    /// When it was last used, within a minute.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub last_used_at: Option<DateTime<Utc>>,
-}
-
 const VIEW: &str = "SELECT id, tenant_id, kind, name, prefix, scopes, event_types, rate_limit, hook_write_limit, \
      hook_write_burst, sample_limit, created_at, expires_at, revoked_at, last_used_at FROM credentials";
 
@@ -197,6 +142,27 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, kind: Kind) -> Result<Vec
         .load(conn)?)
 }
 
+/// A page of the credentials of a kind that a tenant has or had, newest first.
+///
+/// # Errors
+/// When the database is away.
+pub fn page(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    kind: Kind,
+    before: Option<CredentialId>,
+    limit: i64,
+) -> Result<Vec<CredentialView>> {
+    Ok(sql_query(format!(
+        "{VIEW} WHERE tenant_id = $1 AND kind = $2 AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<SmallInt, _>(kind.code())
+    .bind::<Nullable<Uuid>, _>(before)
+    .bind::<BigInt, _>(limit)
+    .load(conn)?)
+}
+
 /// One credential of a tenant.
 ///
 /// # Errors
@@ -209,7 +175,57 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: CredentialId) -> Resu
         .optional()?)
 }
 
-/// Revokes a credential. Revoking it again changes nothing. Gateways may take it for a little longer: see
+/// One credential of a kind: nobody reaches one by the door of another kind.
+///
+/// # Errors
+/// [`Error::NotFound`] without it.
+pub fn of_kind(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    kind: Kind,
+    id: CredentialId,
+) -> Result<CredentialView> {
+    find(conn, tenant, id)?.filter(|key| key.kind == kind).ok_or(Error::NotFound { what: "key" })
+}
+
+/// The integration key of a tenant, if it has one.
+///
+/// # Errors
+/// When the database is away.
+pub fn integration(conn: &mut PgConnection, tenant: TenantId) -> Result<Option<CredentialView>> {
+    Ok(sql_query(format!("{VIEW} WHERE tenant_id = $1 AND kind = $2 AND revoked_at IS NULL"))
+        .bind::<Uuid, _>(tenant)
+        .bind::<SmallInt, _>(Kind::Integration.code())
+        .get_result(conn)
+        .optional()?)
+}
+
+/// Holds the tenant's keys until the transaction ends: they are counted, made and ended under this lock.
+///
+/// # Errors
+/// [`Error::NotFound`] without the tenant.
+pub fn lock(conn: &mut PgConnection, tenant: TenantId) -> Result<()> {
+    let found =
+        sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE").bind::<Uuid, _>(tenant).execute(conn)?;
+    if found == 0 { Err(Error::NotFound { what: "tenant" }) } else { Ok(()) }
+}
+
+/// Refuses to take the tenant's last admin key away, under [`lock`].
+///
+/// # Errors
+/// [`Error::Conflict`] when `key` is it.
+pub fn spare_last_admin(conn: &mut PgConnection, key: &CredentialView, now: DateTime<Utc>) -> Result<()> {
+    if key.kind != Kind::ApiKey || !key.is_live(now) || !key.is_admin() {
+        return Ok(());
+    }
+    let keys = list(conn, key.tenant_id, Kind::ApiKey)?;
+    if keys.iter().any(|other| other.id != key.id && other.is_live(now) && other.is_admin()) {
+        return Ok(());
+    }
+    Err(Error::Conflict { reason: "this is the tenant's last admin key; say force to end it".to_owned() })
+}
+
+/// Revokes a credential; `false` when it was revoked before. Gateways may take it for a little longer: see
 /// [`super::directory::known_everywhere`].
 ///
 /// # Errors
@@ -220,27 +236,41 @@ pub fn revoke(
     id: CredentialId,
     force: bool,
     now: DateTime<Utc>,
-) -> Result<()> {
-    sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE").bind::<Uuid, _>(tenant).execute(conn)?;
-    let Some(key) = find(conn, tenant, id)? else {
-        return Err(Error::NotFound { what: "key" });
-    };
-    let live = |key: &CredentialView| key.revoked_at.is_none() && key.expires_at.is_none_or(|end| end > now);
-    let is_admin = |key: &CredentialView| key.scopes.iter().any(|scope| scope == Scope::Admin.as_str());
-    if key.kind == Kind::ApiKey && live(&key) && is_admin(&key) && !force {
-        let keys = list(conn, tenant, Kind::ApiKey)?;
-        if !keys.iter().any(|other| other.id != id && live(other) && is_admin(other)) {
-            return Err(Error::Conflict {
-                reason: "this is the tenant's last admin key; force it to revoke it".to_owned(),
-            });
-        }
+) -> Result<bool> {
+    lock(conn, tenant)?;
+    let key = find(conn, tenant, id)?.ok_or(Error::NotFound { what: "key" })?;
+    if !force {
+        spare_last_admin(conn, &key, now)?;
     }
-    sql_query(
+    let revoked = sql_query(
         "UPDATE credentials SET revoked_at = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(id)
     .bind::<Timestamptz, _>(now)
+    .execute(conn)?;
+    Ok(revoked > 0)
+}
+
+/// Writes what its owner may change of a key: name, scopes, limits and end. Gateways may follow what it was for a little
+/// longer: see [`super::directory::known_everywhere`].
+///
+/// # Errors
+/// When the database is away.
+pub fn replace(conn: &mut PgConnection, key: &CredentialView) -> Result<()> {
+    sql_query(
+        "UPDATE credentials SET name = $3, scopes = $4, rate_limit = $5, hook_write_limit = $6, hook_write_burst = $7, \
+            sample_limit = $8, expires_at = $9 WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<Uuid, _>(key.tenant_id)
+    .bind::<Uuid, _>(key.id)
+    .bind::<Text, _>(&key.name)
+    .bind::<Array<Text>, _>(&key.scopes)
+    .bind::<Nullable<Integer>, _>(key.rate_limit)
+    .bind::<Nullable<Integer>, _>(key.hook_write_limit)
+    .bind::<Nullable<Integer>, _>(key.hook_write_burst)
+    .bind::<Nullable<Integer>, _>(key.sample_limit)
+    .bind::<Nullable<Timestamptz>, _>(key.expires_at)
     .execute(conn)?;
     Ok(())
 }
@@ -250,7 +280,7 @@ pub fn revoke(
 /// # Errors
 /// [`Error::NotFound`] without the tenant.
 pub fn rotate_integration(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
-    sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE").bind::<Uuid, _>(new.tenant).execute(conn)?;
+    lock(conn, new.tenant)?;
     sql_query(
         "UPDATE credentials SET revoked_at = $2 WHERE tenant_id = $1 AND kind = 1 AND revoked_at IS NULL",
     )

@@ -72,6 +72,8 @@ pub struct Grant {
     pub remaining: u32,
     /// When the window ends.
     pub resets_at: DateTime<Utc>,
+    /// Whether the limit was reached with the last of those that may pass: once in a window, whoever counts.
+    pub filled: bool,
 }
 
 /// Counts requests. Each (subject, bucket) may occur once; the order of answers is that of `asks`.
@@ -120,6 +122,7 @@ pub fn count(conn: &mut PgConnection, asks: &[Ask], now: DateTime<Utc>) -> Resul
             granted: u32::try_from(granted).unwrap_or(0),
             remaining: u32::try_from(free - granted).unwrap_or(0),
             resets_at: started_at + TimeDelta::seconds(ask.bucket.window_s()),
+            filled: before < i64::from(ask.limit) && used >= i64::from(ask.limit),
         }
     };
     Ok(asks.iter().map(answer).collect())

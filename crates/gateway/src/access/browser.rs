@@ -39,7 +39,7 @@ impl Browsers {
 
     /// Whether browsers reach us over TLS. Then the cookie is for this host alone, and never sent in the clear
     /// (RFC 6265bis §4.1.3.2, the `__Host-` prefix).
-    fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
     }
 

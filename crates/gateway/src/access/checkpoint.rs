@@ -2,6 +2,7 @@
 
 use std::{
     future::{Ready, ready},
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,22 +11,27 @@ use std::{
 use actix_web::{
     Error, HttpMessage, HttpRequest,
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::{HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE},
+    http::header::{
+        CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
+    },
     web::Data,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::LocalBoxFuture;
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
+    audit::{self, Action, Actor, ActorKind, Entry, ObjectKind, ObjectRef},
     credential::Limits,
     person::session::{self, Session},
     rate_limit::Bucket,
 };
+use serde_json::json;
 
 use super::{
     Access, Caller, Principal,
     authenticate::Shown,
     browser::{self, X_CSRF_TOKEN},
+    head,
     limiter::Allowance,
     peer,
 };
@@ -75,6 +81,7 @@ impl Checkpoint {
     }
 
     async fn admit(&self, request: &HttpRequest) -> Result<Option<Allowance>, Refusal> {
+        head::check(request)?;
         if self.demand == Demand::Route(Access::Public) {
             return Ok(None);
         }
@@ -89,7 +96,8 @@ impl Checkpoint {
             (Ok(None) | Err(_), Demand::Known) => return Ok(None),
             (Err(error), Demand::Route(_)) => return Err(error.into()),
             (Ok(None), Demand::Route(_)) => {
-                let stranger = Stranger { checkpoint: self, shown: &shown, peer: peer::subject(peer), now };
+                let request_id = request.extensions().get::<RequestId>().cloned();
+                let stranger = Stranger { checkpoint: self, shown: &shown, peer, request_id, now };
                 match stranger.look_up().await? {
                     Some(principal) => principal,
                     None => return Err(stranger.refuse().await),
@@ -98,22 +106,26 @@ impl Checkpoint {
         };
         match &principal {
             Principal::Credential(credential) => context.usage.note(credential.id, now),
-            Principal::Person(session) => {
-                if let Shown::Session(token) = &shown {
-                    self.is_own_page(request, token)?;
-                }
-                self.note_seen(session, now);
-            }
+            Principal::Person(session) => self.note_seen(session, now),
         }
         let allowance = self.count(&principal, now).await?;
-        if let Demand::Route(access) = self.demand
-            && let Err(error) = permits(access, &principal)
-        {
+        if let Err(error) = self.may_pass(request, &shown, &principal) {
             return Err(Refusal { error, allowance: Some(allowance) });
         }
         let request_id = request.extensions().get::<RequestId>().cloned();
         request.extensions_mut().insert(Caller { principal, peer, route: self.route, request_id });
         Ok(Some(allowance))
+    }
+
+    /// What is asked of a principal who is known and whose request is counted.
+    fn may_pass(&self, request: &HttpRequest, shown: &Shown, principal: &Principal) -> Result<(), ApiError> {
+        if let Shown::Session(token) = shown {
+            self.is_own_page(request, token)?;
+        }
+        match self.demand {
+            Demand::Route(access) => permits(access, principal),
+            Demand::Known => Ok(()),
+        }
     }
 
     /// A request that changes something and is made with a cookie has to come from a page of ours.
@@ -131,6 +143,16 @@ impl Checkpoint {
         }
         let message = "a request with a session needs the header X-CSRF-Token; GET /v1/session tells it";
         Err(ApiError::forbidden("CSRF_TOKEN_INVALID", message).field("X-CSRF-Token"))
+    }
+
+    /// What is not for everybody is kept by no cache; where browsers find us over TLS, they never come without again.
+    fn keep_private(&self, headers: &mut HeaderMap) {
+        if self.demand != Demand::Route(Access::Public) && !headers.contains_key(CACHE_CONTROL) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if self.context.browsers.is_secure() {
+            headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        }
     }
 
     /// Once a minute is enough to know who is still there.
@@ -161,9 +183,16 @@ impl Checkpoint {
                 limit: UNLIMITED,
                 remaining: UNLIMITED,
                 resets_at: now + WINDOW,
+                is_last: false,
             });
         }
-        let allowance = context.limiter.ask((subject, self.bucket), limit, now).await?;
+        // What is not known to be left is not left.
+        let uncounted = |error: ApiError| {
+            let resets_at = now + WINDOW;
+            let allowance = Allowance { granted: false, limit, remaining: 0, resets_at, is_last: false };
+            Refusal { error, allowance: Some(allowance) }
+        };
+        let allowance = context.limiter.ask((subject, self.bucket), limit, now).await.map_err(uncounted)?;
         if allowance.granted {
             return Ok(allowance);
         }
@@ -171,7 +200,8 @@ impl Checkpoint {
         if self.bucket == Bucket::HookWrites {
             let burst = settings.hook_write_burst(&own);
             if burst > 0 {
-                let beyond = context.limiter.ask((subject, Bucket::HookWriteBurst), burst, now).await?;
+                let bucket = (subject, Bucket::HookWriteBurst);
+                let beyond = context.limiter.ask(bucket, burst, now).await.map_err(uncounted)?;
                 if beyond.granted {
                     return Ok(Allowance { granted: true, ..allowance });
                 }
@@ -222,7 +252,8 @@ fn insufficient(message: &str) -> ApiError {
 struct Stranger<'a> {
     checkpoint: &'a Checkpoint,
     shown: &'a Shown,
-    peer: uuid::Uuid,
+    peer: Option<IpAddr>,
+    request_id: Option<RequestId>,
     now: DateTime<Utc>,
 }
 
@@ -252,7 +283,12 @@ impl Stranger<'_> {
             0 => None,
             limit => match context.limiter.ask(self.subject(), limit, self.now).await {
                 Ok(allowance) if !allowance.granted => return spent(allowance, self.now),
-                Ok(allowance) => Some(allowance),
+                Ok(allowance) => {
+                    if allowance.is_last {
+                        self.tell_audit(limit).await;
+                    }
+                    Some(allowance)
+                }
                 Err(error) => return error.into(),
             },
         };
@@ -277,9 +313,40 @@ impl Stranger<'_> {
     }
 
     fn subject(&self) -> (uuid::Uuid, Bucket) {
-        (self.peer, Bucket::Unauthenticated)
+        (peer::subject(self.peer), Bucket::Unauthenticated)
+    }
+
+    /// Tells the audit log that this peer is refused from now on, once in a window. The entries are counted, too: with many
+    /// addresses nobody fills the log.
+    async fn tell_audit(&self, limit: u32) {
+        let context = &self.checkpoint.context;
+        let entries = (uuid::Uuid::nil(), Bucket::Unauthenticated);
+        let counted = context.limiter.ask(entries, THROTTLED_ENTRIES, self.now).await;
+        if !counted.is_ok_and(|allowance| allowance.granted) {
+            return;
+        }
+        let actor = Actor {
+            kind: ActorKind::Nobody,
+            id: None,
+            name: "no valid credential".to_owned(),
+            address: self.peer,
+            request_id: self.request_id.as_ref().map(ToString::to_string),
+        };
+        let address = self.peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let object = ObjectRef::new(ObjectKind::Address, address);
+        let entry = Entry::new(None, Action::CredentialThrottled, object)
+            .after(json!({"requests": limit, "seconds": WINDOW.as_secs()}));
+        let (db, now) = (context.db.clone(), self.now);
+        context.afterwards.spawn(async move {
+            if let Err(error) = db.run(move |conn| audit::record(conn, &actor, &entry, now)).await {
+                tracing::debug!(error = error.chain(), "the audit log was not told of a throttled address");
+            }
+        });
     }
 }
+
+/// Entries in the audit log about throttled addresses, per minute and over all gateways.
+const THROTTLED_ENTRIES: u32 = 60;
 
 /// Why a request does not pass, and what is left of its limit.
 struct Refusal {
@@ -357,6 +424,7 @@ where
             if let Some(allowance) = &allowance {
                 tell(allowance, response.headers_mut());
             }
+            checkpoint.keep_private(response.headers_mut());
             checkpoint.figures.observe(response.status(), started.elapsed());
             Ok(response)
         })
@@ -374,7 +442,10 @@ mod tests {
         let told = |millis| {
             let mut headers = HeaderMap::new();
             let resets_at = DateTime::from_timestamp_millis(millis).unwrap();
-            tell(&Allowance { granted: true, limit: 60, remaining: 59, resets_at }, &mut headers);
+            tell(
+                &Allowance { granted: true, limit: 60, remaining: 59, resets_at, is_last: false },
+                &mut headers,
+            );
             ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
                 .map(|name| headers.get(name).unwrap().to_str().unwrap().to_owned())
         };
@@ -388,7 +459,8 @@ mod tests {
         for (now, wait) in
             [(-500, "60"), (0, "60"), (59_001, "1"), (59_999, "1"), (60_000, "1"), (61_000, "1")]
         {
-            let allowance = Allowance { granted: false, limit: 60, remaining: 0, resets_at: at(60_000) };
+            let resets_at = at(60_000);
+            let allowance = Allowance { granted: false, limit: 60, remaining: 0, resets_at, is_last: false };
             let response = spent(allowance, at(now)).error.error_response();
             assert_eq!(response.headers().get("retry-after").unwrap(), wait, "{now}");
         }

@@ -40,6 +40,8 @@ pub(crate) struct Reply {
     status: StatusCode,
     body: Vec<u8>,
     replayed: bool,
+    /// What is stored to be given again, where that is not the body.
+    kept: Option<Vec<u8>>,
 }
 
 impl Reply {
@@ -51,7 +53,14 @@ impl Reply {
 
     /// An answer that is JSON already.
     pub(crate) fn bytes(status: StatusCode, body: Vec<u8>) -> Self {
-        Self { status, body, replayed: false }
+        Self { status, body, replayed: false, kept: None }
+    }
+
+    /// The same answer, which is shown once: `again` is stored and given to whoever repeats the request, so that no secret
+    /// is kept.
+    pub(crate) fn once(self, again: &impl Serialize) -> Result<Self, ApiError> {
+        let kept = serde_json::to_vec(again).map_err(ApiError::internal)?;
+        Ok(Self { kept: Some(kept), ..self })
     }
 
     /// What was answered before; 422 when that was to another request.
@@ -59,7 +68,7 @@ impl Reply {
         match earlier {
             Earlier::Same { status, body } => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-                Ok(Self { status, body, replayed: true })
+                Ok(Self { status, body, replayed: true, kept: None })
             }
             Earlier::Different => {
                 let message =
@@ -168,7 +177,8 @@ where
         }
         let reply = work(conn)?;
         let [(key, _, _)] = &claims;
-        idempotency::overwrite(conn, key, reply.status.as_u16(), &reply.body, now)?;
+        let kept = reply.kept.as_ref().unwrap_or(&reply.body);
+        idempotency::overwrite(conn, key, reply.status.as_u16(), kept, now)?;
         Ok(reply)
     };
     // An error of ours has to roll back as the domain's do, and does not fit into one of them.

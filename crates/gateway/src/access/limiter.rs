@@ -45,6 +45,8 @@ pub(crate) struct Allowance {
     pub(crate) remaining: u32,
     /// When the window ends.
     pub(crate) resets_at: DateTime<Utc>,
+    /// Whether this was the last request that may pass: true for one request in a window, over all gateways.
+    pub(crate) is_last: bool,
 }
 
 /// The door to the counting task.
@@ -116,6 +118,7 @@ impl Limiter {
             limit,
             remaining: 0,
             resets_at,
+            is_last: false,
         })
     }
 }
@@ -207,8 +210,9 @@ fn hand_out(limit: u32, grant: Grant, members: Vec<Waiting>) {
         let granted = place < grant.granted;
         let behind = if granted { grant.granted - place - 1 } else { 0 };
         let remaining = if granted { grant.remaining + behind } else { 0 };
-        let _gone =
-            waiting.answer.send(Ok(Allowance { granted, limit, remaining, resets_at: grant.resets_at }));
+        let is_last = grant.filled && place + 1 == grant.granted;
+        let allowance = Allowance { granted, limit, remaining, resets_at: grant.resets_at, is_last };
+        let _gone = waiting.answer.send(Ok(allowance));
     }
 }
 
@@ -226,14 +230,16 @@ mod tests {
         let (group, answers): (Vec<_>, Vec<_>) = (0..5).map(|_| waiting(1, 10)).unzip();
         let (asks, mut members) = sum(group);
         assert_eq!((asks.len(), asks[0].requests), (1, 5));
-        let grant = Grant { granted: 3, remaining: 0, resets_at: DateTime::UNIX_EPOCH };
+        let grant = Grant { granted: 3, remaining: 0, resets_at: DateTime::UNIX_EPOCH, filled: true };
         hand_out(10, grant, members.remove(0));
-        let told: Vec<(bool, u32)> = answers
+        let told: Vec<(bool, u32, bool)> = answers
             .into_iter()
             .map(|mut answer| answer.try_recv().unwrap().unwrap())
-            .map(|allowance| (allowance.granted, allowance.remaining))
+            .map(|allowance| (allowance.granted, allowance.remaining, allowance.is_last))
             .collect();
-        assert_eq!(told, [(true, 2), (true, 1), (true, 0), (false, 0), (false, 0)]);
+        let expected =
+            [(true, 2, false), (true, 1, false), (true, 0, true), (false, 0, false), (false, 0, false)];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub(crate) mod authenticate;
 pub(crate) mod browser;
 mod checkpoint;
+mod head;
 pub(crate) mod idempotent;
 pub(crate) mod limiter;
 pub(crate) mod peer;

@@ -58,7 +58,7 @@ const ACCEPTED: StatusCode = StatusCode::ACCEPTED;
         ("everything" = (summary = "With metadata and a time", value = json!({"event_type": "order.created", "payload": {"order": 1042}, "metadata": {"correlation_id": "corr_xyz789"}, "timestamp": "2025-11-12T15:45:00Z"})))
     )),
     responses((status = 202, description = "Accepted.", body = crate::openapi::EventAccepted, example = json!({"event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6", "status": "accepted", "created_at": "2025-11-12T15:45:00.250Z"}))),
-    extensions(("x-errors" = json!(["INVALID_EVENT"])))
+    extensions(("x-errors" = json!(["INVALID_EVENT", "EVENT_TYPE_NOT_ALLOWED"])))
 )]
 pub(crate) async fn post(
     context: Data<Context>,

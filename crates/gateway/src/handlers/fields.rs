@@ -1,7 +1,7 @@
 //! The members of a JSON object that a route takes, one by one and checked by name. Members that no route asks for are
 //! ignored (contract §3: Zapier sends extra ones); `null` is the same as not given.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use chrono::{DateTime, Datelike, Utc};
 use hookyard_chassis::api_error::ApiError;
@@ -58,6 +58,24 @@ impl Fields {
         self.get(name)
             .map(|value| value.as_bool().ok_or_else(|| invalid(name, "must be true or false")))
             .transpose()
+    }
+
+    /// A whole number in a range.
+    ///
+    /// # Errors
+    /// 422 `INVALID_FIELD`.
+    pub(super) fn integer(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<i32>,
+    ) -> Result<Option<i32>, ApiError> {
+        let read = |value: &Json| {
+            let number = value.as_integer().and_then(|number| i32::try_from(number).ok());
+            number.filter(|number| range.contains(number)).ok_or_else(|| {
+                invalid(name, &format!("must be a whole number from {} to {}", range.start(), range.end()))
+            })
+        };
+        self.get(name).map(read).transpose()
     }
 
     /// An identifier; the error says how one looks.

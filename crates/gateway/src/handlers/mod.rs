@@ -11,6 +11,7 @@ pub(crate) mod events;
 mod fields;
 mod hook_view;
 pub(crate) mod hooks;
+pub(crate) mod keys;
 pub(crate) mod ops;
 pub(crate) mod replay;
 mod rings;

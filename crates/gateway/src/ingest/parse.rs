@@ -1,6 +1,6 @@
 //! From the bytes of a request to an event that is ready to be stored. The rules are the domain's.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest,
@@ -9,13 +9,19 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
+    credential::Credential,
     event::{Draft, NewEvent, Origin, Provenance},
     id::TenantId,
     trace::TraceContext,
     wire,
 };
 
-use crate::{access::Caller, context::Context, problem, settings::LargeIntegers};
+use crate::{
+    access::{Caller, Principal},
+    context::Context,
+    problem,
+    settings::LargeIntegers,
+};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -39,6 +45,8 @@ pub(crate) struct Source {
     request_id: RequestId,
     trace: TraceContext,
     large_integers: LargeIntegers,
+    /// The credential, if it may publish some types only.
+    limited: Option<Arc<Credential>>,
 }
 
 impl Source {
@@ -62,6 +70,12 @@ impl Source {
             request_id,
             trace: trace.unwrap_or_else(TraceContext::fresh),
             large_integers: context.settings.gateway.large_integers,
+            limited: match &caller.principal {
+                Principal::Credential(credential) if credential.event_types.is_some() => {
+                    Some(Arc::clone(credential))
+                }
+                Principal::Credential(_) | Principal::Person(_) => None,
+            },
         }
     }
 
@@ -85,7 +99,7 @@ impl Source {
 /// One posted event.
 ///
 /// # Errors
-/// 400 `INVALID_JSON` or 422 `INVALID_EVENT`.
+/// 400 `INVALID_JSON`, 422 `INVALID_EVENT`, or 403 `EVENT_TYPE_NOT_ALLOWED`.
 pub(crate) fn event(text: &[u8], source: &Source) -> Result<NewEvent, ApiError> {
     if text.trim_ascii().is_empty() {
         return Err(ApiError::bad_request("INVALID_JSON", "the body is empty, a JSON object is expected"));
@@ -96,7 +110,15 @@ pub(crate) fn event(text: &[u8], source: &Source) -> Result<NewEvent, ApiError> 
     };
     let json = json.map_err(|error| problem::of_json(&error))?;
     let draft = Draft::parse(json).map_err(|error| problem::of_draft(&error))?;
-    Ok(draft.accept(Origin::Posted, &source.provenance()))
+    match &source.limited {
+        Some(credential) if !credential.may_publish(draft.event_type()) => Err(not_allowed(&draft)),
+        Some(_) | None => Ok(draft.accept(Origin::Posted, &source.provenance())),
+    }
+}
+
+fn not_allowed(draft: &Draft) -> ApiError {
+    let reason = format!("`{}` is not among the types that this key may publish", draft.event_type());
+    ApiError::forbidden("EVENT_TYPE_NOT_ALLOWED", &reason).field("event_type").reason(reason)
 }
 
 /// Runs `work` on a text of this length: here when it is short, else on a thread of its own and one per worker at a

@@ -48,6 +48,7 @@ static KNOWN: &[Known] = &[
     known("INVALID_IDEMPOTENCY_KEY", 400, "The Idempotency-Key is empty, too long, or given twice.", "the Idempotency-Key must have 1 to 255 printable ASCII characters", Some("Idempotency-Key"), Some("must have 1 to 255 printable ASCII characters")),
     known("UNAUTHORIZED", 401, "No credential is shown, or it is unknown, expired or revoked.", "the credential is unknown, expired or revoked", None, None),
     known("INSUFFICIENT_PERMISSIONS", 403, "The credential lacks the scope.", "this credential lacks the scope `hooks:write`; it has: hooks:read", Some("scope"), Some("hooks:write")),
+    known("EVENT_TYPE_NOT_ALLOWED", 403, "The key may publish events of other types only.", "`order.created` is not among the types that this key may publish", Some("event_type"), Some("`order.created` is not among the types that this key may publish")),
     known("CROSS_SITE_REQUEST", 403, "A page of another site uses a person's session.", "this request comes from a page of another site; use a key instead of the session", None, None),
     known("CSRF_TOKEN_INVALID", 403, "A request with a session lacks `X-CSRF-Token`.", "a request with a session needs the header X-CSRF-Token; GET /v1/session tells it", Some("X-CSRF-Token"), None),
     known("NOT_FOUND", 404, "There is no such object, or it is another tenant's.", "hook not found", None, None),

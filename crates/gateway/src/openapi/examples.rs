@@ -23,8 +23,49 @@ fn named(name: &str) -> Option<Value> {
             letter["event"] = event();
             Some(letter)
         }
+        "Key" => Some(key()),
+        "NewKey" => Some(shown(key(), "ct_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE")),
+        "SourceKey" => Some(source_key()),
+        "NewSourceKey" => Some(shown(source_key(), "src_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE")),
         _ => None,
     }
+}
+
+fn key() -> Value {
+    json!({
+        "id": "key_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "name": "crm",
+        "prefix": "ct_Zm9vYmFy",
+        "scopes": ["events:write"],
+        "rate_limit": 600,
+        "hook_write_limit": null,
+        "hook_write_burst": null,
+        "sample_limit": null,
+        "created_at": "2025-11-12T14:30:00.000Z",
+        "expires_at": "2027-01-01T00:00:00.000Z",
+        "revoked_at": null,
+        "last_used_at": null
+    })
+}
+
+fn source_key() -> Value {
+    json!({
+        "id": "key_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "name": "billing",
+        "prefix": "src_Zm9vYmF",
+        "event_types": ["invoice.*", "order.paid"],
+        "rate_limit": 0,
+        "created_at": "2025-11-12T14:30:00.000Z",
+        "expires_at": null,
+        "revoked_at": null,
+        "last_used_at": null
+    })
+}
+
+/// The same with the key, as in the answer that makes it.
+fn shown(mut view: Value, key: &str) -> Value {
+    view["key"] = key.into();
+    view
 }
 
 fn audit_entry() -> Value {

@@ -128,6 +128,78 @@ pub(crate) struct EventTypePatch {
     archived: Option<bool>,
 }
 
+/// An API key to make.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct KeyRequest {
+    /// Name, for people.
+    #[schema(min_length = 1, max_length = 50)]
+    name: String,
+    /// What it may do: `hooks:read`, `hooks:write`, `events:read`, `events:write`, `admin`, and so on.
+    #[schema(min_items = 1)]
+    scopes: Vec<String>,
+    /// Requests per minute; 0 is unlimited. The setting `gateway.rate_limit` by default.
+    #[schema(minimum = 0)]
+    rate_limit: Option<i32>,
+    /// Subscribing, changing and unsubscribing hooks per minute; 0 is unlimited.
+    #[schema(minimum = 0)]
+    hook_write_limit: Option<i32>,
+    /// How many more of these may pass within an hour; 0 is none.
+    #[schema(minimum = 0)]
+    hook_write_burst: Option<i32>,
+    /// Samples per minute; 0 is unlimited.
+    #[schema(minimum = 0)]
+    sample_limit: Option<i32>,
+    /// Until when it holds: RFC 3339 with an offset; without one it holds until it is revoked.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// What to change of an API key. `null` takes a limit or the end away.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct KeyPatch {
+    /// Name, for people.
+    #[schema(min_length = 1, max_length = 50)]
+    name: Option<String>,
+    /// All that it may do from now on.
+    #[schema(min_items = 1)]
+    scopes: Option<Vec<String>>,
+    /// Requests per minute; 0 is unlimited.
+    #[schema(minimum = 0)]
+    rate_limit: Option<i32>,
+    /// Subscribing, changing and unsubscribing hooks per minute; 0 is unlimited.
+    #[schema(minimum = 0)]
+    hook_write_limit: Option<i32>,
+    /// How many more of these may pass within an hour; 0 is none.
+    #[schema(minimum = 0)]
+    hook_write_burst: Option<i32>,
+    /// Samples per minute; 0 is unlimited.
+    #[schema(minimum = 0)]
+    sample_limit: Option<i32>,
+    /// Until when it holds: RFC 3339 with an offset.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// A source key to make.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct SourceKeyRequest {
+    /// Name, for people.
+    #[schema(min_length = 1, max_length = 50)]
+    name: String,
+    /// The types of events, or patterns of them, that it may publish.
+    #[schema(min_items = 1, max_items = 50)]
+    event_types: Vec<String>,
+    /// Requests per minute; 0 is unlimited. The setting `gateway.rate_limit` by default.
+    #[schema(minimum = 0)]
+    rate_limit: Option<i32>,
+    /// Until when it holds: RFC 3339 with an offset; without one it holds until it is revoked.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
 /// How every error looks.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the type describes errors in the OpenAPI document")]

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod migrate;
 mod operator;
 pub(crate) mod secrets;
+pub(crate) mod source_keys;
 pub(crate) mod tenants;
 
 use anyhow::Context as _;

@@ -1,5 +1,6 @@
 //! Who may pass the gateway and how often: credentials, scopes, limits over two gateways, idempotency keys.
 
+mod bursts;
 mod idempotency;
 
 use std::time::{Duration, Instant};

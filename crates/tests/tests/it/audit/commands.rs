@@ -51,9 +51,11 @@ async fn what_an_operator_does_is_told() {
     let told: Vec<Value> =
         entries.iter().map(|entry| json!([entry["action"], entry["before"], entry["after"]])).collect();
     let key = |key: &str, limit: Value| {
-        json!({"name": "test", "prefix": key[..11], "scopes": ["admin"], "rate_limit": limit,
-            "hook_write_limit": null, "sample_limit": null, "expires_at": null})
+        json!({"name": "test", "prefix": key[..11], "scopes": ["admin"], "event_types": null, "rate_limit": limit,
+            "hook_write_limit": null, "hook_write_burst": null, "sample_limit": null, "expires_at": null})
     };
+    let mut revoked = key(&second, json!(0));
+    revoked["last_used_at"] = Value::Null;
     assert_eq!(
         told,
         [
@@ -62,8 +64,7 @@ async fn what_an_operator_does_is_told() {
             json!(["tenant.secret_set", {"signs": true}, {"signs": false}]),
             json!(["key.created", null, key(&first, Value::Null)]),
             json!(["key.created", null, key(&second, json!(0))]),
-            json!(["key.revoked", {"name": "test", "prefix": second[..11], "scopes": ["admin"], "expires_at": null,
-            "last_used_at": null}, null]),
+            json!(["key.revoked", revoked, null]),
         ]
     );
     assert_eq!(entries[5]["object"], json!({"kind": "key", "id": id}));

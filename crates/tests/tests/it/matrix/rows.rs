@@ -1,0 +1,112 @@
+//! How each route is called: one row for each. In paths and bodies `{hook}`, `{event}`, `{dead}` (a delivery that ended without
+//! success), `{type}`, `{key}`, `{source_key}` and `{url}` (the hook's) stand for new objects of a tenant.
+
+/// How one route is called.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Its name in the document.
+    pub(super) route: &'static str,
+    /// The path with an object in it.
+    pub(super) path: &'static str,
+    /// The body; empty for none.
+    pub(super) body: &'static str,
+    /// What the first caller gets who is let in.
+    pub(super) status: u16,
+    /// What whoever is let in gets for another tenant's object; `None` when the route takes no object.
+    pub(super) foreign: Option<u16>,
+    /// Where its owner sees whether somebody else has touched the object, when the answer does not tell.
+    pub(super) witness: Option<&'static str>,
+    /// Whether it ends callers: such rows go last.
+    pub(super) ends_callers: bool,
+}
+
+/// A route without an object.
+const fn plain(route: &'static str, path: &'static str) -> Row {
+    Row { route, path, body: "", status: 200, foreign: None, witness: None, ends_callers: false }
+}
+
+/// A route with an object in its path; another tenant's is not found.
+const fn about(route: &'static str, path: &'static str) -> Row {
+    Row { foreign: Some(404), ..plain(route, path) }
+}
+
+impl Row {
+    const fn body(self, body: &'static str) -> Self {
+        Self { body, ..self }
+    }
+
+    const fn status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Another tenant's object is answered so, too, and stays as it is: `witness` shows it to its owner.
+    const fn untouched(self, status: u16, witness: &'static str) -> Self {
+        Self { foreign: Some(status), witness: Some(witness), ..self }
+    }
+
+    const fn ends_callers(self) -> Self {
+        Self { ends_callers: true, ..self }
+    }
+}
+
+#[rustfmt::skip] // a table
+pub(super) const ROWS: &[Row] = &[
+    plain("GET /livez", "/livez"),
+    plain("GET /readyz", "/readyz"),
+    plain("GET /metrics", "/metrics"),
+    plain("GET /openapi.json", "/openapi.json"),
+    plain("GET /docs", "/docs"),
+    plain("GET /docs/assets/docs.css", "/docs/assets/docs.css"),
+    plain("GET /docs/assets/docs.js", "/docs/assets/docs.js"),
+
+    plain("POST /events", "/events").body(r#"{"event_type":"a.b","payload":{}}"#).status(202),
+    plain("POST /events/batch", "/events/batch").body(r#"{"events":[{"event_type":"a.b","payload":{}}]}"#).status(202),
+    plain("GET /v1/events", "/v1/events"),
+    about("GET /v1/events/{id}", "/v1/events/{event}"),
+    about("GET /v1/events/{id}/deliveries", "/v1/events/{event}/deliveries"),
+
+    plain("POST /zapier/hook", "/zapier/hook").body(r#"{"url":"https://hooks.zapier.com/hooks/standard/1/new/"}"#),
+    plain("GET /zapier/hook/sample", "/zapier/hook/sample"),
+    // Whoever unsubscribes what is not theirs is told that it is gone (contract §3), and it is not.
+    plain("DELETE /zapier/hook", "/zapier/hook").body(r#"{"url":"{url}"}"#).untouched(200, "/v1/hooks/{hook}"),
+    plain("POST /zapier/hook/unsubscribe", "/zapier/hook/unsubscribe").body(r#"{"id":"{hook}"}"#).untouched(200, "/v1/hooks/{hook}"),
+    about("DELETE /zapier/hook/{id}", "/zapier/hook/{hook}").untouched(200, "/v1/hooks/{hook}"),
+
+    plain("GET /v1/hooks", "/v1/hooks"),
+    about("GET /v1/hooks/{id}", "/v1/hooks/{hook}"),
+    about("DELETE /v1/hooks/{id}", "/v1/hooks/{hook}"),
+    about("GET /v1/hooks/{id}/secret", "/v1/hooks/{hook}/secret"),
+    about("POST /v1/hooks/{id}/test", "/v1/hooks/{hook}/test").status(202),
+    about("POST /v1/hooks/{id}/enable", "/v1/hooks/{hook}/enable"),
+    about("POST /v1/hooks/{id}/disable", "/v1/hooks/{hook}/disable"),
+    about("POST /v1/hooks/{id}/replay", "/v1/hooks/{hook}/replay").body(r#"{"event_id":"{event}"}"#).status(202),
+
+    plain("GET /v1/deliveries", "/v1/deliveries"),
+    about("GET /v1/deliveries/{id}", "/v1/deliveries/{dead}"),
+    about("POST /v1/deliveries/{id}/retry", "/v1/deliveries/{dead}/retry").status(202),
+    plain("GET /v1/dead-letters", "/v1/dead-letters"),
+    about("GET /v1/dead-letters/{id}", "/v1/dead-letters/{dead}"),
+    about("DELETE /v1/dead-letters/{id}", "/v1/dead-letters/{dead}"),
+    about("POST /v1/dead-letters/{id}/retry", "/v1/dead-letters/{dead}/retry").status(202),
+    plain("POST /v1/dead-letters/retry", "/v1/dead-letters/retry").body(r#"{"ids":["{dead}"]}"#).status(202).untouched(202, "/v1/dead-letters/{dead}"),
+    plain("POST /v1/dead-letters/discard", "/v1/dead-letters/discard").body(r#"{"ids":["{dead}"]}"#).untouched(200, "/v1/dead-letters/{dead}"),
+
+    plain("GET /v1/event-types", "/v1/event-types"),
+    plain("POST /v1/event-types", "/v1/event-types").body(r#"{"name":"matrix.made","description":"x"}"#).status(201),
+    about("GET /v1/event-types/{name}", "/v1/event-types/{type}"),
+    about("PATCH /v1/event-types/{name}", "/v1/event-types/{type}").body(r#"{"deprecated":true}"#),
+
+    plain("GET /v1/audit", "/v1/audit"),
+    plain("GET /v1/audit/export", "/v1/audit/export"),
+
+    plain("GET /v1/keys", "/v1/keys"),
+    plain("POST /v1/keys", "/v1/keys").body(r#"{"name":"made","scopes":["hooks:read"]}"#).status(201),
+    about("GET /v1/keys/{id}", "/v1/keys/{key}"),
+    about("PATCH /v1/keys/{id}", "/v1/keys/{key}").body(r#"{"rate_limit":7}"#),
+    about("DELETE /v1/keys/{id}", "/v1/keys/{key}"),
+    plain("GET /v1/source-keys", "/v1/source-keys"),
+    plain("POST /v1/source-keys", "/v1/source-keys").body(r#"{"name":"made","event_types":["a.b"]}"#).status(201),
+    about("DELETE /v1/source-keys/{id}", "/v1/source-keys/{source_key}"),
+    plain("GET /webhooks/integrationKeys/zapier", "/webhooks/integrationKeys/zapier"),
+    plain("POST /webhooks/integrationKeys/zapier", "/webhooks/integrationKeys/zapier").status(201).ends_callers(),
+];

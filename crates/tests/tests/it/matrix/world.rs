@@ -1,0 +1,213 @@
+//! Two tenants with everybody who may call, and new objects of theirs as often as they are wanted.
+
+use std::fmt;
+
+use diesel::{
+    RunQueryDsl, sql_query,
+    sql_types::{Array, Binary, Nullable, SmallInt, Text, Timestamptz, Uuid},
+};
+use hookyard_domain::{
+    credential::{
+        Kind, Limits, Scope, Scopes, Token,
+        store::{self, NewCredential},
+    },
+    delivery::DeliveryState,
+    id::{CredentialId, TenantId},
+    person::Role,
+};
+use hookyard_tests::{
+    http::{Client, Request},
+    outcomes::settle_due,
+    session::Session,
+    system::{Options, System, unlimited},
+};
+use serde_json::{Value, json};
+
+use super::rows::Row;
+
+/// Somebody who calls.
+#[derive(Clone, Debug)]
+pub(super) enum Caller {
+    /// Without a credential.
+    Nobody,
+    /// A program.
+    Key { what: &'static str, scopes: Vec<Scope>, key: String },
+    /// A person who is logged in.
+    Person { role: Role, session: Session },
+}
+
+impl Caller {
+    /// The request as this caller makes it.
+    pub(super) fn sign(&self, request: Request) -> Request {
+        match self {
+            Self::Nobody => request,
+            Self::Key { key, .. } => request.header("authorization", format!("Bearer {key}")),
+            Self::Person { session, .. } => session.sign(request),
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("nobody"),
+            Self::Key { what, scopes, .. } => {
+                write!(f, "{what} [{}]", scopes.iter().copied().collect::<Scopes>())
+            }
+            Self::Person { role, .. } => write!(f, "a person, {role}"),
+        }
+    }
+}
+
+/// A tenant and everybody of it.
+#[derive(Debug)]
+pub(super) struct Side {
+    tenant: TenantId,
+    admin: Client,
+    /// Whoever may do everything stands first among those who may do something.
+    pub(super) callers: Vec<Caller>,
+}
+
+/// Two tenants that know nothing of each other.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) system: System,
+    pub(super) ours: Side,
+    pub(super) theirs: Side,
+}
+
+/// New objects of one tenant, by what stands for them in a row.
+#[derive(Debug)]
+pub(super) struct Objects(Vec<(&'static str, String)>);
+
+impl Objects {
+    /// A path or a body with these objects in it.
+    pub(super) fn fill(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (name, id)| text.replace(&format!("{{{name}}}"), id))
+    }
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let mut options = Options::default();
+        let limits = &mut options.gateway.gateway;
+        (limits.rate_limit, limits.hook_write_limit, limits.sample_limit) = (0, 0, 0);
+        (limits.person_limit, limits.unauthenticated_limit) = (0, 0);
+        let system = System::with(options).await;
+        let (ours, theirs) = (system.tenant, system.tenant("Other").await);
+        let (ours, theirs) = (Side::of(&system, ours).await, Side::of(&system, theirs).await);
+        Self { system, ours, theirs }
+    }
+
+    /// New objects of a side, as far as the row names them: none of them has met anybody.
+    pub(super) async fn objects(&self, side: &Side, row: &Row) -> Objects {
+        let named =
+            |name: &str| [row.path, row.body].iter().any(|text| text.contains(&format!("{{{name}}}")));
+        let (admin, unique) = (&side.admin, rand::random::<u64>());
+        let mut objects = Vec::new();
+        if ["hook", "url", "event", "dead"].into_iter().any(named) {
+            objects.extend(self.delivered(admin, unique).await);
+        }
+        if named("type") {
+            let name = format!("matrix.t{unique:x}");
+            let body = json!({"name": name, "description": "x"});
+            admin.post_json("/v1/event-types", &body).await.expect(201);
+            objects.push(("type", name));
+        }
+        for (name, kind) in [("key", Kind::ApiKey), ("source_key", Kind::Source)] {
+            if named(name) {
+                objects.push((name, self.key(side.tenant, kind).await.to_string()));
+            }
+        }
+        Objects(objects)
+    }
+
+    /// A hook, an event, and a delivery of it there that has ended without success.
+    async fn delivered(&self, admin: &Client, unique: u64) -> [(&'static str, String); 4] {
+        let url = format!("https://hooks.zapier.com/hooks/standard/1/{unique:x}/");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let subscribe = json!({"url": url, "event_type": "matrix.only"});
+        let hook = text(&admin.post_json("/zapier/hook", &subscribe).await.expect(200)["id"]);
+        let event = json!({"event_type": "matrix.only", "payload": {}});
+        let event = text(&admin.post_json("/events", &event).await.expect(202)["event_id"]);
+        let replay = json!({"event_id": event}).to_string();
+        admin.post(&format!("/v1/hooks/{hook}/replay"), replay).await.expect(202);
+        let dead = settle_due(&self.system, DeliveryState::Dead, 500, b"").await;
+        let dead = dead.iter().find(|id| id.event.to_string() == event).unwrap().to_string();
+        [("hook", hook), ("url", url), ("event", event), ("dead", dead)]
+    }
+
+    /// What a side sees of the row's object, where the row has a witness.
+    pub(super) async fn seen(&self, side: &Side, row: &Row, objects: &Objects) -> Option<Value> {
+        let path = objects.fill(row.witness?);
+        Some(side.admin.get(&path).await.expect(200))
+    }
+
+    /// A key that nobody holds, beyond the number that a tenant may have.
+    async fn key(&self, tenant: TenantId, kind: Kind) -> CredentialId {
+        let now = self.system.clock.now();
+        let token = Token::with_prefix(kind.prefix(), rand::random());
+        let id = CredentialId::new(now);
+        let types = (kind == Kind::Source).then(|| vec!["a.b"]);
+        self.system
+            .db
+            .run(move |conn| {
+                sql_query(
+                    "INSERT INTO credentials (id, tenant_id, kind, name, prefix, token_hash, scopes, event_types, \
+                        created_at) VALUES ($1, $2, $3, 'object', $4, $5, $6, $7, $8)",
+                )
+                .bind::<Uuid, _>(id)
+                .bind::<Uuid, _>(tenant)
+                .bind::<SmallInt, _>(kind.code())
+                .bind::<Text, _>(token.prefix())
+                .bind::<Binary, _>(token.hash().bytes())
+                .bind::<Array<Text>, _>(vec!["events:write"])
+                .bind::<Nullable<Array<Text>>, _>(types)
+                .bind::<Timestamptz, _>(now)
+                .execute(conn)?;
+                Ok(())
+            })
+            .await
+            .unwrap();
+        id
+    }
+}
+
+impl Side {
+    async fn of(system: &System, tenant: TenantId) -> Self {
+        let mut callers = vec![Caller::Nobody];
+        let all_but_admin: Vec<Scope> =
+            Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect();
+        let mut add = async |what, kind, scopes: Vec<Scope>| {
+            let key = key(system, tenant, kind, &scopes).await;
+            callers.push(Caller::Key { what, scopes, key });
+        };
+        add("an admin key", Kind::ApiKey, vec![Scope::Admin]).await;
+        for scope in &all_but_admin {
+            add("a key", Kind::ApiKey, vec![*scope]).await;
+        }
+        add("the integration key", Kind::Integration, all_but_admin).await;
+        add("a source key", Kind::Source, vec![Scope::EventsWrite]).await;
+        for role in Role::ALL {
+            callers.push(Caller::Person { role, session: Session::of(system, tenant, role).await });
+        }
+        let admin = callers.iter().find_map(|caller| match caller {
+            Caller::Key { what: "an admin key", key, .. } => Some(system.anonymous().with_key(key)),
+            Caller::Nobody | Caller::Key { .. } | Caller::Person { .. } => None,
+        });
+        Self { tenant, admin: admin.unwrap(), callers }
+    }
+}
+
+/// A key of a kind, without limits.
+async fn key(system: &System, tenant: TenantId, kind: Kind, scopes: &[Scope]) -> String {
+    let token = Token::with_prefix(kind.prefix(), rand::random());
+    let scopes = scopes.iter().copied().collect();
+    let new = NewCredential {
+        event_types: (kind == Kind::Source).then(|| vec!["a.b".parse().unwrap()]),
+        limits: Limits { hook_write_burst: Some(0), ..unlimited() },
+        ..NewCredential::new(kind, &token, tenant, "caller", scopes, system.clock.now())
+    };
+    system.db.run(move |conn| store::insert(conn, &new)).await.unwrap();
+    token.expose().to_owned()
+}
