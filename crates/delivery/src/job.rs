@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hookyard_domain::{
-    delivery::HeldDelivery, event::store::StoredEvent, id::EventId, subscription::Subscription,
+    delivery::HeldDelivery,
+    event::store::StoredEvent,
+    id::EventId,
+    subscription::{Secrets, Subscription},
     trace::TraceContext,
 };
 use hookyard_messaging::{Incoming, Lane};
@@ -59,6 +62,7 @@ pub(crate) struct Job {
     pub(crate) held: HeldDelivery,
     pub(crate) lane: Lane,
     pub(crate) hook: Arc<Subscription>,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) event: Arc<LoadedEvent>,
     pub(crate) ring: Option<Arc<Ring>>,
 }

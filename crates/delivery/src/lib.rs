@@ -17,7 +17,7 @@ mod trial;
 use std::sync::Arc;
 
 use hookyard_chassis::metrics::Registry;
-use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory};
+use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory, vault::Vault};
 use hookyard_egress::Egress;
 use hookyard_messaging::{Bus, Lane, PARTITIONS, Queue};
 use tokio::sync::{Semaphore, mpsc};
@@ -43,6 +43,8 @@ pub struct Deps {
     pub clock: Clock,
     /// The guarded client.
     pub egress: Egress,
+    /// Opens what deliveries are signed with.
+    pub vault: Vault,
     /// Where metrics are registered.
     pub metrics: Registry,
 }
@@ -54,7 +56,7 @@ pub struct Deps {
 pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
     let metrics = Metrics::register(&deps.metrics)?;
-    let directory = Directory::default();
+    let directory = Directory::with_secrets(deps.vault);
     let load = Load::default();
     let (settler, writer) = settle::channel(
         deps.db.clone(),

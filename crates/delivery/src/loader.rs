@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use hookyard_domain::{
     clock::Clock,
     db::Db,
@@ -31,6 +32,9 @@ pub(crate) struct Rung {
 
 /// Rings are read together up to so many deliveries.
 const READ_AT_ONCE: usize = 1_024;
+
+/// After this, a delivery whose secrets could not be opened is looked at again.
+const SEALED: TimeDelta = TimeDelta::seconds(30);
 
 /// Hands the rings of one queue on, until `stop` or the bus is closed.
 pub(crate) async fn listen(mut consumer: Consumer, rungs: mpsc::Sender<Rung>, stop: CancellationToken) {
@@ -141,9 +145,14 @@ impl Loader {
             let hook = self.directory.get(held.id.subscription);
             match (hook, loaded.get(&held.id.event)) {
                 _ if stop.is_cancelled() => self.settler.note(Note::Parked { held, at: now, ring }).await,
-                (Some(hook), Some(event)) => {
-                    ready.push(Job { held, lane: self.lane, hook, event: Arc::clone(event), ring });
-                }
+                (Some(hook), Some(event)) => match hook.secrets.clone() {
+                    Some(secrets) => {
+                        let event = Arc::clone(event);
+                        ready.push(Job { held, lane: self.lane, hook, secrets, event, ring });
+                    }
+                    // Another deliverer may have the master key, or this one after it was told of it.
+                    None => self.settler.note(Note::Parked { held, at: now + SEALED, ring }).await,
+                },
                 (None, _) | (_, None) => self.settler.note(Note::Cancelled { held, ring }).await,
             }
         }

@@ -74,8 +74,8 @@ fn headers(job: &Job, number: u16, now: DateTime<Utc>) -> HeaderMap {
     put("content-type", "application/json");
     put("webhook-id", &id);
     put("webhook-timestamp", &timestamp.to_string());
-    put("webhook-signature", &job.hook.signing_secret.standard_webhooks(&id, timestamp, &job.event.body));
-    if let Some(secret) = &job.hook.webhook_secret {
+    put("webhook-signature", &job.secrets.signing.standard_webhooks(&id, timestamp, &job.event.body));
+    if let Some(secret) = &job.secrets.webhook {
         put("x-triggersapi-signature", &secret.triggers_api(&job.event.body));
     }
     put("x-event-id", &job.event.id.to_string());

@@ -1,7 +1,7 @@
 //! What every handler can reach: the database, the bus, the clock, and the parts of the gateway that requests share.
 
 use hookyard_chassis::{health::Health, metrics::Registry};
-use hookyard_domain::{clock::Clock, db::Db, subscription::UrlRules};
+use hookyard_domain::{clock::Clock, db::Db, subscription::UrlRules, vault::Vault};
 use hookyard_messaging::Bus;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -29,6 +29,8 @@ pub struct Deps {
     pub registry: Registry,
     /// Which URLs hooks may have.
     pub url_rules: UrlRules,
+    /// Seals and opens secrets.
+    pub vault: Vault,
 }
 
 /// The argument of handlers as `Data<Context>`.
@@ -40,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) health: Health,
     pub(crate) registry: Registry,
     pub(crate) url_rules: UrlRules,
+    pub(crate) vault: Vault,
     pub(crate) settings: Settings,
     /// How people's browsers find us, and their cookies.
     pub(crate) browsers: Browsers,
@@ -71,7 +74,7 @@ impl Context {
         ingest: Ingest,
         metrics: Metrics,
     ) -> Self {
-        let Deps { db, bus, clock, health, registry, url_rules } = deps;
+        let Deps { db, bus, clock, health, registry, url_rules, vault } = deps;
         Self {
             browsers: Browsers::new(settings.http.public_url.clone()),
             authenticator: Authenticator::new(db.clone()),
@@ -89,6 +92,7 @@ impl Context {
             health,
             registry,
             url_rules,
+            vault,
             settings,
         }
     }

@@ -5,6 +5,7 @@
 mod command;
 mod embedded;
 mod process;
+mod secrets;
 mod settings;
 mod up;
 
@@ -13,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{config, health, keys, migrate, tenants},
+    command::{config, health, keys, migrate, secrets as secrets_command, tenants},
     process::Role,
 };
 
@@ -56,6 +57,9 @@ enum Command {
     /// API keys
     #[command(subcommand)]
     Keys(keys::Command),
+    /// The master keys that secrets in the database are sealed with
+    #[command(subcommand)]
+    Secrets(secrets_command::Command),
     /// Ask a running process whether it is ready; for container health checks
     Health(health::Arguments),
 }
@@ -78,6 +82,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
     let settings = settings::load(file);
     match command {
         Command::Config(command) => return config::run(&command, settings),
+        Command::Secrets(command) => secrets_command::run(&command, settings)?,
         Command::Up { data_dir } => {
             let mut settings = settings?;
             settings.embedded.data_dir = data_dir.or(settings.embedded.data_dir);

@@ -21,13 +21,14 @@ use hookyard_domain::{
     clock::Clock,
     db::{Db, Url, migrate},
     subscription::UrlRules,
+    vault::Vault,
 };
 use hookyard_egress::Egress;
 use hookyard_gateway::Gateway;
 use hookyard_messaging::Bus;
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::Settings;
+use crate::{secrets, settings::Settings};
 
 /// A service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,22 +84,25 @@ pub(crate) fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
             role.name()
         );
     }
+    settings.check()?;
+    let vault = secrets::of_service(&settings, role.name())?;
     block_on(&settings.clone(), async move {
         let stop = CancellationToken::new();
         shutdown::on_signals(stop.clone())?;
-        serve(&[role], &settings, &url, stop, |_| {}).await
+        serve(&[role], &settings, &url, vault, stop, |_| {}).await
     })
 }
 
-/// Runs services together until `stop`. `ready` is told where the API listens, once it does.
+/// Runs services together until `stop`, with settings that have been checked. `ready` is told where the API listens, once it
+/// does.
 pub(crate) async fn serve(
     roles: &[Role],
     settings: &Settings,
     url: &Url,
+    vault: Vault,
     stop: CancellationToken,
     ready: impl FnOnce(Option<std::net::SocketAddr>),
 ) -> anyhow::Result<()> {
-    settings.check()?;
     let name = match roles {
         [role] => role.name(),
         _ => "up",
@@ -124,6 +128,7 @@ pub(crate) async fn serve(
     }
     supervisor.accompany("ops", |last| ops.run(last));
     wait_for_schema(&db, &stop).await;
+    secrets::admit(&db, &vault, &clock, &stop).await?;
 
     let mut addr = None;
     for role in roles {
@@ -137,6 +142,7 @@ pub(crate) async fn serve(
                         health: health.clone(),
                         registry: metrics.clone(),
                         url_rules: UrlRules::new(&settings.hooks.extra_url_prefixes)?,
+                        vault: vault.clone(),
                     },
                     hookyard_gateway::Settings {
                         http: settings.http.clone(),
@@ -165,6 +171,7 @@ pub(crate) async fn serve(
                     bus: bus.clone(),
                     clock: clock.clone(),
                     egress: Egress::new(&settings.egress)?,
+                    vault: vault.clone(),
                     metrics: metrics.clone(),
                 };
                 supervisor.supervise(

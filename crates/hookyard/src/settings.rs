@@ -13,7 +13,7 @@ use hookyard_gateway::{GatewaySettings, HttpSettings};
 use hookyard_messaging::AmqpSettings;
 use serde::{Deserialize, Serialize};
 
-use crate::embedded;
+use crate::{embedded, secrets};
 
 /// Everything that can be set. Each section is documented where it is defined, and in docs/operations.md.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -29,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
     pub(crate) hooks: subscription::Settings,
+    pub(crate) secrets: secrets::Settings,
     pub(crate) embedded: embedded::Settings,
 }
 
@@ -42,6 +43,7 @@ impl Settings {
             Duration::from_millis(self.http.shutdown_timeout_ms) < self.ops.shutdown_grace(),
             "http.shutdown_timeout_ms must be below ops.shutdown_grace_ms"
         );
+        self.secrets.check()?;
         self.registry.check().map_err(anyhow::Error::msg)?;
         self.delivery.check().map_err(anyhow::Error::msg)?;
         subscription::UrlRules::new(&self.hooks.extra_url_prefixes)

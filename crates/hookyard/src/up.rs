@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     embedded::Cluster,
     process::{self, Role},
+    secrets,
     settings::Settings,
 };
 
 /// Runs everything until it is told to stop; starts and stops a private Postgres when no other is named.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    settings.check()?;
     let stop = CancellationToken::new();
     shutdown::on_signals(stop.clone())?;
     if let Some(url) = settings.database.url.clone() {
@@ -41,8 +43,9 @@ async fn serve(settings: &Settings, url: &Url, stop: CancellationToken) -> anyho
     if !migrations.is_empty() {
         tracing::info!(?migrations, "schema brought up to date");
     }
+    let vault = secrets::of_up(settings, &db).await?;
     drop(db);
-    process::serve(&Role::ALL, settings, url, stop, welcome).await
+    process::serve(&Role::ALL, settings, url, vault, stop, welcome).await
 }
 
 /// For the person who started it. Not a log line: it is read once, by eye.

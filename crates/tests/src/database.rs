@@ -1,4 +1,5 @@
-//! A Postgres database for each test: cloned from a template that has the schema, dropped at the end.
+//! A Postgres database for each test: cloned from a template that has the schema and knows the tests' master key, dropped
+//! at the end.
 //!
 //! The server is `TEST_DATABASE_URL`, by default `postgres://postgres@127.0.0.1:5432/postgres`; its role has to be able
 //! to make databases. Tests are processes of their own, so the template is made under an advisory lock and kept: its
@@ -10,6 +11,7 @@ use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query, 
 use hookyard_domain::{
     clock::Clock,
     db::{Db, Settings, Url, migrate},
+    vault,
 };
 
 /// Whose lock it is while the template is made.
@@ -162,6 +164,11 @@ async fn template() -> String {
             runtime.block_on(async {
                 let db = Db::new(&Url::new(url_of(&raw)), &Settings::default()).expect("a pool");
                 migrate::run(&db, &clock).await.expect("the migrations run");
+                let now = clock.now();
+                let known = db
+                    .run(move |conn| vault::store::verify_or_register(conn, &crate::secrets::vault(), now))
+                    .await;
+                known.expect("the master key can be registered");
             });
             // Whoever has cloned a template has nothing half made: the name appears when it is complete.
             let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";

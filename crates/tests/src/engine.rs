@@ -4,13 +4,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use hookyard_chassis::metrics::Registry as Metrics;
-use hookyard_domain::{clock::Clock, db::Db};
+use hookyard_domain::{clock::Clock, db::Db, vault::Vault};
 use hookyard_egress::{Egress, Resolver};
 use hookyard_messaging::Bus;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::Database;
+use crate::{database::Database, secrets::vault};
 
 /// How registries and deliverers are made.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub struct Engine {
     pub delivery: hookyard_delivery::Settings,
     /// What the guard is told; by default the loopback addresses are allowed.
     pub egress: hookyard_egress::Settings,
+    /// The keys that the deliverers have; by default the tests' own.
+    pub vault: Vault,
     /// Where names are looked up; by default at the system's.
     pub resolver: Option<Arc<dyn Resolver>>,
     /// The registries' bus, if it is not the gateways': what is published on one is not heard on the other.
@@ -51,6 +53,7 @@ impl Default for Engine {
                 allow: vec!["127.0.0.0/8".parse().expect("a range")],
                 ..hookyard_egress::Settings::default()
             },
+            vault: vault(),
             resolver: None,
             registry_bus: None,
             delivery_bus: None,
@@ -145,6 +148,7 @@ impl Engine {
             bus: self.delivery_bus.as_ref().unwrap_or(bus).clone(),
             clock: clock.clone(),
             egress: egress.expect("a guarded client"),
+            vault: self.vault.clone(),
             metrics: Metrics::new("test").expect("a registry of metrics"),
         };
         tokio::spawn(hookyard_delivery::run(deps, self.delivery.clone(), stop))

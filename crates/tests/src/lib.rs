@@ -13,6 +13,7 @@ pub mod outcomes;
 pub mod postgres;
 pub mod processes;
 pub mod receiver;
+pub mod secrets;
 pub mod sink;
 pub mod system;
 pub mod tools;

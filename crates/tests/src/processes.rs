@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::secrets::MASTER_KEY;
+
 /// What a process is told besides the command line.
 pub type Environment = HashMap<String, String>;
 
@@ -51,6 +53,7 @@ pub fn environment(prefix: &str, settings: &[(&str, &str)]) -> Environment {
         ("HOOKYARD__EGRESS__ALLOW", "127.0.0.0/8"),
         // The shortest there is: what a killed deliverer held is taken over after it.
         ("HOOKYARD__DELIVERY__LEASE_MS", "16000"),
+        ("HOOKYARD__SECRETS__MASTER_KEY", MASTER_KEY),
     ];
     local.iter().chain(settings).map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

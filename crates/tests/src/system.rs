@@ -20,6 +20,7 @@ use crate::{
     database::Database,
     engine::{Engine, RunningEngine},
     http::Client,
+    secrets::vault,
 };
 
 /// How a system is made.
@@ -219,6 +220,7 @@ impl RunningGateway {
             health,
             registry: registry.clone(),
             url_rules,
+            vault: vault(),
         };
         let mut settings = options.gateway.clone();
         settings.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));

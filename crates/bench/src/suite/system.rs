@@ -22,6 +22,8 @@ use crate::{
 
 /// How long the processes may take until all are ready; the first start of `up` makes a database cluster.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Secrets of databases that are dropped at the end need no secret key.
+const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 /// Scopes of the keys the suite makes.
 const SCOPES: &str = "admin,events:read,events:write,hooks:read,hooks:write";
 
@@ -235,6 +237,7 @@ fn common_env(plan: &Plan<'_>) -> Env {
     vec![
         ("HOOKYARD__HOOKS__EXTRA_URL_PREFIXES", format!("http://{}/", plan.sink)),
         ("HOOKYARD__EGRESS__ALLOW", "127.0.0.0/8".into()),
+        ("HOOKYARD__SECRETS__MASTER_KEY", MASTER_KEY.into()),
     ]
 }
 

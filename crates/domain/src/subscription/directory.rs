@@ -12,21 +12,27 @@ use std::{
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
-    sql_types::{BigInt, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{BigInt, Binary, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{EventPattern, Filter, HookState, Subscription};
+use super::{EventPattern, Filter, HookState, Secrets, Subscription};
 use crate::{
     Result,
     db::prepared::prepared,
     event::EventType,
     id::{SubscriptionId, TenantId},
-    wire::{SigningSecret, WebhookSecret, parse_stored},
+    vault::{
+        Place, Vault, VaultError,
+        columns::{HOOK_WEBHOOK_SECRET, SIGNING_SECRET, TENANT_WEBHOOK_SECRET},
+    },
+    wire::{SecretError, SigningSecret, WebhookSecret, parse_stored},
 };
 
-/// The snapshot. Clones share it.
+/// The snapshot. Clones share it. By default it leaves the secrets of hooks sealed.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
+    /// Opens the secrets of hooks, for whoever signs.
+    vault: Option<Vault>,
     inner: Arc<Mutex<Inner>>,
     /// Held from the reading of rows until they are taken: of two that read at the same time, the older must not be taken
     /// after the younger, or a hook that was deleted between them would come back.
@@ -66,10 +72,12 @@ struct Row {
     filter: Option<String>,
     #[diesel(sql_type = Nullable<SmallInt>)]
     state: Option<HookState>,
-    #[diesel(sql_type = Nullable<Text>)]
-    signing_secret: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    webhook_secret: Option<String>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    signing_secret: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    webhook_secret: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    tenant_webhook_secret: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     expires_at: Option<DateTime<Utc>>,
 }
@@ -79,13 +87,19 @@ struct Row {
 ///
 /// A tenant's secret counts for hooks without one; whoever changes it touches the tenant's hooks.
 const REFRESH: &str = "SELECT h.horizon, s.id, s.tenant_id, s.url, s.pattern, s.filter, s.state, s.signing_secret, \
-     COALESCE(s.webhook_secret, (SELECT t.webhook_secret FROM tenants t WHERE t.id = s.tenant_id)) AS webhook_secret, \
+     s.webhook_secret, (SELECT t.webhook_secret FROM tenants t WHERE t.id = s.tenant_id) AS tenant_webhook_secret, \
      s.expires_at \
      FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
                   pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ceiling) h \
      LEFT JOIN subscriptions s ON s.changed_in >= $1 AND ($1 = 0 OR s.changed_in < h.ceiling)";
 
 impl Directory {
+    /// A snapshot with the secrets of hooks, opened when they are read.
+    #[must_use]
+    pub fn with_secrets(vault: Vault) -> Self {
+        Self { vault: Some(vault), ..Self::default() }
+    }
+
     /// Brings the snapshot up to what is committed now.
     ///
     /// # Errors
@@ -94,7 +108,7 @@ impl Directory {
         let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.lock().seen;
         let rows: Vec<Row> = prepared(REFRESH).bind::<BigInt, _>(seen).load(conn)?;
-        self.lock().take(rows);
+        self.lock().take(rows, self.vault.as_ref());
         Ok(())
     }
 
@@ -138,7 +152,7 @@ impl Directory {
 }
 
 impl Inner {
-    fn take(&mut self, rows: Vec<Row>) {
+    fn take(&mut self, rows: Vec<Row>, vault: Option<&Vault>) {
         for row in rows {
             self.seen = row.horizon;
             let Some((id, tenant)) = row.id.zip(row.tenant_id) else { continue };
@@ -147,7 +161,7 @@ impl Inner {
             if state == HookState::Deleted {
                 continue;
             }
-            match parsed(id, tenant, state, row) {
+            match parsed(id, tenant, state, row, vault) {
                 Ok(subscription) => self.remember(Arc::new(subscription)),
                 Err(reason) => {
                     tracing::error!(hook.id = %id, reason, "a stored hook cannot be used and is left out");
@@ -191,18 +205,24 @@ fn parsed(
     tenant: TenantId,
     state: HookState,
     row: Row,
+    vault: Option<&Vault>,
 ) -> std::result::Result<Subscription, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let filter = match row.filter {
+    let filter = match &row.filter {
         None => None,
         Some(filter) => {
             let json = parse_stored(filter.as_bytes()).map_err(|error| text(&error))?;
             Some(Filter::parse(&json).map_err(|error| text(&error))?)
         }
     };
-    let webhook_secret = match row.webhook_secret {
+    let secrets = match vault.map(|vault| opened(id, tenant, &row, vault)) {
         None => None,
-        Some(secret) => Some(WebhookSecret::parse(&secret).map_err(|error| text(&error))?),
+        Some(Ok(secrets)) => Some(Arc::new(secrets)),
+        Some(Err(Unopened::Sealed(reason @ VaultError::UnknownKey(_)))) => {
+            tracing::error!(hook.id = %id, %reason, "the secrets of a hook cannot be opened; its deliveries wait");
+            None
+        }
+        Some(Err(reason)) => return Err(text(&reason)),
     };
     Ok(Subscription {
         id,
@@ -211,9 +231,38 @@ fn parsed(
         pattern: row.pattern,
         filter,
         state,
-        signing_secret: SigningSecret::parse(&row.signing_secret.unwrap_or_default())
-            .map_err(|error| text(&error))?,
-        webhook_secret,
+        secrets,
         expires_at: row.expires_at,
+    })
+}
+
+/// Why there are no secrets to sign with.
+#[derive(Debug, thiserror::Error)]
+enum Unopened {
+    #[error("a secret cannot be opened: {0}")]
+    Sealed(VaultError),
+    #[error("{0}")]
+    Refused(SecretError),
+}
+
+fn opened(
+    id: SubscriptionId,
+    tenant: TenantId,
+    row: &Row,
+    vault: &Vault,
+) -> std::result::Result<Secrets, Unopened> {
+    let open = |place: Place, sealed: &[u8]| {
+        let plain = vault.open(&place, sealed).map_err(Unopened::Sealed)?;
+        String::from_utf8(plain).map_err(|_| Unopened::Sealed(VaultError::Damaged))
+    };
+    let signing = open(SIGNING_SECRET.at(id.uuid()), row.signing_secret.as_deref().unwrap_or_default())?;
+    let webhook = match (&row.webhook_secret, &row.tenant_webhook_secret) {
+        (Some(own), _) => Some(open(HOOK_WEBHOOK_SECRET.at(id.uuid()), own)?),
+        (None, Some(tenants)) => Some(open(TENANT_WEBHOOK_SECRET.at(tenant.uuid()), tenants)?),
+        (None, None) => None,
+    };
+    Ok(Secrets {
+        signing: SigningSecret::parse(&signing).map_err(Unopened::Refused)?,
+        webhook: webhook.map(|text| WebhookSecret::parse(&text)).transpose().map_err(Unopened::Refused)?,
     })
 }

@@ -11,6 +11,8 @@ mod state;
 pub mod store;
 mod url_rule;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -70,12 +72,20 @@ pub struct Subscription {
     pub filter: Option<Filter>,
     /// Where the hook stands.
     pub state: HookState,
-    /// Signs the Standard Webhooks triple.
-    pub signing_secret: SigningSecret,
-    /// Signs `X-TriggersAPI-Signature`: the hook's own, else the tenant's.
-    pub webhook_secret: Option<WebhookSecret>,
+    /// What signs its deliveries. `None` where nothing is signed, and while the master key that it is sealed with is not
+    /// here: what cannot be signed waits.
+    pub secrets: Option<Arc<Secrets>>,
     /// When it ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// What signs the deliveries of a subscription.
+#[derive(Debug)]
+pub struct Secrets {
+    /// Signs the Standard Webhooks triple.
+    pub signing: SigningSecret,
+    /// Signs `X-TriggersAPI-Signature`: the hook's own, else the tenant's.
+    pub webhook: Option<WebhookSecret>,
 }
 
 impl Subscription {

@@ -9,9 +9,14 @@ use ring::digest::{SHA256, digest};
 
 use super::{Health, HealthChange, HookState, Report};
 use crate::{
-    Result,
+    Error, Result,
     db::prepared::{planned_for_values, prepared},
     id::{CredentialId, SubscriptionId, TenantId},
+    vault::{
+        Vault, VaultError,
+        columns::{HOOK_WEBHOOK_SECRET, SIGNING_SECRET},
+    },
+    wire::{SigningSecret, WebhookSecret},
 };
 
 /// A subscription to be stored.
@@ -32,9 +37,9 @@ pub struct NewHook {
     /// Canonical JSON of the filter.
     pub filter: Option<String>,
     /// Standard Webhooks secret.
-    pub signing_secret: String,
+    pub signing_secret: SigningSecret,
     /// Secret of `X-TriggersAPI-Signature`.
-    pub webhook_secret: Option<String>,
+    pub webhook_secret: Option<WebhookSecret>,
     /// When it ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
     /// Now.
@@ -132,16 +137,20 @@ pub struct Subscribed {
 }
 
 /// Subscribes: makes the hook unless there is a live one with the same url, event type and filter. One that was
-/// disabled takes events again. Safe under a race of the same request.
+/// disabled takes events again. Safe under a race of the same request. Belongs into a transaction.
 ///
 /// # Errors
 /// When the database is away.
-pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> {
+pub fn subscribe(conn: &mut PgConnection, vault: &Vault, hook: &NewHook) -> Result<Subscribed> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Uuid)]
         id: SubscriptionId,
     }
+    let sealed_for = |id: SubscriptionId| {
+        let secret = hook.webhook_secret.as_ref()?;
+        Some(vault.seal(&HOOK_WEBHOOK_SECRET.at(id.uuid()), secret.expose().as_bytes()))
+    };
     let row: Row = sql_query(
         "INSERT INTO subscriptions AS s (id, tenant_id, kind, url, event_type, pattern, filter, identity, state, \
             signing_secret, webhook_secret, credential_id, expires_at, created_at, updated_at) \
@@ -149,7 +158,6 @@ pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> 
          ON CONFLICT (tenant_id, identity) WHERE state <> 4 DO UPDATE SET \
             state = CASE WHEN s.state = 3 THEN 0 ELSE s.state END, \
             state_reason = CASE WHEN s.state = 3 THEN NULL ELSE s.state_reason END, \
-            webhook_secret = COALESCE(excluded.webhook_secret, s.webhook_secret), \
             expires_at = excluded.expires_at, updated_at = excluded.updated_at \
          RETURNING id",
     )
@@ -160,8 +168,8 @@ pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> 
     .bind::<Nullable<Text>, _>(&hook.pattern)
     .bind::<Nullable<Text>, _>(&hook.filter)
     .bind::<Binary, _>(hook.identity())
-    .bind::<Text, _>(&hook.signing_secret)
-    .bind::<Nullable<Text>, _>(&hook.webhook_secret)
+    .bind::<Binary, _>(vault.seal(&SIGNING_SECRET.at(hook.id.uuid()), hook.signing_secret.expose().as_bytes()))
+    .bind::<Nullable<Binary>, _>(sealed_for(hook.id))
     .bind::<Nullable<Uuid>, _>(hook.credential)
     .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
     .bind::<Timestamptz, _>(hook.now)
@@ -169,10 +177,18 @@ pub fn subscribe(conn: &mut PgConnection, hook: &NewHook) -> Result<Subscribed> 
     let created = row.id == hook.id;
     if !created {
         forget_refusals(conn, row.id)?;
+        // What was sealed for a new hook does not open at the one that is there.
+        if let Some(secret) = sealed_for(row.id) {
+            sql_query("UPDATE subscriptions SET webhook_secret = $3 WHERE tenant_id = $1 AND id = $2")
+                .bind::<Uuid, _>(hook.tenant)
+                .bind::<Uuid, _>(row.id)
+                .bind::<Binary, _>(secret)
+                .execute(conn)?;
+        }
     }
     match find(conn, hook.tenant, row.id)? {
         Some(hook) => Ok(Subscribed { hook, created }),
-        None => Err(crate::Error::NotFound { what: "hook" }),
+        None => Err(Error::NotFound { what: "hook" }),
     }
 }
 
@@ -234,16 +250,17 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &HookQuery) -> Res
 /// The signing secret of a hook.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is away, or the secret cannot be opened.
 pub fn signing_secret(
     conn: &mut PgConnection,
+    vault: &Vault,
     tenant: TenantId,
     id: SubscriptionId,
-) -> Result<Option<String>> {
+) -> Result<Option<SigningSecret>> {
     #[derive(QueryableByName)]
     struct Row {
-        #[diesel(sql_type = Text)]
-        signing_secret: String,
+        #[diesel(sql_type = Binary)]
+        signing_secret: Vec<u8>,
     }
     let row: Option<Row> =
         sql_query("SELECT signing_secret FROM subscriptions WHERE tenant_id = $1 AND id = $2 AND state <> 4")
@@ -251,7 +268,10 @@ pub fn signing_secret(
             .bind::<Uuid, _>(id)
             .get_result(conn)
             .optional()?;
-    Ok(row.map(|row| row.signing_secret))
+    let Some(row) = row else { return Ok(None) };
+    let plain = vault.open(&SIGNING_SECRET.at(id.uuid()), &row.signing_secret).map_err(Error::Sealed)?;
+    let secret = std::str::from_utf8(&plain).ok().and_then(|text| SigningSecret::parse(text).ok());
+    secret.map(Some).ok_or(Error::Sealed(VaultError::Damaged))
 }
 
 /// Moves a hook to another state, unless it is deleted. Returns whether it was there.

@@ -3,11 +3,16 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension, PgConnection, RunQueryDsl, sql_query,
-    sql_types::{Nullable, Text, Timestamptz, Uuid},
+    sql_types::{Binary, Nullable, Text, Timestamptz, Uuid},
 };
 
 use super::Tenant;
-use crate::{Result, id::TenantId};
+use crate::{
+    Result,
+    id::TenantId,
+    vault::{Vault, columns::TENANT_WEBHOOK_SECRET},
+    wire::WebhookSecret,
+};
 
 const VIEW: &str = "SELECT id, name, webhook_secret IS NOT NULL AS signs, created_at FROM tenants";
 
@@ -19,13 +24,13 @@ pub fn insert(
     conn: &mut PgConnection,
     id: TenantId,
     name: &str,
-    webhook_secret: Option<&str>,
+    webhook_secret: Option<(&Vault, &WebhookSecret)>,
     now: DateTime<Utc>,
 ) -> Result<()> {
     sql_query("INSERT INTO tenants (id, name, webhook_secret, created_at) VALUES ($1, $2, $3, $4)")
         .bind::<Uuid, _>(id)
         .bind::<Text, _>(name)
-        .bind::<Nullable<Text>, _>(webhook_secret)
+        .bind::<Nullable<Binary>, _>(webhook_secret.map(|secret| sealed(id, secret)))
         .bind::<Timestamptz, _>(now)
         .execute(conn)?;
     Ok(())
@@ -54,12 +59,12 @@ pub fn find(conn: &mut PgConnection, id: TenantId) -> Result<Option<Tenant>> {
 pub fn set_webhook_secret(
     conn: &mut PgConnection,
     id: TenantId,
-    secret: Option<&str>,
+    secret: Option<(&Vault, &WebhookSecret)>,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let changed = sql_query("UPDATE tenants SET webhook_secret = $2 WHERE id = $1")
         .bind::<Uuid, _>(id)
-        .bind::<Nullable<Text>, _>(secret)
+        .bind::<Nullable<Binary>, _>(secret.map(|secret| sealed(id, secret)))
         .execute(conn)?;
     // Snapshots of hooks hold the tenant's secret: touching the hooks makes them be read again.
     sql_query("UPDATE subscriptions SET updated_at = $2 WHERE tenant_id = $1 AND state <> 4")
@@ -67,4 +72,8 @@ pub fn set_webhook_secret(
         .bind::<Timestamptz, _>(now)
         .execute(conn)?;
     Ok(changed == 1)
+}
+
+fn sealed(id: TenantId, (vault, secret): (&Vault, &WebhookSecret)) -> Vec<u8> {
+    vault.seal(&TENANT_WEBHOOK_SECRET.at(id.uuid()), secret.expose().as_bytes())
 }

@@ -155,11 +155,14 @@ pub(crate) async fn secret(
     query: Query,
 ) -> Result<HttpResponse, ApiError> {
     query.finish()?;
-    let tenant = caller.tenant();
-    let secret =
-        context.db.once(move |conn| store::signing_secret(conn, tenant, id)).await.map_err(problem::of)?;
-    let signing_secret = secret.ok_or(Error::NotFound { what: "hook" }).map_err(problem::of)?;
-    let body = Secret { id: id.to_string(), signing_secret };
+    let (tenant, vault) = (caller.tenant(), context.vault.clone());
+    let secret = context
+        .db
+        .once(move |conn| store::signing_secret(conn, &vault, tenant, id))
+        .await
+        .and_then(|secret| secret.ok_or(Error::NotFound { what: "hook" }))
+        .map_err(problem::of)?;
+    let body = Secret { id: id.to_string(), signing_secret: secret.expose().to_owned() };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
 

@@ -1,10 +1,11 @@
 //! `hookyard migrate`.
 
-use hookyard_domain::{clock::Clock, db::migrate};
+use hookyard_domain::{clock::Clock, db::migrate, vault::store};
 
-use crate::{command, settings::Settings};
+use crate::{command, secrets, settings::Settings};
 
-/// Brings the schema up to date. Safe when several start at once.
+/// Brings the schema up to date; with a master key in the settings it also seals what is stored as it is. Safe when several
+/// start at once.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let db = command::database(&settings)?;
     let run = migrate::run(&db, &Clock::system()).await?;
@@ -13,6 +14,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     for name in run {
         println!("ran {name}");
+    }
+    if settings.secrets.current()?.is_some() {
+        let vault = secrets::of_command(&settings, &db).await?;
+        let sealed = store::seal_legacy(&db, &vault).await?;
+        if sealed > 0 {
+            println!("sealed {sealed} secrets");
+        }
     }
     Ok(())
 }

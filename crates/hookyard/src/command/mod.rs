@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
+pub(crate) mod secrets;
 pub(crate) mod tenants;
 
 use anyhow::Context as _;

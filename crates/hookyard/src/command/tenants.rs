@@ -4,14 +4,16 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use hookyard_domain::{
     clock::Clock,
+    db::Db,
     event::wire_time,
     id::TenantId,
     tenant::{check_name, store},
+    vault::Vault,
     wire::WebhookSecret,
 };
 use serde_json::json;
 
-use crate::{command, process, settings::Settings};
+use crate::{command, process, secrets, settings::Settings};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -51,10 +53,14 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
         match command {
             Command::Create { name, webhook_secret, json } => {
                 check_name(&name).map_err(|reason| anyhow::anyhow!("--name {reason}"))?;
-                check_secret(webhook_secret.as_deref())?;
+                let secret = with_vault(&settings, &db, webhook_secret.as_deref()).await?;
                 let id = TenantId::new(now);
                 let stored = name.clone();
-                db.run(move |conn| store::insert(conn, id, &stored, webhook_secret.as_deref(), now)).await?;
+                db.run(move |conn| {
+                    let secret = secret.as_ref().map(|(vault, secret)| (vault, secret));
+                    store::insert(conn, id, &stored, secret, now)
+                })
+                .await?;
                 if json {
                     println!(
                         "{}",
@@ -81,9 +87,12 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Command::SetWebhookSecret { tenant, webhook_secret } => {
-                check_secret(webhook_secret.as_deref())?;
+                let secret = with_vault(&settings, &db, webhook_secret.as_deref()).await?;
                 let found = db
-                    .run(move |conn| store::set_webhook_secret(conn, tenant, webhook_secret.as_deref(), now))
+                    .run(move |conn| {
+                        let secret = secret.as_ref().map(|(vault, secret)| (vault, secret));
+                        store::set_webhook_secret(conn, tenant, secret, now)
+                    })
                     .await?;
                 anyhow::ensure!(found, "there is no tenant {tenant}");
                 println!("done");
@@ -93,9 +102,13 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
     })
 }
 
-fn check_secret(secret: Option<&str>) -> anyhow::Result<()> {
-    if let Some(secret) = secret {
-        WebhookSecret::parse(secret).context("--webhook-secret is not acceptable")?;
-    }
-    Ok(())
+/// A secret, if there is one, and what seals it.
+async fn with_vault(
+    settings: &Settings,
+    db: &Db,
+    secret: Option<&str>,
+) -> anyhow::Result<Option<(Vault, WebhookSecret)>> {
+    let Some(secret) = secret else { return Ok(None) };
+    let secret = WebhookSecret::parse(secret).context("--webhook-secret is not acceptable")?;
+    Ok(Some((secrets::of_command(settings, db).await?, secret)))
 }

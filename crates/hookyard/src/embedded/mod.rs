@@ -15,6 +15,7 @@
 //!   log/                        the server's log, one file per weekday
 //!   postgres.conf               written at every start; postgres.local.conf beside it is the operator's
 //!   postgres-start.log          what the server says before its log is open
+//!   master.key                  what secrets are sealed with, unless the settings name a key (`crate::secrets`)
 //! ```
 
 mod account;
@@ -170,6 +171,16 @@ pub(crate) fn locate(settings: &Settings) -> Option<String> {
     let dir = DataDir::open(&settings.data_dir().ok()?).ok()?;
     let file = postmaster::running(&dir).ok()??;
     file.ready.then(|| url(&file.socket_dir))
+}
+
+/// The data directory of `settings`, made when it does not exist.
+pub(crate) fn make_data_dir(settings: &Settings) -> Result<PathBuf> {
+    Ok(DataDir::create(&settings.data_dir()?)?.top().to_owned())
+}
+
+/// The data directory of `settings`. None when there is none.
+pub(crate) fn find_data_dir(settings: &Settings) -> Option<PathBuf> {
+    Some(DataDir::open(&settings.data_dir().ok()?).ok()?.top().to_owned())
 }
 
 fn url(socket_dir: &Path) -> String {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use hookyard_tests::secrets::MASTER_KEY;
 use serde_json::Value;
 
 /// Our services, and the role each runs as.
@@ -101,17 +102,30 @@ fn the_file_follows_the_compose_specification() {
 
 #[test]
 fn every_setting_exists() {
-    let passwords = BTreeMap::from([("POSTGRES_PASSWORD", "a1"), ("RABBITMQ_PASSWORD", "b2")]);
-    for set in [BTreeMap::new(), passwords] {
+    let key = ("HOOKYARD_MASTER_KEY", MASTER_KEY);
+    let needed = BTreeMap::from([key]);
+    let all = BTreeMap::from([key, ("POSTGRES_PASSWORD", "a1"), ("RABBITMQ_PASSWORD", "b2")]);
+    for set in [needed.clone(), all] {
         for service in SERVICES {
             let output = hookyard(&["config", "check"], &environment(service, &set));
             assert!(output.status.success(), "{service} with {set:?}: {}", said(&output));
         }
     }
-    let mut mistyped = environment("gateway", &BTreeMap::new());
+    let mut mistyped = environment("gateway", &needed);
     mistyped.insert("HOOKYARD__HTTP__LISTNE".into(), "0.0.0.0:8080".into());
     let output = hookyard(&["config", "check"], &mistyped);
     assert!(!output.status.success() && said(&output).contains("listne"), "{}", said(&output));
+}
+
+/// A key that everybody could read in this file would protect nothing.
+#[test]
+fn the_master_key_has_no_default_and_its_absence_is_told() {
+    for service in SERVICES {
+        let value = &compose()["services"][service]["environment"]["HOOKYARD__SECRETS__MASTER_KEY"];
+        let (name, message) = value.as_str().unwrap().split_once(":?").unwrap();
+        assert_eq!(name, "${HOOKYARD_MASTER_KEY");
+        assert!(message.contains("openssl rand -base64 32"), "{message}");
+    }
 }
 
 #[test]

@@ -21,9 +21,9 @@ use self::{
 };
 
 /// The sections of the settings.
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "http", "ops", "log", "database", "amqp", "gateway", "registry", "delivery", "egress", "hooks",
-    "embedded",
+    "secrets", "embedded",
 ];
 
 /// Words in capitals that are no codes of errors.

@@ -4,6 +4,7 @@ mod configuration;
 mod health;
 mod keys;
 mod migrations;
+mod secrets;
 mod stopping;
 mod up;
 

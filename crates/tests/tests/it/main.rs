@@ -20,6 +20,7 @@ mod hooks;
 mod lifecycle;
 mod openapi;
 mod pipeline;
+mod secrets;
 mod verification;
 mod wire_node;
 mod zapier_client;

@@ -223,7 +223,7 @@ pub(crate) async fn subscribe(
     let now = context.clock.now();
     let wish = Subscribe::parse(&body, &context.url_rules, now)?;
     let key = key(&request, &caller, &body)?;
-    let signing_secret = SigningSecret::generate(&mut rand::rng());
+    let (signing_secret, vault) = (SigningSecret::generate(&mut rand::rng()), context.vault.clone());
     idempotent(&context, key, move |conn| {
         let wanted = match &wish.event_type {
             None => None,
@@ -238,12 +238,12 @@ pub(crate) async fn subscribe(
             event_type,
             pattern,
             filter: wish.filter,
-            signing_secret: signing_secret.expose().to_owned(),
-            webhook_secret: wish.secret.map(|secret| secret.expose().to_owned()),
+            signing_secret,
+            webhook_secret: wish.secret,
             expires_at: wish.expires_at,
             now,
         };
-        let subscribed = store::subscribe(conn, &hook)?;
+        let subscribed = store::subscribe(conn, &vault, &hook)?;
         Ok(Reply::json(StatusCode::OK, &SubscribeAnswer::of(subscribed))?)
     })
     .await

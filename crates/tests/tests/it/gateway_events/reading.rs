@@ -23,7 +23,7 @@ async fn deliver(system: &System, event: &str, state: i16) -> SubscriptionId {
         .run(move |conn| {
             sql_query(
                 "INSERT INTO subscriptions (id, tenant_id, kind, url, identity, state, signing_secret, created_at, updated_at) \
-                 VALUES ($1, $2, 0, 'https://hooks.zapier.com/hooks/catch/1/a/', gen_random_uuid()::text::bytea, 1, 'whsec_x', now(), now())",
+                 VALUES ($1, $2, 0, 'https://hooks.zapier.com/hooks/catch/1/a/', gen_random_uuid()::text::bytea, 1, '', now(), now())",
             )
             .bind::<Uuid, _>(hook)
             .bind::<Uuid, _>(tenant)

@@ -3,6 +3,7 @@
 use hookyard_tests::{
     postgres::Postgres,
     processes::{Environment, run},
+    secrets::MASTER_KEY,
 };
 
 const SECRET: &str = "t0psecret";
@@ -37,6 +38,10 @@ fn unknown_keys_and_bad_values_in_the_environment_are_refused_by_name() {
         ("HOOKYARD__EGRESS__CONNECT_TIMEOUT_MS", "0", "egress.connect_timeout_ms"),
         ("HOOKYARD__EGRESS__EXTRA_CA_FILE", "/nowhere/ca.pem", "egress.extra_ca_file"),
         ("HOOKYARD__EMBEDDED__STOP_TIMEOUT_S", "0", "embedded.stop_timeout_s"),
+        ("HOOKYARD__SECRETS__MASTER_KEY", SECRET, "secrets.master_key"),
+        ("HOOKYARD__SECRETS__MASTER_KEY_FILE", "/nowhere/key", "secrets.master_key_file"),
+        ("HOOKYARD__SECRETS__PREVIOUS_MASTER_KEYS", SECRET, "secrets.previous_master_keys"),
+        ("HOOKYARD__SECRETS__PREVIOUS_MASTER_KEY_FILES", "/nowhere/key", "secrets.previous_master_key_files"),
         ("AMQP_URL", "http://user:t0psecret@host", "amqp.url"),
     ];
     for (name, value, told) in cases {
@@ -89,14 +94,17 @@ fn what_is_shown_is_complete_and_without_secrets() {
         ("DATABASE_URL", "postgres://hook:t0psecret@db.example/yard"),
         ("AMQP_URL", "amqps://hook:t0psecret@broker.example/%2f"),
         ("HOOKYARD__HTTP__LISTEN", "127.0.0.1:7"),
+        ("HOOKYARD__SECRETS__MASTER_KEY", MASTER_KEY),
+        ("HOOKYARD__SECRETS__PREVIOUS_MASTER_KEYS", MASTER_KEY),
     ];
     let (succeeded, shown) = ask(&["config", "show"], &environment);
     assert!(succeeded, "{shown}");
-    assert!(!shown.contains(SECRET), "{shown}");
+    assert!(!shown.contains(SECRET) && !shown.contains(MASTER_KEY), "{shown}");
+    assert!(shown.contains("master_key = \"•••\""), "{shown}");
     assert!(shown.contains("broker.example") && shown.contains("listen = \"127.0.0.1:7\""), "{shown}");
     for section in [
         "http", "ops", "log", "database", "amqp", "gateway", "registry", "delivery", "egress", "hooks",
-        "embedded",
+        "secrets", "embedded",
     ] {
         assert!(shown.contains(&format!("[{section}]")), "{section} is missing: {shown}");
     }
@@ -116,6 +124,13 @@ fn a_service_names_what_it_needs() {
         assert!(!succeeded && said.contains("DATABASE_URL"), "{said}");
         let (succeeded, said) = ask(&[service], &[("DATABASE_URL", "postgres://a:t0psecret@127.0.0.1:1/b")]);
         assert!(!succeeded && said.contains("AMQP_URL") && !said.contains(SECRET), "{said}");
+        let elsewhere = [
+            ("DATABASE_URL", "postgres://a:t0psecret@127.0.0.1:1/b"),
+            ("AMQP_URL", "amqp://a:t0psecret@127.0.0.1:1/%2f"),
+        ];
+        let (succeeded, said) = ask(&[service], &elsewhere);
+        assert!(!succeeded && said.contains("HOOKYARD__SECRETS__MASTER_KEY"), "{said}");
+        assert!(said.contains("generate-key") && !said.contains(SECRET), "{said}");
     }
 }
 

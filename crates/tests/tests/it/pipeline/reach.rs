@@ -1,9 +1,9 @@
 //! Who gets an event, how often, and in which words.
 
 use chrono::TimeDelta;
-use hookyard_domain::{credential::Scope, id::TenantId};
+use hookyard_domain::{credential::Scope, id::TenantId, wire::WebhookSecret};
 use hookyard_messaging::Bus;
-use hookyard_tests::{receiver::Received, system::unlimited};
+use hookyard_tests::{receiver::Received, secrets::vault, system::unlimited};
 use serde_json::{Value, json};
 
 use super::stage::{Stage, post, subscribe, text, until};
@@ -89,8 +89,9 @@ pub(super) async fn a_delivery_says_who_sent_what_and_which_try_it_is(bus: Bus) 
     stage.hook("plain", json!({})).await;
     let signing_tenant = TenantId::new(stage.system.clock.now());
     let now = stage.system.clock.now();
+    let tenants = WebhookSecret::parse("tenant's").unwrap();
     let insert = move |conn: &mut hookyard_domain::db::Conn| {
-        hookyard_domain::tenant::store::insert(conn, signing_tenant, "Signs", Some("tenant's"), now)
+        hookyard_domain::tenant::store::insert(conn, signing_tenant, "Signs", Some((&vault(), &tenants)), now)
     };
     stage.system.db.run(insert).await.unwrap();
     let key = stage.system.key_of(signing_tenant, &[Scope::Admin], unlimited()).await.1;
