@@ -183,6 +183,7 @@ CREATE TABLE oauth_grants (
 );
 CREATE INDEX oauth_grants_tenant ON oauth_grants (tenant_id, id);
 CREATE INDEX oauth_grants_user ON oauth_grants (user_id);
+CREATE INDEX oauth_grants_client ON oauth_grants (client_id);
 
 -- Authorization codes: single use, 60 s.
 CREATE TABLE oauth_codes (
@@ -208,6 +209,8 @@ CREATE TABLE oauth_refresh_tokens (
     used_at timestamptz
 );
 CREATE INDEX oauth_refresh_tokens_grant ON oauth_refresh_tokens (grant_id);
+-- For the upkeep: what was used long ago, or never.
+CREATE INDEX oauth_refresh_tokens_ended ON oauth_refresh_tokens (used_at, created_at);
 
 -- Audit ---------------------------------------------------------------------------------------------------------------
 
