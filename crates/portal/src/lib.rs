@@ -7,6 +7,7 @@
 #[macro_use]
 mod texts;
 
+pub mod error;
 mod frame;
 
 pub use frame::{POLICY, SCRIPT, STYLE, csrf_field, notice, page, policy_with_forms_to};
