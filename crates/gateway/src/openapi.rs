@@ -27,7 +27,7 @@ pub(crate) use shapes::{
 
 use crate::{
     access::Access,
-    handlers::{dead_letters, deliveries, event_types, events, hooks, ops, replay, samples, zapier},
+    handlers::{dead_letters, deliveries, event_types, events, hooks, ops, pages, replay, samples, zapier},
     routes::{Entry, TABLE},
 };
 
@@ -44,6 +44,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Deliveries", description = "What became of an event at a hook, try by try."),
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "Pages", description = "What people see in a browser: HTML, and forms that only these pages can send."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
     paths(
@@ -81,6 +82,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         ops::livez,
         ops::readyz,
         ops::metrics,
+        pages::style,
+        pages::script,
         document,
         docs,
         docs_style,
@@ -141,7 +144,7 @@ fn name_scope(operation: &mut Value, scope: Scope) {
 /// Adds to an operation what the table knows: who may call it, its errors, the headers of its answers.
 fn complete(entry: &Entry, operation: &mut Value) {
     match entry.access {
-        Access::Public => operation["security"] = json!([]),
+        Access::Public | Access::Page => operation["security"] = json!([]),
         Access::Scope(scope) => {
             name_scope(operation, scope);
             let least = Role::ALL.into_iter().find(|role| role.scopes().permit(scope));
@@ -169,7 +172,7 @@ fn complete(entry: &Entry, operation: &mut Value) {
         for (status, response) in told {
             responses.entry(status).or_insert(response);
         }
-        if entry.access != Access::Public {
+        if !entry.access.is_open() {
             for response in responses.values_mut() {
                 tell_limit(response);
             }

@@ -15,7 +15,7 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, ops, replay, samples,
+        dead_letters, deliveries, event_types, events, hooks, ops, pages, replay, samples,
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -100,6 +100,9 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/event-types", scope(Scope::EventsWrite), Requests => event_types::create;
     GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
     PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
+
+    GET "/login/assets/portal.css", Public, Requests => pages::style;
+    GET "/login/assets/portal.js", Public, Requests => pages::script;
 
     GET "/openapi.json", Public, Requests => openapi::document;
     GET "/docs", Public, Requests => openapi::docs;
@@ -207,6 +210,8 @@ mod tests {
             "GET /livez",
             "GET /readyz",
             "GET /metrics",
+            "GET /login/assets/portal.css",
+            "GET /login/assets/portal.js",
             "GET /openapi.json",
             "GET /docs",
             "GET /docs/assets/docs.css",

@@ -25,6 +25,12 @@ impl Locale {
         }
     }
 
+    /// The language of a word, if it is one of ours.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::En, Self::Fr].into_iter().find(|locale| locale.as_str() == text)
+    }
+
     /// The language of a stored word; English for one that this version does not know.
     #[must_use]
     pub fn of_stored(text: &str) -> Self {

@@ -29,7 +29,7 @@ use super::{
     limiter::Allowance,
     peer,
 };
-use crate::{context::Context, metrics::RouteFigures, settings::WINDOW};
+use crate::{context::Context, handlers::pages, metrics::RouteFigures, settings::WINDOW};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -75,7 +75,7 @@ impl Checkpoint {
     }
 
     async fn admit(&self, request: &HttpRequest) -> Result<Option<Allowance>, Refusal> {
-        if self.demand == Demand::Route(Access::Public) {
+        if matches!(self.demand, Demand::Route(access) if access.is_open()) {
             return Ok(None);
         }
         let context = &self.context;
@@ -188,7 +188,7 @@ const SEEN_EVERY: TimeDelta = TimeDelta::seconds(60);
 fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {
     let scopes = principal.scopes();
     match (access, principal) {
-        (Access::Public, _) => Ok(()),
+        (Access::Public | Access::Page, _) => Ok(()),
         (Access::Scope(scope), _) if scopes.permit(scope) => Ok(()),
         (Access::Managed(scope, _), Principal::Credential(_)) if scopes.permit(scope) => Ok(()),
         (Access::Managed(_, role) | Access::Person(role), Principal::Person(session))
@@ -356,6 +356,9 @@ where
             };
             if let Some(allowance) = &allowance {
                 tell(allowance, response.headers_mut());
+            }
+            if checkpoint.demand == Demand::Route(Access::Page) {
+                response = pages::errors_as_pages(response, &checkpoint.context);
             }
             checkpoint.figures.observe(response.status(), started.elapsed());
             Ok(response)

@@ -10,6 +10,7 @@ mod fields;
 mod hook_view;
 pub(crate) mod hooks;
 pub(crate) mod ops;
+pub(crate) mod pages;
 pub(crate) mod replay;
 mod rings;
 pub(crate) mod samples;

@@ -98,6 +98,10 @@ pub(super) fn codes(entry: &Entry, operation: &Value) -> Vec<String> {
     };
     let mut codes: Vec<&str> = own.iter().filter(|code| !code.starts_with('-')).copied().collect();
     let mut add = |more: &[&'static str]| codes.extend(more);
+    if entry.access == Access::Page {
+        // People are told in HTML.
+        return Vec::new();
+    }
     if entry.access == Access::Public {
         // What is public needs nothing that could be away.
     } else {

@@ -1,0 +1,14 @@
+//! What people see in a browser: log-in, set-up, invitations, their account, and errors, in English and French.
+//!
+//! Pure: values in, HTML out. Who may see what, cookies and forms that come back are the gateway's. Pages work without
+//! JavaScript; the script only adds comfort. Texts stand beside each page, both languages in one line (`texts!`), so that
+//! one that lacks a language does not compile.
+
+#[macro_use]
+mod texts;
+
+pub mod error;
+mod frame;
+
+pub use frame::{POLICY, SCRIPT, STYLE, csrf_field, notice, page, policy_with_forms_to};
+pub use maud::Markup;
