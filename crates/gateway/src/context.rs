@@ -1,5 +1,7 @@
 //! What every handler can reach: the database, the bus, the clock, and the parts of the gateway that requests share.
 
+use std::net::SocketAddr;
+
 use hookyard_chassis::{health::Health, metrics::Registry};
 use hookyard_domain::{clock::Clock, db::Db, subscription::UrlRules, vault::Vault};
 use hookyard_messaging::Bus;
@@ -44,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) url_rules: UrlRules,
     pub(crate) vault: Vault,
     pub(crate) settings: Settings,
+    /// Where it listens.
+    addr: SocketAddr,
     /// How people's browsers find us, and their cookies.
     pub(crate) browsers: Browsers,
     /// Live credentials.
@@ -67,9 +71,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Where OAuth clients find us: the issuer, and the beginning of the links we tell. Without a trailing slash.
+    pub(crate) fn issuer(&self) -> String {
+        match &self.settings.http.public_url {
+            Some(url) => url.origin().ascii_serialization(),
+            None => format!("http://{}", self.addr),
+        }
+    }
+
     pub(crate) fn new(
         deps: Deps,
         settings: Settings,
+        addr: SocketAddr,
         limiter: Limiter,
         ingest: Ingest,
         metrics: Metrics,
@@ -94,6 +107,7 @@ impl Context {
             url_rules,
             vault,
             settings,
+            addr,
         }
     }
 }

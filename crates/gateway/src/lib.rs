@@ -69,7 +69,7 @@ impl Gateway {
         let metrics = Metrics::new(&deps.registry)?;
         let (limiter, counter) = Limiter::new(deps.db.clone(), deps.clock.clone());
         let (ingest, exits) = Ingest::new(settings.gateway.queue_requests, metrics.clone());
-        let context = Context::new(deps, settings, limiter, ingest, metrics);
+        let context = Context::new(deps, settings, addr, limiter, ingest, metrics);
         let (bodies, budget) =
             (context.bodies.clone(), f64::from(context.settings.http.max_body_bytes_in_flight));
         context.registry.read_gauge("hookyard_http_body_bytes", "Bytes of bodies in memory.", move || {

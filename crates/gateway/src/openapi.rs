@@ -27,7 +27,9 @@ pub(crate) use shapes::{
 
 use crate::{
     access::Access,
-    handlers::{dead_letters, deliveries, event_types, events, hooks, ops, pages, replay, samples, zapier},
+    handlers::{
+        dead_letters, deliveries, event_types, events, hooks, oauth, ops, pages, replay, samples, zapier,
+    },
     routes::{Entry, TABLE},
 };
 
@@ -45,6 +47,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
         (name = "Pages", description = "What people see in a browser: HTML, and forms that only these pages can send."),
+        (name = "OAuth", description = "Apps that act for people: RFC 6749 with PKCE, and which apps are let in."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
     paths(
@@ -79,6 +82,18 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         event_types::show,
         event_types::create,
         event_types::update,
+        oauth::authorize::show,
+        oauth::authorize::decide,
+        oauth::token::exchange,
+        oauth::token::revoke,
+        oauth::introspect::introspect,
+        oauth::metadata::show,
+        oauth::clients::list,
+        oauth::clients::create,
+        oauth::clients::revoke,
+        oauth::clients::rotate,
+        oauth::grants::list,
+        oauth::grants::revoke,
         ops::livez,
         ops::readyz,
         ops::metrics,

@@ -9,13 +9,15 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use hookyard_chassis::api_error::{self, ApiError};
-use hookyard_domain::{credential::Scope, rate_limit::Bucket};
+use hookyard_domain::{credential::Scope, person::Role, rate_limit::Bucket};
 
 use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, ops, pages, replay, samples,
+        dead_letters, deliveries, event_types, events, hooks,
+        oauth::{authorize, clients, grants, introspect, metadata, token},
+        ops, pages, replay, samples,
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -51,11 +53,16 @@ macro_rules! table {
     };
 }
 
-use Access::Public;
+use Access::{Page, Public};
 
 /// Shorter to read in the table.
 const fn scope(scope: Scope) -> Access {
     Access::Scope(scope)
+}
+
+/// Shorter to read in the table.
+const fn managed(scope: Scope, role: Role) -> Access {
+    Access::Managed(scope, role)
 }
 
 /// All routes. A fixed path stands before a pattern that would match it, too. GET answers HEAD as well.
@@ -103,6 +110,19 @@ pub(crate) static TABLE: &[Entry] = table! {
 
     GET "/login/assets/portal.css", Public, Requests => pages::style;
     GET "/login/assets/portal.js", Public, Requests => pages::script;
+
+    GET "/.well-known/oauth-authorization-server", Public, Requests => metadata::show;
+    GET "/oauth/authorize", Page, Requests => authorize::show;
+    POST "/oauth/authorize", Page, Requests => authorize::decide;
+    POST "/oauth/token", Public, Requests => token::exchange;
+    POST "/oauth/revoke", Public, Requests => token::revoke;
+    POST "/oauth/introspect", Public, Requests => introspect::introspect;
+    GET "/v1/oauth/clients", managed(Scope::Admin, Role::Admin), Requests => clients::list;
+    POST "/v1/oauth/clients", managed(Scope::Admin, Role::Admin), Requests => clients::create;
+    DELETE "/v1/oauth/clients/{id}", managed(Scope::Admin, Role::Admin), Requests => clients::revoke;
+    POST "/v1/oauth/clients/{id}/secret", managed(Scope::Admin, Role::Admin), Requests => clients::rotate;
+    GET "/v1/oauth/grants", managed(Scope::Admin, Role::Viewer), Requests => grants::list;
+    DELETE "/v1/oauth/grants/{id}", managed(Scope::Admin, Role::Viewer), Requests => grants::revoke;
 
     GET "/openapi.json", Public, Requests => openapi::document;
     GET "/docs", Public, Requests => openapi::docs;
@@ -212,6 +232,10 @@ mod tests {
             "GET /metrics",
             "GET /login/assets/portal.css",
             "GET /login/assets/portal.js",
+            "GET /.well-known/oauth-authorization-server",
+            "POST /oauth/token",
+            "POST /oauth/revoke",
+            "POST /oauth/introspect",
             "GET /openapi.json",
             "GET /docs",
             "GET /docs/assets/docs.css",

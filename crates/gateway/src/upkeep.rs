@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::web::Data;
-use hookyard_domain::{credential, idempotency, rate_limit};
+use hookyard_domain::{credential, idempotency, oauth, rate_limit};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -86,5 +86,8 @@ async fn forget_old(context: &Context) {
     }
     if let Err(error) = context.db.once(move |conn| credential::store::forget_ended(conn, now)).await {
         tracing::debug!(error = error.chain(), "ended access tokens are still there");
+    }
+    if let Err(error) = context.db.run(move |conn| oauth::grant::forget_old(conn, now)).await {
+        tracing::debug!(error = error.chain(), "ended codes and refresh tokens are still there");
     }
 }

@@ -30,6 +30,12 @@ pub fn policy_with_forms_to(origin: &str) -> String {
 /// A whole page. `body` goes into the card in its middle, which begins with the title.
 #[must_use]
 pub fn page(locale: Locale, title: &str, body: &Markup) -> Markup {
+    page_at(locale, title, body, "")
+}
+
+/// The same for a page that needs its query, which its link to the other language then keeps.
+#[must_use]
+pub(crate) fn page_at(locale: Locale, title: &str, body: &Markup, query: &str) -> Markup {
     let texts = Texts::of(locale);
     html! {
         (DOCTYPE)
@@ -49,7 +55,7 @@ pub fn page(locale: Locale, title: &str, body: &Markup) -> Markup {
                     h1 { (title) }
                     (body)
                 }
-                footer { nav { (languages(locale)) } }
+                footer { nav { (languages(locale, query)) } }
             }
         }
     }
@@ -69,15 +75,19 @@ pub fn notice(error: Option<&str>) -> Markup {
     }
 }
 
-/// Every language under its own name. The link keeps the page and its other parameters out of it: pages that need them ask
-/// for the language before.
-fn languages(current: Locale) -> Markup {
+/// Every language under its own name. The link keeps the other parameters of the query.
+fn languages(current: Locale, query: &str) -> Markup {
+    let kept: String = query
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("lang="))
+        .map(|pair| format!("{pair}&"))
+        .collect();
     html! {
         @for (locale, name) in [(Locale::En, "English"), (Locale::Fr, "Français")] {
             @if locale == current {
                 span aria-current="true" lang=(locale.as_str()) { (name) }
             } @else {
-                a href={ "?lang=" (locale.as_str()) } lang=(locale.as_str()) hreflang=(locale.as_str()) { (name) }
+                a href={ "?" (kept) "lang=" (locale.as_str()) } lang=(locale.as_str()) hreflang=(locale.as_str()) { (name) }
             }
         }
     }

@@ -7,6 +7,7 @@
 #[macro_use]
 mod texts;
 
+pub mod consent;
 pub mod error;
 mod frame;
 

@@ -294,11 +294,16 @@ impl From<ApiError> for Refusal {
 }
 
 fn spent(allowance: Allowance, now: DateTime<Utc>) -> Refusal {
+    Refusal { error: too_many(allowance, now), allowance: Some(allowance) }
+}
+
+/// 429 `RATE_LIMITED`, and when to come back.
+pub(super) fn too_many(allowance: Allowance, now: DateTime<Utc>) -> ApiError {
     // The window may have been begun a moment after this request came, or by a gateway whose clock is ahead.
     let wait = (allowance.resets_at - now).to_std().unwrap_or(Duration::ZERO).min(WINDOW);
     let message =
         format!("more than {} requests in a minute, come back when the window ends", allowance.limit);
-    Refusal { error: ApiError::too_many_requests("RATE_LIMITED", message, wait), allowance: Some(allowance) }
+    ApiError::too_many_requests("RATE_LIMITED", message, wait)
 }
 
 fn tell(allowance: &Allowance, headers: &mut HeaderMap) {

@@ -10,6 +10,7 @@ pub(crate) mod form;
 pub(crate) mod idempotent;
 pub(crate) mod limiter;
 pub(crate) mod peer;
+pub(crate) mod stranger;
 pub(crate) mod usage;
 pub(crate) mod visitor;
 

@@ -9,6 +9,7 @@ pub(crate) mod events;
 mod fields;
 mod hook_view;
 pub(crate) mod hooks;
+pub(crate) mod oauth;
 pub(crate) mod ops;
 pub(crate) mod pages;
 pub(crate) mod replay;

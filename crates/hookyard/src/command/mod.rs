@@ -4,7 +4,10 @@ pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
+pub(crate) mod oauth;
+pub(crate) mod operator;
 pub(crate) mod secrets;
+pub(crate) mod service_token;
 pub(crate) mod tenants;
 
 use anyhow::Context as _;
