@@ -18,6 +18,7 @@ mod gateway_access;
 mod gateway_events;
 mod hooks;
 mod lifecycle;
+mod oauth;
 mod openapi;
 mod pipeline;
 mod secrets;
