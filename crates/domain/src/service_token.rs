@@ -1,5 +1,5 @@
-//! Service tokens: how our own processes show each other who they are where they speak HTTP (contract: no key of a tenant's, no
-//! secret of its own to hand out and to rotate). A JWT (RFC 7519, HS256) under a key that is derived from the master key,
+//! Service tokens: how our own processes show each other who they are where they speak HTTP: no key of a tenant's, no
+//! secret of its own to hand out and to rotate. A JWT (RFC 7519, HS256) under a key that is derived from the master key,
 //! which every process has; it lives for minutes and is made anew for each use.
 //!
 //! Only this form is read: one algorithm, and the claims below. It is no format for anybody else's tokens.

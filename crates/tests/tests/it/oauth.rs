@@ -2,6 +2,7 @@
 
 mod abuse;
 mod authorize;
+mod commands;
 mod consent;
 mod exchange;
 mod introspection;

@@ -1,7 +1,10 @@
 //! Which client asks: by its id and secret in the form or in `Authorization: Basic` (RFC 6749 §2.3.1), never in both; a public
 //! client by its id alone.
 
-use actix_web::{HttpRequest, http::header::AUTHORIZATION};
+use actix_web::{
+    HttpMessage as _, HttpRequest,
+    http::header::{AUTHORIZATION, HeaderValue},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hookyard_domain::{
     audit::{Actor, ActorKind},
@@ -9,7 +12,6 @@ use hookyard_domain::{
     oauth::client::{self, Client},
 };
 use hookyard_chassis::request_id::RequestId;
-use actix_web::HttpMessage as _;
 
 use super::{answer::Failure, parameters::Parameters};
 use crate::{
@@ -76,7 +78,9 @@ pub(super) fn actor(context: &Context, request: &HttpRequest, client: &Client) -
 fn shown(request: &HttpRequest, form: &Parameters) -> Result<Shown, Failure> {
     let id = form.owned("client_id");
     let secret = form.owned("client_secret");
-    let Some(header) = request.headers().get(AUTHORIZATION) else {
+    // Other schemes are no authentication of a client: an app may send its expired access token along with every request, this
+    // one too.
+    let Some(header) = request.headers().get(AUTHORIZATION).filter(|value| is_basic(value)) else {
         let id = id.ok_or_else(|| Failure::invalid_request("client_id is missing"))?;
         return Ok(Shown { id, secret, basic: false });
     };
@@ -92,12 +96,14 @@ fn shown(request: &HttpRequest, form: &Parameters) -> Result<Shown, Failure> {
     Ok(Shown { id: basic_id, secret: Some(basic_secret).filter(|secret| !secret.is_empty()), basic: true })
 }
 
+fn is_basic(header: &HeaderValue) -> bool {
+    let scheme = header.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"basic")
+}
+
 /// Id and secret; each is form-encoded before they are put together (RFC 6749 §2.3.1).
 fn basic(header: &str) -> Option<(String, String)> {
-    let (scheme, encoded) = header.trim().split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
+    let (_scheme, encoded) = header.split_once(' ')?;
     let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (id, secret) = text.split_once(':')?;
     Some((form_decoded(id)?, form_decoded(secret)?))
@@ -161,7 +167,9 @@ mod tests {
             (Some(basic("a:%f")), "", Err("invalid_client, basic")),
             (Some(basic("nothing")), "", Err("invalid_client, basic")),
             (Some("Basic ***".to_owned()), "", Err("invalid_client, basic")),
-            (Some("Bearer x".to_owned()), "client_id=a", Err("invalid_client, basic")),
+            (Some("Basic".to_owned()), "client_id=a", Err("invalid_client, basic")),
+            (Some("Bearer x".to_owned()), "client_id=a&client_secret=s", is("a", Some("s"), false)),
+            (Some("Bearer x".to_owned()), "client_id=a", is("a", None, false)),
         ] {
             assert_eq!(told(header.as_deref(), form), expected, "{header:?} {form}");
         }
