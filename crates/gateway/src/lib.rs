@@ -12,6 +12,7 @@ mod ingest;
 mod metrics;
 mod openapi;
 mod paging;
+mod people;
 mod problem;
 mod routes;
 mod settings;
@@ -72,6 +73,12 @@ impl Gateway {
         let context = Context::new(deps, settings, limiter, ingest, metrics);
         let (bodies, budget) =
             (context.bodies.clone(), f64::from(context.settings.http.max_body_bytes_in_flight));
+        let passwords = context.passwords.clone();
+        context.registry.read_gauge(
+            "hookyard_password_hashes",
+            "Passwords that were hashed or checked since the start.",
+            move || passwords.done() as f64,
+        )?;
         context.registry.read_gauge("hookyard_http_body_bytes", "Bytes of bodies in memory.", move || {
             budget - bodies.free() as f64
         })?;
