@@ -71,6 +71,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// A link to a path of ours, as people are given it.
+    pub(crate) fn link(&self, path: &str) -> String {
+        self.settings.http.link(path)
+    }
+
     pub(crate) fn new(
         deps: Deps,
         settings: Settings,

@@ -61,12 +61,14 @@ impl Gateway {
     ///
     /// # Errors
     /// Settings that do not go together, or an address that cannot be listened on.
-    pub fn bind(deps: Deps, settings: Settings) -> anyhow::Result<Self> {
+    pub fn bind(deps: Deps, mut settings: Settings) -> anyhow::Result<Self> {
         settings.check()?;
         let address = settings.http.listen;
         let listener =
             listen(address).with_context(|| format!("cannot listen on {address} (http.listen)"))?;
         let addr = listener.local_addr()?;
+        // Links name the port, be it one that the system chose.
+        settings.http.listen = addr;
         let metrics = Metrics::new(&deps.registry)?;
         let (limiter, counter) = Limiter::new(deps.db.clone(), deps.clock.clone());
         let (ingest, exits) = Ingest::new(settings.gateway.queue_requests, metrics.clone());

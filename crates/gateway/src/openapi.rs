@@ -22,12 +22,16 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    BatchRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, PageOf, StoredEvent,
+    BatchRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, InvitationRequest, PageOf,
+    PasswordChange, PasswordProof, SessionPatch, StoredEvent, TotpCode, UserPatch,
 };
 
 use crate::{
     access::Access,
-    handlers::{dead_letters, deliveries, event_types, events, hooks, ops, pages, replay, samples, zapier},
+    handlers::{
+        dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay, samples, session, users,
+        zapier,
+    },
     routes::{Entry, TABLE},
 };
 
@@ -44,6 +48,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Deliveries", description = "What became of an event at a hook, try by try."),
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "People", description = "The person who is logged in, and the people of the tenant. Only with a session, never with a key."),
         (name = "Pages", description = "What people see in a browser: HTML, and forms that only these pages can send."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
@@ -82,6 +87,22 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         ops::livez,
         ops::readyz,
         ops::metrics,
+        session::show,
+        session::change,
+        session::log_out,
+        session::list,
+        session::log_out_everywhere,
+        session::end,
+        session::change_password,
+        session::begin_totp,
+        session::confirm_totp,
+        session::remove_totp,
+        users::list,
+        users::change,
+        users::remove,
+        invitations::list,
+        invitations::create,
+        invitations::revoke,
         pages::login::show,
         pages::login::log_in,
         pages::login::show_second,

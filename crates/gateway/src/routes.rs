@@ -9,13 +9,13 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use hookyard_chassis::api_error::{self, ApiError};
-use hookyard_domain::{credential::Scope, rate_limit::Bucket};
+use hookyard_domain::{credential::Scope, person::Role, rate_limit::Bucket};
 
 use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, ops, pages, replay, samples,
+        dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay, samples, session, users,
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -51,7 +51,7 @@ macro_rules! table {
     };
 }
 
-use Access::{Page, Public};
+use Access::{Page, Person, Public};
 
 /// Shorter to read in the table.
 const fn scope(scope: Scope) -> Access {
@@ -100,6 +100,23 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/event-types", scope(Scope::EventsWrite), Requests => event_types::create;
     GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
     PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
+
+    GET "/v1/session", Person(Role::Viewer), Requests => session::show;
+    PATCH "/v1/session", Person(Role::Viewer), Requests => session::change;
+    DELETE "/v1/session", Person(Role::Viewer), Requests => session::log_out;
+    POST "/v1/session/password", Person(Role::Viewer), Requests => session::change_password;
+    POST "/v1/session/totp", Person(Role::Viewer), Requests => session::begin_totp;
+    DELETE "/v1/session/totp", Person(Role::Viewer), Requests => session::remove_totp;
+    POST "/v1/session/totp/confirm", Person(Role::Viewer), Requests => session::confirm_totp;
+    GET "/v1/sessions", Person(Role::Viewer), Requests => session::list;
+    DELETE "/v1/sessions", Person(Role::Viewer), Requests => session::log_out_everywhere;
+    DELETE "/v1/sessions/{id}", Person(Role::Viewer), Requests => session::end;
+    GET "/v1/users", Person(Role::Admin), Requests => users::list;
+    PATCH "/v1/users/{id}", Person(Role::Admin), Requests => users::change;
+    DELETE "/v1/users/{id}", Person(Role::Admin), Requests => users::remove;
+    GET "/v1/invitations", Person(Role::Admin), Requests => invitations::list;
+    POST "/v1/invitations", Person(Role::Admin), Requests => invitations::create;
+    DELETE "/v1/invitations/{id}", Person(Role::Admin), Requests => invitations::revoke;
 
     GET "/login", Page, Requests => pages::login::show;
     POST "/login", Page, Requests => pages::login::log_in;
