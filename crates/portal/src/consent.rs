@@ -86,7 +86,9 @@ pub fn consent(locale: Locale, question: &Question<'_>) -> Markup {
             }
         }
     };
-    frame::page_at(locale, &named(texts.title), &body, question.query)
+    let kept = question.query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("lang="));
+    let kept: Vec<&str> = kept.collect();
+    frame::page_at(locale, &named(texts.title), &kept.join("&"), &body)
 }
 
 /// Why the browser is not sent back.

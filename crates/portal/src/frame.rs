@@ -30,12 +30,12 @@ pub fn policy_with_forms_to(origin: &str) -> String {
 /// A whole page. `body` goes into the card in its middle, which begins with the title.
 #[must_use]
 pub fn page(locale: Locale, title: &str, body: &Markup) -> Markup {
-    page_at(locale, title, body, "")
+    page_at(locale, title, "", body)
 }
 
-/// The same for a page that needs its query, which its link to the other language then keeps.
+/// The same for a page that needs its query string, encoded and without `lang`, in the other language, too.
 #[must_use]
-pub(crate) fn page_at(locale: Locale, title: &str, body: &Markup, query: &str) -> Markup {
+pub fn page_at(locale: Locale, title: &str, query: &str, body: &Markup) -> Markup {
     let texts = Texts::of(locale);
     html! {
         (DOCTYPE)
@@ -75,19 +75,15 @@ pub fn notice(error: Option<&str>) -> Markup {
     }
 }
 
-/// Every language under its own name. The link keeps the other parameters of the query.
+/// Every language under its own name.
 fn languages(current: Locale, query: &str) -> Markup {
-    let kept: String = query
-        .split('&')
-        .filter(|pair| !pair.is_empty() && !pair.starts_with("lang="))
-        .map(|pair| format!("{pair}&"))
-        .collect();
+    let separator = if query.is_empty() { "" } else { "&" };
     html! {
         @for (locale, name) in [(Locale::En, "English"), (Locale::Fr, "Français")] {
             @if locale == current {
                 span aria-current="true" lang=(locale.as_str()) { (name) }
             } @else {
-                a href={ "?" (kept) "lang=" (locale.as_str()) } lang=(locale.as_str()) hreflang=(locale.as_str()) { (name) }
+                a href={ "?" (query) (separator) "lang=" (locale.as_str()) } lang=(locale.as_str()) hreflang=(locale.as_str()) { (name) }
             }
         }
     }

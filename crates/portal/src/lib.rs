@@ -7,9 +7,12 @@
 #[macro_use]
 mod texts;
 
+pub mod account;
 pub mod consent;
 pub mod error;
 mod frame;
+pub mod join;
+pub mod login;
 
-pub use frame::{POLICY, SCRIPT, STYLE, csrf_field, notice, page, policy_with_forms_to};
+pub use frame::{POLICY, SCRIPT, STYLE, csrf_field, notice, page, page_at, policy_with_forms_to};
 pub use maud::Markup;

@@ -1,7 +1,13 @@
 //! People: who logs in, and what they may do at a tenant.
 
+pub mod invitation;
+pub mod membership;
+pub mod password;
 mod role;
 pub mod session;
+pub mod throttle;
+pub mod totp;
+pub mod user;
 
 pub use role::{Role, RoleError};
 
