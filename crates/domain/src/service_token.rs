@@ -169,7 +169,8 @@ mod tests {
     fn a_token_holds_for_its_time_and_names_its_service() {
         let (vault, service) = (vault(1, &[]), "delivery".parse::<ServiceName>().unwrap());
         let token = issue(&vault, &service, at(0), MAX_LIFE);
-        for (now, taken) in [(-31, false), (-30, true), (0, true), (299, true), (300, false), (9_999, false)] {
+        for (now, taken) in [(-31, false), (-30, true), (0, true), (299, true), (300, false), (9_999, false)]
+        {
             let expected = if taken { Ok(service.clone()) } else { Err(ServiceTokenError::Time) };
             assert_eq!(verify(&vault, &token, at(now)), expected, "{now}");
         }
@@ -206,7 +207,11 @@ mod tests {
             (hs256, claims("delivery", "hookyard", 300, 0), ServiceTokenError::Time),
             (hs256, claims("delivery", "hookyard", 100, 300), ServiceTokenError::Time),
         ] {
-            assert_eq!(verify(&vault, &forged(&vault, header, &claims), at(1)), Err(expected), "{header} {claims}");
+            assert_eq!(
+                verify(&vault, &forged(&vault, header, &claims), at(1)),
+                Err(expected),
+                "{header} {claims}"
+            );
         }
         let token = forged(&vault, hs256, &good);
         let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -225,6 +230,8 @@ mod tests {
         for (name, good) in [("gateway", true), ("a-1", true), ("", false), ("A", false), ("a b", false)] {
             assert_eq!(name.parse::<ServiceName>().is_ok(), good, "{name}");
         }
-        assert!("a".repeat(50).parse::<ServiceName>().is_ok() && "a".repeat(51).parse::<ServiceName>().is_err());
+        assert!(
+            "a".repeat(50).parse::<ServiceName>().is_ok() && "a".repeat(51).parse::<ServiceName>().is_err()
+        );
     }
 }

@@ -141,7 +141,8 @@ impl<const LIMIT: usize> FromRequest for FormBody<LIMIT> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let checked = check_length(request.headers(), LIMIT);
-        let essence = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
+        let essence =
+            request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
         let is_form =
             essence.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
         let context = request.app_data::<Data<Context>>().cloned();

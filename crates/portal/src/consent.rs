@@ -150,7 +150,8 @@ mod tests {
     fn every_scope_is_told_in_words_of_both_languages() {
         for scope in Scope::ALL {
             let only: Scopes = [scope].into_iter().collect();
-            let [en, fr] = [Locale::En, Locale::Fr].map(|locale| consent(locale, &question(only)).into_string());
+            let [en, fr] =
+                [Locale::En, Locale::Fr].map(|locale| consent(locale, &question(only)).into_string());
             for (page, texts) in [(&en, &Texts::EN), (&fr, &Texts::FR)] {
                 assert!(page.contains(words(texts, scope)), "{scope}: {page}");
                 assert!(page.contains(texts.allow) && page.contains(texts.deny), "{page}");

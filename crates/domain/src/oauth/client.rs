@@ -355,7 +355,11 @@ mod tests {
     fn a_secret_is_recognised_and_a_public_client_has_none() {
         let (confidential, mut public) = (client(&[]), client(&[]));
         public.secret_hash = None;
-        assert!(confidential.has_secret("cs_x") && !confidential.has_secret("cs_y") && !confidential.has_secret(""));
+        assert!(
+            confidential.has_secret("cs_x")
+                && !confidential.has_secret("cs_y")
+                && !confidential.has_secret("")
+        );
         assert!(public.is_public() && !public.has_secret("") && !confidential.is_public());
         assert_eq!(confidential.scopes(), [Scope::HooksRead].into_iter().collect());
     }

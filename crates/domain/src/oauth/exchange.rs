@@ -188,8 +188,9 @@ pub fn refresh(
             return Ok(Err(invalid_grant("the refresh token was not used for 180 days and has expired")));
         }
         Verdict::Reused => {
-            let refused =
-                invalid_grant("the refresh token was used before; all tokens of this authorization are revoked");
+            let refused = invalid_grant(
+                "the refresh token was used before; all tokens of this authorization are revoked",
+            );
             return end(conn, &row.family, Ended::Reuse, refused, actor, now);
         }
     }

@@ -253,15 +253,22 @@ pub fn end_all_of_user(
 ///
 /// # Errors
 /// When the database is away.
-pub fn narrow_to_role(conn: &mut PgConnection, tenant: TenantId, user: UserId, role: Role) -> Result<bool> {
+pub fn narrow_to_role(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    user: UserId,
+    role: Role,
+    now: DateTime<Utc>,
+) -> Result<bool> {
     let narrowed = sql_query(
         "UPDATE credentials c SET scopes = ARRAY(SELECT s FROM unnest(c.scopes) s WHERE s = ANY ($3)) \
          FROM oauth_grants g WHERE g.user_id = $2 AND g.tenant_id = $1 AND c.grant_id = g.id AND c.revoked_at IS NULL \
-            AND NOT c.scopes <@ $3",
+            AND c.expires_at > $4 AND NOT c.scopes <@ $3",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(user)
     .bind::<Array<Text>, _>(role.scopes().iter().map(Scope::as_str).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(now)
     .execute(conn)?;
     Ok(narrowed > 0)
 }
@@ -294,11 +301,13 @@ pub(super) fn end(conn: &mut PgConnection, id: GrantId, why: Ended, now: DateTim
     .bind::<Timestamptz, _>(now)
     .bind::<Text, _>(why.as_str())
     .execute(conn)?;
-    sql_query("UPDATE credentials SET revoked_at = $2 WHERE grant_id = $1 AND kind = $3 AND revoked_at IS NULL")
-        .bind::<Uuid, _>(id)
-        .bind::<Timestamptz, _>(now)
-        .bind::<SmallInt, _>(Kind::OAuthAccess.code())
-        .execute(conn)?;
+    sql_query(
+        "UPDATE credentials SET revoked_at = $2 WHERE grant_id = $1 AND kind = $3 AND revoked_at IS NULL",
+    )
+    .bind::<Uuid, _>(id)
+    .bind::<Timestamptz, _>(now)
+    .bind::<SmallInt, _>(Kind::OAuthAccess.code())
+    .execute(conn)?;
     Ok(ended > 0)
 }
 
@@ -325,10 +334,12 @@ pub fn forget_old(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> 
     let mut gone = sql_query("DELETE FROM oauth_codes WHERE expires_at < $1")
         .bind::<Timestamptz, _>(now - chrono::TimeDelta::days(1))
         .execute(conn)?;
-    gone += sql_query("DELETE FROM oauth_refresh_tokens WHERE used_at < $1 OR used_at IS NULL AND created_at < $2")
-        .bind::<Timestamptz, _>(long_ago)
-        .bind::<Timestamptz, _>(now - UNUSED_LIFE)
-        .execute(conn)?;
+    gone += sql_query(
+        "DELETE FROM oauth_refresh_tokens WHERE used_at < $1 OR used_at IS NULL AND created_at < $2",
+    )
+    .bind::<Timestamptz, _>(long_ago)
+    .bind::<Timestamptz, _>(now - UNUSED_LIFE)
+    .execute(conn)?;
     // What is left of a grant that ended: its last refresh token stays as long as the grant.
     gone += sql_query(
         "DELETE FROM oauth_refresh_tokens r USING oauth_grants g WHERE g.id = r.grant_id AND g.revoked_at < $1",

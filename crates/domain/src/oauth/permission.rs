@@ -57,7 +57,10 @@ mod tests {
     fn scopes_are_words_between_blanks() {
         assert_eq!(read(None), Ok(None));
         assert_eq!(read(Some("")), Ok(None));
-        assert_eq!(read(Some(" hooks:read  hooks:read events:read ")), Ok(Some(set("events:read hooks:read"))));
+        assert_eq!(
+            read(Some(" hooks:read  hooks:read events:read ")),
+            Ok(Some(set("events:read hooks:read")))
+        );
         for bad in ["hooks", "hooks:read,hooks:write", "HOOKS:READ", "hooks:read\thooks:write", "openid"] {
             assert!(read(Some(bad)).unwrap_err().contains("is not a scope"), "{bad}");
         }

@@ -21,7 +21,9 @@ impl Challenge {
         is_required: bool,
     ) -> Result<Option<Self>, &'static str> {
         match (challenge, method) {
-            (None, None) if is_required => Err("code_challenge is missing: a client without a secret needs PKCE (RFC 7636)"),
+            (None, None) if is_required => {
+                Err("code_challenge is missing: a client without a secret needs PKCE (RFC 7636)")
+            }
             (None, None) => Ok(None),
             (None, Some(_)) => Err("code_challenge is missing, though there is a code_challenge_method"),
             (Some(_), None) => Err("code_challenge_method is missing; it must be S256"),
@@ -53,7 +55,9 @@ impl Challenge {
 pub fn verify(challenge: Option<&str>, verifier: Option<&str>) -> Result<(), &'static str> {
     match (challenge, verifier) {
         (None, None) => Ok(()),
-        (None, Some(_)) => Err("code_verifier is given, though the code was asked for without code_challenge"),
+        (None, Some(_)) => {
+            Err("code_verifier is given, though the code was asked for without code_challenge")
+        }
         (Some(_), None) => Err("code_verifier is missing"),
         (Some(challenge), Some(verifier)) => {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
@@ -92,7 +96,11 @@ mod tests {
             (Some(""), Some("S256"), false, Err(())),
         ] {
             let read = Challenge::read(challenge, method, required);
-            assert_eq!(read.map(|there| there.is_some()).map_err(|_| ()), expected, "{challenge:?} {method:?}");
+            assert_eq!(
+                read.map(|there| there.is_some()).map_err(|_| ()),
+                expected,
+                "{challenge:?} {method:?}"
+            );
         }
     }
 

@@ -24,7 +24,9 @@ pub fn check(uri: &str, is_public: bool) -> Result<(), &'static str> {
         return Err("must have 1 to 2048 characters");
     }
     if !uri.bytes().all(|byte| byte.is_ascii_graphic()) || uri.contains(['\\', '"', '<', '>']) {
-        return Err("must be printable ASCII without spaces, quotes and backslashes; percent-encode the rest");
+        return Err(
+            "must be printable ASCII without spaces, quotes and backslashes; percent-encode the rest",
+        );
     }
     if uri.contains('#') {
         return Err("must not have a fragment");
@@ -44,7 +46,9 @@ pub fn check(uri: &str, is_public: bool) -> Result<(), &'static str> {
                 Err("must be https: a scheme of its own is for public clients, which have no secret")
             }
         }
-        _ => Err("must be https, http on loopback, or a scheme that is a reversed domain such as com.example.app"),
+        _ => Err(
+            "must be https, http on loopback, or a scheme that is a reversed domain such as com.example.app",
+        ),
     }
 }
 
@@ -71,7 +75,9 @@ pub fn is_claimed(uri: &str) -> bool {
 #[must_use]
 pub fn source(uri: &str) -> String {
     match Url::parse(uri) {
-        Ok(url) if url.has_host() && matches!(url.scheme(), "https" | "http") => url.origin().ascii_serialization(),
+        Ok(url) if url.has_host() && matches!(url.scheme(), "https" | "http") => {
+            url.origin().ascii_serialization()
+        }
         Ok(url) => format!("{}:", url.scheme()),
         Err(_) => String::new(),
     }
@@ -110,7 +116,8 @@ fn split_loopback(uri: &str) -> Option<(&str, &str)> {
         authority.strip_prefix(host).is_some_and(|port| match port.strip_prefix(':') {
             None => port.is_empty(),
             Some(digits) => {
-                digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|port| port > 0)
+                digits.bytes().all(|byte| byte.is_ascii_digit())
+                    && digits.parse::<u16>().is_ok_and(|port| port > 0)
             }
         })
     })?;
@@ -237,6 +244,8 @@ mod tests {
         ] {
             assert_eq!(source(uri), expected);
         }
-        assert!(is_claimed("https://a.example/") && !is_claimed("http://127.0.0.1/") && !is_claimed("com.a:/"));
+        assert!(
+            is_claimed("https://a.example/") && !is_claimed("http://127.0.0.1/") && !is_claimed("com.a:/")
+        );
     }
 }

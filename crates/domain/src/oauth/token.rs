@@ -132,10 +132,11 @@ pub fn give_back(
     }
     let ended = match credential_id {
         Some(id) => {
-            let ended = sql_query("UPDATE credentials SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
-                .bind::<Uuid, _>(id)
-                .bind::<Timestamptz, _>(now)
-                .execute(conn)?;
+            let ended =
+                sql_query("UPDATE credentials SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
+                    .bind::<Uuid, _>(id)
+                    .bind::<Timestamptz, _>(now)
+                    .execute(conn)?;
             ended > 0
         }
         None => {

@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Array, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::Role;
 use crate::{
     Error, Result,
-    id::{GrantId, TenantId, UserId},
+    id::{TenantId, UserId},
+    oauth::grant,
 };
 
 /// A person at a tenant, as its admins see them.
@@ -126,8 +127,8 @@ pub fn insert(
     Ok(())
 }
 
-/// Changes a role, which counts from the next request on. Who may do less than before loses what they allowed OAuth clients
-/// there. Belongs into a transaction. Returns the role before, and whether access tokens were revoked: then see
+/// Changes a role, which counts from the next request on. Access tokens of OAuth clients that the person let in lose what a
+/// lesser role does not have. Belongs into a transaction. Returns the role before, and whether access tokens changed: then see
 /// [`crate::credential::directory::known_everywhere`].
 ///
 /// # Errors
@@ -144,7 +145,7 @@ pub fn set_role(
     if before == Role::Admin && role != Role::Admin {
         keep_an_admin(conn, tenant, user)?;
     }
-    let revoked = role < before && revoke_grants(conn, tenant, user, now)? > 0;
+    let revoked = role < before && grant::narrow_to_role(conn, tenant, user, role, now)?;
     sql_query("UPDATE memberships SET role = $3 WHERE tenant_id = $1 AND user_id = $2")
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(user)
@@ -167,7 +168,7 @@ pub fn remove(
     lock(conn, tenant)?;
     let member = find(conn, tenant, user)?.ok_or(Error::NotFound { what: "user" })?;
     keep_an_admin(conn, tenant, user)?;
-    let revoked = revoke_grants(conn, tenant, user, now)? > 0;
+    let revoked = grant::end_all_of_user(conn, Some(tenant), user, now)?;
     for table in ["sessions", "memberships"] {
         sql_query(format!("DELETE FROM {table} WHERE tenant_id = $1 AND user_id = $2"))
             .bind::<Uuid, _>(tenant)
@@ -199,36 +200,4 @@ pub(super) fn keep_an_admin(conn: &mut PgConnection, tenant: TenantId, user: Use
         return Err(Error::Conflict { reason });
     }
     Ok(())
-}
-
-/// Revokes what a person allowed OAuth clients at a tenant, with the access tokens that came from it.
-pub(super) fn revoke_grants(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    user: UserId,
-    now: DateTime<Utc>,
-) -> Result<usize> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        id: GrantId,
-    }
-    let grants: Vec<Row> = sql_query(
-        "UPDATE oauth_grants SET revoked_at = $3, revoked_reason = 'user_disabled' \
-         WHERE tenant_id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id",
-    )
-    .bind::<Uuid, _>(tenant)
-    .bind::<Uuid, _>(user)
-    .bind::<Timestamptz, _>(now)
-    .load(conn)?;
-    if grants.is_empty() {
-        return Ok(0);
-    }
-    Ok(sql_query(
-        "UPDATE credentials SET revoked_at = $3 WHERE tenant_id = $1 AND grant_id = ANY ($2) AND revoked_at IS NULL",
-    )
-    .bind::<Uuid, _>(tenant)
-    .bind::<Array<Uuid>, _>(grants.iter().map(|row| row.id).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .execute(conn)?)
 }

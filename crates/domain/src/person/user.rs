@@ -8,7 +8,7 @@ use diesel::{
 };
 
 use super::{Locale, membership, session};
-use crate::{Error, Result, id::UserId};
+use crate::{Error, Result, id::UserId, oauth::grant};
 
 /// The longest name of a person, in characters.
 pub const MAX_NAME_CHARS: usize = 100;
@@ -120,7 +120,9 @@ pub fn insert(conn: &mut PgConnection, new: &NewUser, now: DateTime<Utc>) -> Res
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
     if stored == 0 {
-        return Err(Error::Conflict { reason: "there is a user with this e-mail address already".to_owned() });
+        return Err(Error::Conflict {
+            reason: "there is a user with this e-mail address already".to_owned(),
+        });
     }
     Ok(())
 }
@@ -189,8 +191,8 @@ pub fn set_locale(conn: &mut PgConnection, id: UserId, locale: Locale) -> Result
 pub fn disable(conn: &mut PgConnection, id: UserId, now: DateTime<Utc>) -> Result<bool> {
     for seat in membership::of_user(conn, id)? {
         membership::keep_an_admin(conn, seat.tenant_id, id)?;
-        membership::revoke_grants(conn, seat.tenant_id, id, now)?;
     }
+    grant::end_all_of_user(conn, None, id, now)?;
     session::close_all(conn, id, None)?;
     let changed = sql_query("UPDATE users SET disabled_at = $2 WHERE id = $1 AND disabled_at IS NULL")
         .bind::<Uuid, _>(id)
@@ -221,7 +223,9 @@ mod tests {
             assert!(parse_email(text).is_err(), "{text}");
         }
         let long = |length: usize| format!("{}@b.example", "a".repeat(length - 10));
-        assert!(parse_email(&long(MAX_EMAIL_BYTES)).is_ok() && parse_email(&long(MAX_EMAIL_BYTES + 1)).is_err());
+        assert!(
+            parse_email(&long(MAX_EMAIL_BYTES)).is_ok() && parse_email(&long(MAX_EMAIL_BYTES + 1)).is_err()
+        );
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub(crate) async fn show(
         return Ok(back(&context, &visitor, &asked.way, &refused));
     }
     let tenant_id = session.tenant_id;
-    let tenant = context.db.once(move |conn| tenant::store::find(conn, tenant_id)).await.map_err(problem::of)?;
+    let tenant =
+        context.db.once(move |conn| tenant::store::find(conn, tenant_id)).await.map_err(problem::of)?;
     let leads_to = redirect::source(&asked.way.destination.uri);
     let wanted = asked.scopes.unwrap_or_else(|| asked.way.client.scopes());
     let csrf = visitor.csrf(&context.vault);
@@ -154,7 +155,9 @@ async fn begin(
     }
     let read = request::read(context, request.query_string()).await.map_err(problem::of)?;
     Ok(read.map_err(|unasked| match unasked {
-        Unasked::DeadEnd(why) => visitor.show(context, StatusCode::BAD_REQUEST, dead_end(visitor.locale, why)),
+        Unasked::DeadEnd(why) => {
+            visitor.show(context, StatusCode::BAD_REQUEST, dead_end(visitor.locale, why))
+        }
         Unasked::Told(way, refused) => back(context, visitor, &way, &refused),
     }))
 }
@@ -179,11 +182,17 @@ fn permitted(
     };
     let client = &asked.way.client;
     if !client.serves(session.tenant_id) {
-        return told(ErrorCode::AccessDenied, "the app belongs to another tenant than the person is logged in at");
+        return told(
+            ErrorCode::AccessDenied,
+            "the app belongs to another tenant than the person is logged in at",
+        );
     }
     let scopes = permission::given(asked.scopes, client.scopes(), session.role);
     if scopes.is_empty() {
-        return told(ErrorCode::AccessDenied, "the app may have, or the person may give, nothing of what is asked for");
+        return told(
+            ErrorCode::AccessDenied,
+            "the app may have, or the person may give, nothing of what is asked for",
+        );
     }
     Ok(Ok((session, scopes)))
 }
@@ -217,7 +226,8 @@ async fn allow(
         challenge: asked.challenge,
     };
     let (actor, now) = (visitor.actor(""), context.clock.now());
-    let code = context.db.run(move |conn| grant::give(conn, &consent, &actor, now)).await.map_err(problem::of)?;
+    let code =
+        context.db.run(move |conn| grant::give(conn, &consent, &actor, now)).await.map_err(problem::of)?;
     Ok(visitor.redirect(context, &asked.way.with(&context.issuer(), &[("code", code.expose())])))
 }
 

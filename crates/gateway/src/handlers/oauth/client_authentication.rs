@@ -6,12 +6,12 @@ use actix_web::{
     http::header::{AUTHORIZATION, HeaderValue},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hookyard_chassis::request_id::RequestId;
 use hookyard_domain::{
     audit::{Actor, ActorKind},
     id::ClientId,
     oauth::client::{self, Client},
 };
-use hookyard_chassis::request_id::RequestId;
 
 use super::{answer::Failure, parameters::Parameters};
 use crate::{
@@ -85,7 +85,9 @@ fn shown(request: &HttpRequest, form: &Parameters) -> Result<Shown, Failure> {
         return Ok(Shown { id, secret, basic: false });
     };
     if secret.is_some() {
-        return Err(Failure::invalid_request("the client shows its secret in the form and in Authorization; use one of them"));
+        return Err(Failure::invalid_request(
+            "the client shows its secret in the form and in Authorization; use one of them",
+        ));
     }
     let Some((basic_id, basic_secret)) = header.to_str().ok().and_then(basic) else {
         return Err(Failure::WrongClient { basic: true });
@@ -138,12 +140,14 @@ mod tests {
         if let Some(header) = header {
             request = request.insert_header((AUTHORIZATION, header));
         }
-        shown(&request.to_http_request(), &Parameters::parse(form.as_bytes())).map_err(|failure| match failure {
-            Failure::Refused(_) => "invalid_request",
-            Failure::WrongClient { basic: true } => "invalid_client, basic",
-            Failure::WrongClient { basic: false } => "invalid_client",
-            Failure::Api(_) => "api",
-        })
+        shown(&request.to_http_request(), &Parameters::parse(form.as_bytes())).map_err(
+            |failure| match failure {
+                Failure::Refused(_) => "invalid_request",
+                Failure::WrongClient { basic: true } => "invalid_client, basic",
+                Failure::WrongClient { basic: false } => "invalid_client",
+                Failure::Api(_) => "api",
+            },
+        )
     }
 
     #[test]

@@ -136,7 +136,8 @@ pub(crate) async fn create(
 ) -> Result<HttpResponse, ApiError> {
     let fields = Fields::parse(&body)?;
     let scopes = fields.texts("scopes", Scope::ALL.len())?.unwrap_or_default();
-    let scope = |text: &str| text.parse::<Scope>().map_err(|error| invalid("scopes", &format!("has {error}")));
+    let scope =
+        |text: &str| text.parse::<Scope>().map_err(|error| invalid("scopes", &format!("has {error}")));
     let uris = fields.texts("redirect_uris", redirect::MAX_URIS)?.unwrap_or_default();
     let new = NewClient {
         tenant: Some(caller.tenant()),
@@ -194,7 +195,8 @@ pub(crate) async fn rotate(
     Id(id): Id<ClientId>,
 ) -> Result<HttpResponse, ApiError> {
     let (tenant, actor, now) = (caller.tenant(), caller.actor(), context.clock.now());
-    let rotated = context.db.run(move |conn| client::rotate_secret(conn, Some(tenant), id, &actor, now)).await;
+    let rotated =
+        context.db.run(move |conn| client::rotate_secret(conn, Some(tenant), id, &actor, now)).await;
     let secret = rotated.map_err(problem::of)?;
     let answer = NewSecret { client_id: id.to_string(), client_secret: secret.expose().to_owned() };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(answer))

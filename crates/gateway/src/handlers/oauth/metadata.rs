@@ -1,10 +1,6 @@
 //! `/.well-known/oauth-authorization-server`: what this server can do and where (RFC 8414).
 
-use actix_web::{
-    HttpResponse,
-    http::header::CACHE_CONTROL,
-    web::Data,
-};
+use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
 use hookyard_domain::credential::Scope;
 use serde_json::json;
 

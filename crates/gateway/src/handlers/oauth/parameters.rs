@@ -39,7 +39,10 @@ mod tests {
     #[test]
     fn a_parameter_is_there_once_or_not_at_all() {
         let parameters = Parameters::parse(b"a=1&b=&c=x%20y+z&a=2&d=1&d=1");
-        assert_eq!((parameters.get("a"), parameters.get("b"), parameters.get("c")), (Some("1"), None, Some("x y z")));
+        assert_eq!(
+            (parameters.get("a"), parameters.get("b"), parameters.get("c")),
+            (Some("1"), None, Some("x y z"))
+        );
         assert_eq!(parameters.twice(&["b", "c"]), None);
         assert_eq!(parameters.twice(&["b", "d", "a"]), Some("d"));
     }

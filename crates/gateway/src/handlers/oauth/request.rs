@@ -107,7 +107,9 @@ pub(super) async fn read(context: &Context, query: &str) -> Result<Result<Asked,
     }
     Ok(match question(&parameters, &way.client) {
         Ok((scopes, challenge)) => {
-            let prompt = |word: &str| parameters.get("prompt").is_some_and(|text| text.split(' ').any(|one| one == word));
+            let prompt = |word: &str| {
+                parameters.get("prompt").is_some_and(|text| text.split(' ').any(|one| one == word))
+            };
             let (silent, ask_again) = (prompt("none"), prompt("consent"));
             Ok(Asked { way, scopes, challenge, silent, ask_again })
         }
@@ -140,7 +142,7 @@ fn question(
         client.is_public(),
     )
     .map_err(|reason| refused(ErrorCode::InvalidRequest, reason))?;
-    let scopes =
-        permission::read(parameters.get("scope")).map_err(|reason| refused(ErrorCode::InvalidScope, &reason))?;
+    let scopes = permission::read(parameters.get("scope"))
+        .map_err(|reason| refused(ErrorCode::InvalidScope, &reason))?;
     Ok((scopes, challenge))
 }

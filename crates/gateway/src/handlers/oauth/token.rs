@@ -200,11 +200,7 @@ pub(crate) async fn revoke(
     }
 }
 
-async fn revoked(
-    context: &Context,
-    request: &HttpRequest,
-    body: &FormBody<MAX_FORM>,
-) -> Result<(), Failure> {
+async fn revoked(context: &Context, request: &HttpRequest, body: &FormBody<MAX_FORM>) -> Result<(), Failure> {
     let form = form(body)?;
     let client = authenticate(context, request, &form).await?;
     no_parameter_twice(&form)?;
@@ -219,9 +215,9 @@ async fn revoked(
 
 /// The members of a form.
 pub(super) fn form(body: &FormBody<MAX_FORM>) -> Result<Parameters, Failure> {
-    let bytes = body
-        .form()
-        .ok_or_else(|| Failure::invalid_request("the Content-Type has to be application/x-www-form-urlencoded"))?;
+    let bytes = body.form().ok_or_else(|| {
+        Failure::invalid_request("the Content-Type has to be application/x-www-form-urlencoded")
+    })?;
     Ok(Parameters::parse(bytes))
 }
 

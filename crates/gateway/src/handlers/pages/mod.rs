@@ -73,7 +73,8 @@ const MAX_RETURN: usize = 8_000;
 /// Where somebody wants to go afterwards, if it is a path of ours: nothing that a browser would read as another site, such
 /// as `//evil.example` or `/\evil.example`.
 pub(crate) fn return_to(wanted: &str) -> &str {
-    let is_plain = wanted.len() <= MAX_RETURN && !wanted.chars().any(|c| c.is_control() || c == '\\' || c == ' ');
+    let is_plain =
+        wanted.len() <= MAX_RETURN && !wanted.chars().any(|c| c.is_control() || c == '\\' || c == ' ');
     let is_path = wanted.starts_with('/') && !wanted.starts_with("//");
     // What browsers make of it: the same origin, and a path that does not begin with two slashes after all.
     let ours = Url::parse("https://ours.invalid").ok();
@@ -103,8 +104,19 @@ mod tests {
         }
         let long = format!("/{}", "a".repeat(MAX_RETURN));
         for to in [
-            "", "account", "//evil.example", "/\\evil.example", "\\/evil.example", "https://evil.example", "/ /evil.example",
-            "javascript:alert(1)", "/\t/evil.example", "/\n/evil.example", "/.//evil.example", "/..//evil.example", &long,
+            "",
+            "account",
+            "//evil.example",
+            "/\\evil.example",
+            "\\/evil.example",
+            "https://evil.example",
+            "/ /evil.example",
+            "javascript:alert(1)",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "/.//evil.example",
+            "/..//evil.example",
+            &long,
         ] {
             assert_eq!(return_to(to), HOME, "{to}");
         }

@@ -31,7 +31,11 @@ async fn guessing_is_counted_and_a_client_that_shows_its_secret_is_not_locked_ou
     let public = [("client_id", id.as_str()), ("grant_type", "refresh_token")];
     assert_eq!(stage.post("/oauth/token", &public).await.status, 429);
     assert_eq!(stage.ask(None, &app.query(&[])).await.status, 429, "a page");
-    assert_eq!(refused(&stage.refresh(&app, "rt_x").await), (400, "invalid_grant".to_owned()), "Zapier goes on");
+    assert_eq!(
+        refused(&stage.refresh(&app, "rt_x").await),
+        (400, "invalid_grant".to_owned()),
+        "Zapier goes on"
+    );
     stage.system.clock.advance(TimeDelta::seconds(61));
     assert_eq!(stage.ask(None, &app.query(&[])).await.status, 303);
 }
@@ -39,7 +43,8 @@ async fn guessing_is_counted_and_a_client_that_shows_its_secret_is_not_locked_ou
 #[tokio::test]
 async fn a_persons_questions_are_counted_by_the_person() {
     let stage = limited().await;
-    let (app, person, other) = (stage.app().await, stage.person(Role::Admin).await, stage.person(Role::Admin).await);
+    let (app, person, other) =
+        (stage.app().await, stage.person(Role::Admin).await, stage.person(Role::Admin).await);
     for _ in 0..4 {
         assert_eq!(stage.ask(Some(&person), &app.query(&[])).await.status, 200);
     }
@@ -86,7 +91,11 @@ async fn what_ended_long_ago_is_forgotten_and_what_is_in_use_is_not() {
     assert_eq!(left().await, Left { codes: 0, tokens: 3, grants: 3 }, "codes after a day");
     stage.system.clock.advance(TimeDelta::days(30));
     forget().await;
-    assert_eq!(left().await, Left { codes: 0, tokens: 2, grants: 2 }, "the used token, and the grant that came to nothing");
+    assert_eq!(
+        left().await,
+        Left { codes: 0, tokens: 2, grants: 2 },
+        "the used token, and the grant that came to nothing"
+    );
     used = stage.refresh(&app, text(&used, "refresh_token")).await.expect(200);
     stage.system.clock.advance(TimeDelta::days(170));
     forget().await;

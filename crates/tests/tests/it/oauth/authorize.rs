@@ -89,8 +89,18 @@ async fn other_mistakes_are_told_to_the_client_with_its_state() {
         (&person, &app, vec![("scope", "admin")], "access_denied"),
         (&person, &app, vec![("code_challenge", CHALLENGE)], "invalid_request"),
         (&person, &app, vec![("code_challenge_method", "S256")], "invalid_request"),
-        (&person, &app, vec![("code_challenge", CHALLENGE), ("code_challenge_method", "plain")], "invalid_request"),
-        (&person, &app, vec![("code_challenge", "short"), ("code_challenge_method", "S256")], "invalid_request"),
+        (
+            &person,
+            &app,
+            vec![("code_challenge", CHALLENGE), ("code_challenge_method", "plain")],
+            "invalid_request",
+        ),
+        (
+            &person,
+            &app,
+            vec![("code_challenge", "short"), ("code_challenge_method", "S256")],
+            "invalid_request",
+        ),
         (&person, &app, vec![("prompt", "none")], "consent_required"),
         (&person, &public, vec![], "invalid_request"),
         (&person, &foreign, vec![], "access_denied"),
@@ -107,7 +117,10 @@ async fn other_mistakes_are_told_to_the_client_with_its_state() {
         assert_eq!(answered(&reply, "code"), None);
     }
     let twice = format!("{}&scope=hooks%3Aread&scope=hooks%3Aread", app.query(&[]));
-    assert_eq!(answered(&stage.ask(Some(&person), &twice).await, "error").as_deref(), Some("invalid_request"));
+    assert_eq!(
+        answered(&stage.ask(Some(&person), &twice).await, "error").as_deref(),
+        Some("invalid_request")
+    );
     let nobody = stage.ask(None, &app.query(&[("prompt", "none"), state])).await;
     assert_eq!(answered(&nobody, "error").as_deref(), Some("login_required"));
     // With PKCE the public client is asked about.

@@ -54,12 +54,18 @@ async fn an_operator_makes_apps_lists_them_changes_their_secrets_and_ends_them()
     assert_eq!(list(&["--tenant", &tenant])[0]["client_id"], own["client_id"]);
     let rotated = operate(&["oauth", "clients", "rotate-secret", id, "--json"], &environment);
     assert_ne!(rotated["client_secret"], made["client_secret"]);
-    assert!(!said(&["oauth", "clients", "rotate-secret", text(&own, "client_id")], &environment).0, "it has none");
+    assert!(
+        !said(&["oauth", "clients", "rotate-secret", text(&own, "client_id")], &environment).0,
+        "it has none"
+    );
     assert_eq!(said(&["oauth", "clients", "revoke", id], &environment), (true, format!("revoked {id}\n")));
     assert!(list(&[])[0]["revoked_at"].is_string());
 
     for (arguments, blamed) in [
-        (&["oauth", "clients", "create", "--name", "x", "--redirect-uri", "http://a.example/"][..], "--redirect-uri"),
+        (
+            &["oauth", "clients", "create", "--name", "x", "--redirect-uri", "http://a.example/"][..],
+            "--redirect-uri",
+        ),
         (&["oauth", "clients", "create", "--name", "", "--redirect-uri", ZAPIER], "--name"),
         (&["oauth", "clients", "create", "--name", "x"], "--redirect-uri"),
         (&["oauth", "clients", "revoke", "oac_01hzy3v9k2s8d4f6g8h0j2k4m6"], "not found"),

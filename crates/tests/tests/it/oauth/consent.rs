@@ -11,13 +11,27 @@ async fn the_page_names_app_tenant_person_and_scopes_in_the_persons_language() {
     let english = stage.person(Role::Developer).await;
     let french = stage.person_of(stage.system.tenant, Role::Developer, "fr").await;
     for (person, language, words) in [
-        (&english, "en", ["Zapper wants access to Test", "See webhooks", "Subscribe, change", ">Allow<", ">Deny<"]),
-        (&french, "fr", ["Zapper demande", "Voir les webhooks", "Créer, modifier", ">Autoriser<", ">Refuser<"]),
+        (
+            &english,
+            "en",
+            ["Zapper wants access to Test", "See webhooks", "Subscribe, change", ">Allow<", ">Deny<"],
+        ),
+        (
+            &french,
+            "fr",
+            ["Zapper demande", "Voir les webhooks", "Créer, modifier", ">Autoriser<", ">Refuser<"],
+        ),
     ] {
         let page = stage.ask(Some(person), &app.query(&[])).await;
         let text = page.text();
         assert!(text.contains(&format!("<html lang=\"{language}\"")), "{text}");
-        for word in words.iter().chain(&["Test", person.email.as_str(), "hooks:read", "hooks:write", "https://zapier.com"]) {
+        for word in words.iter().chain(&[
+            "Test",
+            person.email.as_str(),
+            "hooks:read",
+            "hooks:write",
+            "https://zapier.com",
+        ]) {
             assert!(text.contains(word), "{word}: {text}");
         }
     }

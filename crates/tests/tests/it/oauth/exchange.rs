@@ -97,7 +97,11 @@ async fn a_code_that_comes_again_ends_everything_that_came_from_it() {
     // The next request, on both gateways.
     assert_eq!(stage.opens(text(&tokens, "access_token")).await, [401, 401]);
     assert_eq!(refused(&stage.refresh(&app, text(&tokens, "refresh_token")).await), invalid_grant());
-    assert_eq!(stage.opens(text(&bystander, "access_token")).await, [200, 200], "another authorization stays");
+    assert_eq!(
+        stage.opens(text(&bystander, "access_token")).await,
+        [200, 200],
+        "another authorization stays"
+    );
     assert_eq!(refused(&stage.token(&app, &with(&code, &app)).await), invalid_grant());
     assert_eq!(stage.audited().await, ["grant.given", "grant.given", "grant.revoked"], "once");
 }
@@ -197,7 +201,8 @@ async fn every_mistake_of_a_token_request_has_its_name() {
     }
     let json = stage.http().post("/oauth/token", r#"{"grant_type":"authorization_code"}"#).await;
     assert_eq!(refused(&json), (400, "invalid_request".to_owned()), "a form, not JSON");
-    let in_query = post(&stage.http(), "/oauth/token?client_id=x&client_secret=y&grant_type=refresh_token", &[]).await;
+    let in_query =
+        post(&stage.http(), "/oauth/token?client_id=x&client_secret=y&grant_type=refresh_token", &[]).await;
     assert_eq!(refused(&in_query), (400, "invalid_request".to_owned()), "nothing is read from the query");
     assert_eq!(stage.http().get("/oauth/token").await.error().0, 405);
     let form = |length: usize| "a".repeat(length);

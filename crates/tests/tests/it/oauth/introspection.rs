@@ -7,18 +7,18 @@ use hookyard_domain::{
     service_token::{self, MAX_LIFE, ServiceName, ServiceTokenError},
     vault::{MasterKey, Vault},
 };
-use hookyard_tests::{
-    http::Reply,
-    secrets::vault,
-    tools,
-};
+use hookyard_tests::{http::Reply, secrets::vault, tools};
 use serde_json::{Value, json};
 
 use super::stage::{App, Stage, form, refused, text};
 
 async fn as_service(stage: &Stage, service_token: &str, token: &str) -> Reply {
     let request = stage.http().with_key(service_token).request("POST", "/oauth/introspect");
-    request.header("content-type", "application/x-www-form-urlencoded").body(form(&[("token", token)])).send().await
+    request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form(&[("token", token)]))
+        .send()
+        .await
 }
 
 async fn as_client(stage: &Stage, app: &App, token: &str) -> Reply {
@@ -91,13 +91,20 @@ async fn nobody_else_is_told_anything() {
         stage.system.key(&[Scope::Admin]).await,
         access.to_owned(),
     ] {
-        assert_eq!(refused(&as_service(&stage, &token, access).await), (401, "invalid_client".to_owned()), "{token}");
+        assert_eq!(
+            refused(&as_service(&stage, &token, access).await),
+            (401, "invalid_client".to_owned()),
+            "{token}"
+        );
     }
     assert_eq!(refused(&as_client(&stage, &public, access).await), (400, "invalid_client".to_owned()));
     let mut wrong = app.clone();
     wrong.secret = Some("cs_wrong".to_owned());
     assert_eq!(refused(&as_client(&stage, &wrong, access).await), (400, "invalid_client".to_owned()));
-    assert_eq!(refused(&stage.post("/oauth/introspect", &[("token", access)]).await), (400, "invalid_request".to_owned()));
+    assert_eq!(
+        refused(&stage.post("/oauth/introspect", &[("token", access)]).await),
+        (400, "invalid_request".to_owned())
+    );
 }
 
 #[test]
@@ -107,7 +114,8 @@ fn pyjwt_reads_service_tokens_and_makes_them() {
     let key: String = vault().derive("service token").iter().map(|byte| format!("{byte:02x}")).collect();
     let mut python = tools::python();
     python.arg(tools::fixture("oauth/service_token.py"));
-    let told: Value = serde_json::from_str(&tools::run(python, &json!({"token": token, "key": key}).to_string())).unwrap();
+    let told: Value =
+        serde_json::from_str(&tools::run(python, &json!({"token": token, "key": key}).to_string())).unwrap();
     let iat = now.timestamp();
     assert_eq!(told["claims"], json!({"iss": "registry", "aud": "hookyard", "iat": iat, "exp": iat + 300}));
     assert_eq!(told["header"], json!({"alg": "HS256", "typ": "JWT"}));

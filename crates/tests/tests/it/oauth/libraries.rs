@@ -70,7 +70,8 @@ async fn authlib_connects_in_every_way() {
     let app = stage.app_with(None, false, &[ZAPIER], &scopes).await;
     let public = stage.app_with(None, true, &["http://localhost/callback"], &scopes).await;
     for (app, authentication) in [(&app, "post"), (&app, "basic"), (&public, "none")] {
-        let outcome = connect(&stage, &person, app, authentication, tools::python, "oauth/authlib_client.py").await;
+        let outcome =
+            connect(&stage, &person, app, authentication, tools::python, "oauth/authlib_client.py").await;
         assert_eq!(outcome["revoked"], json!(200), "{outcome}");
     }
 }

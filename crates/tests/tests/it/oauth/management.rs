@@ -12,7 +12,8 @@ fn body() -> String {
 
 /// A request with a person's session, as a page of ours makes it.
 async fn as_person(stage: &Stage, person: &Person, method: &str, path: &str, body: Option<&str>) -> Reply {
-    let mut request = stage.http().request(method, path).header("cookie", format!("hookyard-session={}", person.session));
+    let mut request =
+        stage.http().request(method, path).header("cookie", format!("hookyard-session={}", person.session));
     if method != "GET" {
         request = request.header("x-csrf-token", csrf_token(&person.session));
     }
@@ -49,7 +50,11 @@ async fn an_admin_makes_an_app_gives_it_another_secret_and_ends_it() {
     let tokens = stage.tokens(&person, &app).await;
     let rotated = admin.post(&format!("/v1/oauth/clients/{id}/secret"), "").await.expect(200);
     let refresh = text(&tokens, "refresh_token");
-    assert_eq!(refused(&stage.refresh(&app, refresh).await), (400, "invalid_client".to_owned()), "the old secret");
+    assert_eq!(
+        refused(&stage.refresh(&app, refresh).await),
+        (400, "invalid_client".to_owned()),
+        "the old secret"
+    );
     app.secret = Some(text(&rotated, "client_secret").to_owned());
     let tokens = stage.refresh(&app, refresh).await.expect(200);
     assert_eq!(stage.opens(text(&tokens, "access_token")).await, [200, 200]);
@@ -100,7 +105,10 @@ async fn what_an_app_must_not_be_is_refused_by_its_field() {
         (json!({"redirect_uris": []}), "redirect_uris"),
         (json!({"redirect_uris": ["http://app.example/"]}), "redirect_uris"),
         (json!({"redirect_uris": ["com.example.app:/cb"]}), "redirect_uris"),
-        (json!({"redirect_uris": (0..11).map(|n| format!("https://a.example/{n}")).collect::<Vec<_>>()}), "redirect_uris"),
+        (
+            json!({"redirect_uris": (0..11).map(|n| format!("https://a.example/{n}")).collect::<Vec<_>>()}),
+            "redirect_uris",
+        ),
         (json!({"scopes": []}), "scopes"),
         (json!({"scopes": ["moon:read"]}), "scopes"),
         (json!({"public": "yes"}), "public"),
@@ -131,7 +139,10 @@ async fn people_see_and_end_what_they_allowed_and_admins_all_of_it() {
     let seen = async |person: &Person| {
         let listed = as_person(&stage, person, "GET", "/v1/oauth/grants", None).await.expect(200);
         let grants = listed["data"].as_array().unwrap().clone();
-        grants.iter().map(|grant| (text(grant, "email").to_owned(), text(grant, "id").to_owned())).collect::<Vec<_>>()
+        grants
+            .iter()
+            .map(|grant| (text(grant, "email").to_owned(), text(grant, "id").to_owned()))
+            .collect::<Vec<_>>()
     };
     let (mine, others, all) = (seen(&one).await, seen(&two).await, seen(&admin).await);
     assert_eq!((mine.len(), &mine[0].0), (1, &one.email));
@@ -158,7 +169,8 @@ async fn tokens_that_are_given_back_are_no_longer_taken() {
     let (person, app, other) = (stage.person(Role::Admin).await, stage.app().await, stage.app().await);
     let revoke = async |app: &App, token: &str| {
         let id = app.id.to_string();
-        let members = [("client_id", id.as_str()), ("client_secret", app.secret.as_deref().unwrap()), ("token", token)];
+        let members =
+            [("client_id", id.as_str()), ("client_secret", app.secret.as_deref().unwrap()), ("token", token)];
         stage.post("/oauth/revoke", &members).await
     };
     let first = stage.tokens(&person, &app).await;

@@ -1,7 +1,10 @@
 //! Refresh tokens: rotated, shared for a minute, ended when they come back later.
 
 use chrono::TimeDelta;
-use hookyard_domain::{credential::Scope, oauth::grant, person::Role};
+use hookyard_domain::{
+    credential::Scope,
+    person::{Role, membership},
+};
 use hookyard_tests::http::Client;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -27,7 +30,10 @@ async fn each_refresh_gives_a_new_pair() {
     }
     for (at, one) in tokens.iter().enumerate() {
         for other in &tokens[..at] {
-            assert!(one["refresh_token"] != other["refresh_token"] && one["access_token"] != other["access_token"]);
+            assert!(
+                one["refresh_token"] != other["refresh_token"]
+                    && one["access_token"] != other["access_token"]
+            );
         }
     }
 }
@@ -111,12 +117,22 @@ async fn an_unused_token_ends_after_180_days_and_one_in_use_never_does() {
 async fn a_refresh_follows_the_persons_role() {
     let stage = Stage::open().await;
     let person = stage.person(Role::Developer).await;
-    let app = stage.app_with(None, false, &[ZAPIER], &[Scope::HooksRead, Scope::HooksWrite, Scope::EventsRead]).await;
+    let app = stage
+        .app_with(None, false, &[ZAPIER], &[Scope::HooksRead, Scope::HooksWrite, Scope::EventsRead])
+        .await;
     let tokens = stage.tokens(&person, &app).await;
     assert_eq!(tokens["scope"], "hooks:read hooks:write events:read");
-    let less = [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("scope", "hooks:read")];
+    let less = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", text(&tokens, "refresh_token")),
+        ("scope", "hooks:read"),
+    ];
     assert_eq!(stage.token(&app, &less).await.expect(200)["scope"], "hooks:read");
-    let more = [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("scope", "admin")];
+    let more = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", text(&tokens, "refresh_token")),
+        ("scope", "admin"),
+    ];
     assert_eq!(refused(&stage.token(&app, &more).await), (400, "invalid_scope".to_owned()));
 
     stage.change(&person, "UPDATE memberships SET role = 0 WHERE user_id = $1").await;
@@ -127,11 +143,18 @@ async fn a_refresh_follows_the_persons_role() {
     assert_eq!(raised["scope"], "hooks:read hooks:write events:read", "never more than was allowed");
 
     for (sql, back) in [
-        ("UPDATE users SET disabled_at = now() WHERE id = $1", "UPDATE users SET disabled_at = NULL WHERE id = $1"),
+        (
+            "UPDATE users SET disabled_at = now() WHERE id = $1",
+            "UPDATE users SET disabled_at = NULL WHERE id = $1",
+        ),
         ("DELETE FROM memberships WHERE user_id = $1", ""),
     ] {
         stage.change(&person, sql).await;
-        assert_eq!(refused(&stage.refresh(&app, text(&raised, "refresh_token")).await), invalid_grant(), "{sql}");
+        assert_eq!(
+            refused(&stage.refresh(&app, text(&raised, "refresh_token")).await),
+            invalid_grant(),
+            "{sql}"
+        );
         if !back.is_empty() {
             stage.change(&person, back).await;
         }
@@ -144,17 +167,21 @@ async fn who_loses_a_role_or_the_membership_loses_it_in_live_tokens_too() {
     let (person, app) = (stage.person(Role::Admin).await, stage.app().await);
     let tokens = stage.tokens(&person, &app).await;
     let access = text(&tokens, "access_token").to_owned();
+    stage.person(Role::Admin).await;
     let (tenant, user, now) = (stage.system.tenant, person.id, stage.system.clock.now());
-    let narrowed = stage.system.db.run(move |conn| grant::narrow_to_role(conn, tenant, user, Role::Viewer)).await;
-    assert!(narrowed.unwrap());
+    let set =
+        stage.system.db.run(move |conn| membership::set_role(conn, tenant, user, Role::Viewer, now)).await;
+    assert_eq!(set.unwrap(), (Role::Admin, true));
     hookyard_domain::credential::directory::known_everywhere().await;
     for gateway in &stage.system.gateways {
         let client = Client::new(gateway.addr).with_key(&access);
         assert_eq!(client.get("/v1/hooks").await.status, 200);
         assert_eq!(client.delete("/zapier/hook/hook_01hzy3v9k2s8d4f6g8h0j2k4m6").await.error().0, 403);
     }
-    let ended = stage.system.db.run(move |conn| grant::end_all_of_user(conn, Some(tenant), user, now)).await;
-    assert!(ended.unwrap());
+    let renewed = stage.refresh(&app, text(&tokens, "refresh_token")).await.expect(200);
+    assert_eq!(renewed["scope"], "hooks:read");
+    let removed = stage.system.db.run(move |conn| membership::remove(conn, tenant, user, now)).await;
+    assert!(removed.unwrap().1);
     hookyard_domain::credential::directory::known_everywhere().await;
     assert_eq!(stage.opens(&access).await, [401, 401]);
     assert_eq!(refused(&stage.refresh(&app, text(&tokens, "refresh_token")).await), invalid_grant());

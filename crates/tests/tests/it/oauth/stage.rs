@@ -114,11 +114,7 @@ impl Stage {
     /// Executes a statement about a person.
     pub(super) async fn change(&self, person: &Person, sql: &'static str) {
         let id = person.id;
-        self.system
-            .db
-            .run(move |conn| Ok(sql_query(sql).bind::<Uuid, _>(id).execute(conn)?))
-            .await
-            .unwrap();
+        self.system.db.run(move |conn| Ok(sql_query(sql).bind::<Uuid, _>(id).execute(conn)?)).await.unwrap();
     }
 
     /// An app for everybody, with a secret, at Zapier's address.
@@ -198,7 +194,8 @@ impl Stage {
     /// The tokens of a new authorization of all that the app may have.
     pub(super) async fn tokens(&self, person: &Person, app: &App) -> Value {
         let code = self.code(person, app, &[]).await;
-        let members = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", &app.redirect)];
+        let members =
+            [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", &app.redirect)];
         self.token(app, &members).await.expect(200)
     }
 
@@ -275,7 +272,9 @@ pub(super) fn form(members: &[(&str, &str)]) -> String {
 
 pub(super) fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 pub(super) fn decode(text: &str) -> String {
