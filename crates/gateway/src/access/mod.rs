@@ -6,8 +6,8 @@
 pub(crate) mod authenticate;
 pub(crate) mod browser;
 mod checkpoint;
-mod head;
 pub(crate) mod form;
+mod head;
 pub(crate) mod idempotent;
 pub(crate) mod limiter;
 pub(crate) mod peer;
