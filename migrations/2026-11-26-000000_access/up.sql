@@ -101,6 +101,8 @@ CREATE TABLE invitations (
     tenant_id uuid REFERENCES tenants,
     email text CHECK (email = lower(email)),
     role smallint NOT NULL CHECK (role BETWEEN 0 AND 2),
+    -- Whose password is set anew by the link; such a link has neither tenant nor e-mail address.
+    resets uuid REFERENCES users,
     token_hash bytea NOT NULL UNIQUE,
     invited_by uuid REFERENCES users,
     created_at timestamptz NOT NULL,
@@ -132,6 +134,8 @@ CREATE UNLOGGED TABLE throttles (
     -- SHA-256 of what is throttled.
     subject bytea PRIMARY KEY,
     failures integer NOT NULL,
+    -- How many pauses there were already: each is longer than the one before.
+    pauses integer NOT NULL,
     started_at timestamptz NOT NULL,
     -- No further try before this.
     blocked_until timestamptz
@@ -183,6 +187,7 @@ CREATE TABLE oauth_grants (
 );
 CREATE INDEX oauth_grants_tenant ON oauth_grants (tenant_id, id);
 CREATE INDEX oauth_grants_user ON oauth_grants (user_id);
+CREATE INDEX oauth_grants_client ON oauth_grants (client_id);
 
 -- Authorization codes: single use, 60 s.
 CREATE TABLE oauth_codes (
@@ -208,6 +213,8 @@ CREATE TABLE oauth_refresh_tokens (
     used_at timestamptz
 );
 CREATE INDEX oauth_refresh_tokens_grant ON oauth_refresh_tokens (grant_id);
+-- For the upkeep: what was used long ago, or never.
+CREATE INDEX oauth_refresh_tokens_ended ON oauth_refresh_tokens (used_at, created_at);
 
 -- Audit ---------------------------------------------------------------------------------------------------------------
 

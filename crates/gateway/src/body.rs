@@ -117,6 +117,51 @@ impl<const LIMIT: usize> FromRequest for JsonBody<LIMIT> {
     }
 }
 
+/// The argument of a handler that takes a form of a program (`application/x-www-form-urlencoded`) of at most `LIMIT` bytes. Forms
+/// of people are `access::form`'s.
+///
+/// Errors: those of [`JsonBody`], but that another type is the handler's to refuse.
+#[derive(Debug)]
+pub(crate) struct FormBody<const LIMIT: usize> {
+    bytes: Bytes,
+    is_form: bool,
+    _reserved: Reserved,
+}
+
+impl<const LIMIT: usize> FormBody<LIMIT> {
+    /// The bytes, if they are said to be a form.
+    pub(crate) fn form(&self) -> Option<&[u8]> {
+        self.is_form.then_some(&*self.bytes)
+    }
+}
+
+impl<const LIMIT: usize> FromRequest for FormBody<LIMIT> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let checked = check_length(request.headers(), LIMIT);
+        let essence =
+            request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
+        let is_form =
+            essence.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+        let context = request.app_data::<Data<Context>>().cloned();
+        let payload = payload.take();
+        Box::pin(async move {
+            let announced = checked?;
+            let Some(context) = context else {
+                return Err(ApiError::internal(anyhow::anyhow!("a route without its context")));
+            };
+            let patience = context.settings.http.body_timeout();
+            let read = read(payload, announced, LIMIT, context.bodies.open());
+            match tokio::time::timeout(patience, read).await {
+                Ok(outcome) => outcome.map(|(bytes, _reserved)| Self { bytes, is_form, _reserved }),
+                Err(_elapsed) => Err(too_slow(patience)),
+            }
+        })
+    }
+}
+
 fn too_slow(patience: Duration) -> ApiError {
     let message = format!("the body did not arrive within {} ms", patience.as_millis());
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", message)
@@ -129,6 +174,11 @@ fn check_head(headers: &HeaderMap, limit: usize) -> Result<usize, ApiError> {
     {
         return Err(ApiError::unsupported_media_type("application/json"));
     }
+    check_length(headers, limit)
+}
+
+/// The length if it is announced; it is that of the body itself, which is not compressed.
+fn check_length(headers: &HeaderMap, limit: usize) -> Result<usize, ApiError> {
     if let Some(coding) = headers.get(CONTENT_ENCODING)
         && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
     {

@@ -1,7 +1,7 @@
 //! What every handler can reach: the database, the bus, the clock, and the parts of the gateway that requests share.
 
 use hookyard_chassis::{health::Health, metrics::Registry};
-use hookyard_domain::{clock::Clock, db::Db, subscription::UrlRules, vault::Vault};
+use hookyard_domain::{clock::Clock, db::Db, person::password::Hasher, subscription::UrlRules, vault::Vault};
 use hookyard_messaging::Bus;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -31,6 +31,8 @@ pub struct Deps {
     pub url_rules: UrlRules,
     /// Seals and opens secrets.
     pub vault: Vault,
+    /// Makes and checks hashes of passwords.
+    pub passwords: Hasher,
 }
 
 /// The argument of handlers as `Data<Context>`.
@@ -43,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) registry: Registry,
     pub(crate) url_rules: UrlRules,
     pub(crate) vault: Vault,
+    /// Hashes of passwords.
+    pub(crate) passwords: Hasher,
     pub(crate) settings: Settings,
     /// How people's browsers find us, and their cookies.
     pub(crate) browsers: Browsers,
@@ -67,6 +71,16 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The OAuth issuer: where clients find us, without a trailing slash.
+    pub(crate) fn issuer(&self) -> String {
+        self.link("")
+    }
+
+    /// A link to a path of ours, as people are given it.
+    pub(crate) fn link(&self, path: &str) -> String {
+        self.settings.http.link(path)
+    }
+
     pub(crate) fn new(
         deps: Deps,
         settings: Settings,
@@ -74,7 +88,7 @@ impl Context {
         ingest: Ingest,
         metrics: Metrics,
     ) -> Self {
-        let Deps { db, bus, clock, health, registry, url_rules, vault } = deps;
+        let Deps { db, bus, clock, health, registry, url_rules, vault, passwords } = deps;
         Self {
             browsers: Browsers::new(settings.http.public_url.clone()),
             authenticator: Authenticator::new(db.clone()),
@@ -93,6 +107,7 @@ impl Context {
             registry,
             url_rules,
             vault,
+            passwords,
             settings,
         }
     }

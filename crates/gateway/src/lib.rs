@@ -12,6 +12,7 @@ mod ingest;
 mod metrics;
 mod openapi;
 mod paging;
+mod people;
 mod problem;
 mod routes;
 mod settings;
@@ -60,18 +61,26 @@ impl Gateway {
     ///
     /// # Errors
     /// Settings that do not go together, or an address that cannot be listened on.
-    pub fn bind(deps: Deps, settings: Settings) -> anyhow::Result<Self> {
+    pub fn bind(deps: Deps, mut settings: Settings) -> anyhow::Result<Self> {
         settings.check()?;
         let address = settings.http.listen;
         let listener =
             listen(address).with_context(|| format!("cannot listen on {address} (http.listen)"))?;
         let addr = listener.local_addr()?;
+        // Links name the port, be it one that the system chose.
+        settings.http.listen = addr;
         let metrics = Metrics::new(&deps.registry)?;
         let (limiter, counter) = Limiter::new(deps.db.clone(), deps.clock.clone());
         let (ingest, exits) = Ingest::new(settings.gateway.queue_requests, metrics.clone());
         let context = Context::new(deps, settings, limiter, ingest, metrics);
         let (bodies, budget) =
             (context.bodies.clone(), f64::from(context.settings.http.max_body_bytes_in_flight));
+        let passwords = context.passwords.clone();
+        context.registry.read_gauge(
+            "hookyard_password_hashes",
+            "Passwords that were hashed or checked since the start.",
+            move || passwords.done() as f64,
+        )?;
         context.registry.read_gauge("hookyard_http_body_bytes", "Bytes of bodies in memory.", move || {
             budget - bodies.free() as f64
         })?;

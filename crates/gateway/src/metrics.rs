@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     seconds: HistogramVec,
     /// Requests without a valid credential.
     pub(crate) unauthenticated: IntCounter,
+    log_ins: IntCounterVec,
     /// Events that were stored.
     pub(crate) accepted: IntCounter,
     /// Requests with events that were answered with 503 because too many wait.
@@ -52,6 +53,11 @@ impl Metrics {
             )?,
             unauthenticated: registry
                 .counter("hookyard_http_unauthenticated_total", "Requests without a valid credential.")?,
+            log_ins: registry.counters(
+                "hookyard_logins_total",
+                "Tries to log in or to prove a password or code, by outcome.",
+                &["outcome"],
+            )?,
             accepted: registry.counter("hookyard_events_accepted_total", "Events that were stored.")?,
             refused: registry.counter(
                 "hookyard_ingest_refused_total",
@@ -74,6 +80,11 @@ impl Metrics {
                 "Rings for accepted events that the bus did not take; the relay rings again.",
             )?,
         })
+    }
+
+    /// Tries to log in by outcome: `in`, `wrong` or `throttled`.
+    pub(crate) fn log_ins(&self, outcome: &str) -> IntCounter {
+        self.log_ins.with_label_values(&[outcome])
     }
 
     /// The figures of one route, looked up once.

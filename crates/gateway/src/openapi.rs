@@ -22,14 +22,16 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    BatchRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, KeyPatch, KeyRequest,
-    PageOf, SourceKeyRequest, StoredEvent,
+    BatchRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, InvitationRequest, KeyPatch,
+    KeyRequest, PageOf, PasswordChange, PasswordProof, SessionPatch, SourceKeyRequest, StoredEvent, TotpCode,
+    UserPatch,
 };
 
 use crate::{
     access::Access,
     handlers::{
-        audit, dead_letters, deliveries, event_types, events, hooks, keys, ops, replay, samples, zapier,
+        audit, dead_letters, deliveries, event_types, events, hooks, invitations, keys, oauth, ops, pages,
+        replay, samples, session, users, zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -49,6 +51,9 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
         (name = "Keys", description = "Who may call: API keys, keys of services that publish, and the one that Zapier is given."),
         (name = "Audit log", description = "Who did what, when and from where."),
+        (name = "People", description = "The person who is logged in, and the people of the tenant. Only with a session, never with a key."),
+        (name = "Pages", description = "What people see in a browser: HTML, and forms that only these pages can send."),
+        (name = "OAuth", description = "Apps that act for people: RFC 6749 with PKCE, and which apps are let in."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
     paths(
@@ -95,9 +100,57 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         keys::integration::rotate,
         audit::list,
         audit::export,
+        oauth::authorize::show,
+        oauth::authorize::decide,
+        oauth::token::exchange,
+        oauth::token::revoke,
+        oauth::introspect::introspect,
+        oauth::metadata::show,
+        oauth::clients::list,
+        oauth::clients::create,
+        oauth::clients::revoke,
+        oauth::clients::rotate,
+        oauth::grants::list,
+        oauth::grants::revoke,
         ops::livez,
         ops::readyz,
         ops::metrics,
+        session::show,
+        session::change,
+        session::log_out,
+        session::list,
+        session::log_out_everywhere,
+        session::end,
+        session::change_password,
+        session::begin_totp,
+        session::confirm_totp,
+        session::remove_totp,
+        users::list,
+        users::change,
+        users::remove,
+        invitations::list,
+        invitations::create,
+        invitations::revoke,
+        pages::login::show,
+        pages::login::log_in,
+        pages::login::show_second,
+        pages::login::log_in_with_code,
+        pages::login::log_out,
+        pages::join::show_set_up,
+        pages::join::set_up,
+        pages::join::show,
+        pages::join::accept,
+        pages::account::show,
+        pages::account::switch,
+        pages::account::speak,
+        pages::account::password,
+        pages::account::log_out_everywhere,
+        pages::account::show_totp,
+        pages::account::begin_totp,
+        pages::account::confirm_totp,
+        pages::account::remove_totp,
+        pages::style,
+        pages::script,
         document,
         docs,
         docs_style,
@@ -158,7 +211,7 @@ fn name_scope(operation: &mut Value, scope: Scope) {
 /// Adds to an operation what the table knows: who may call it, its errors, the headers of its answers.
 fn complete(entry: &Entry, operation: &mut Value) {
     match entry.access {
-        Access::Public => operation["security"] = json!([]),
+        Access::Public | Access::Page => operation["security"] = json!([]),
         Access::Scope(scope) => {
             name_scope(operation, scope);
             let least = Role::ALL.into_iter().find(|role| role.scopes().permit(scope));
@@ -186,7 +239,7 @@ fn complete(entry: &Entry, operation: &mut Value) {
         for (status, response) in told {
             responses.entry(status).or_insert(response);
         }
-        if entry.access != Access::Public {
+        if !entry.access.is_open() {
             for response in responses.values_mut() {
                 tell_limit(response);
             }

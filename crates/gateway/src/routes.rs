@@ -15,9 +15,10 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        audit, dead_letters, deliveries, event_types, events, hooks,
+        audit, dead_letters, deliveries, event_types, events, hooks, invitations,
         keys::{api as keys, integration as integration_key, source as source_keys},
-        ops, replay, samples,
+        oauth::{authorize, clients, grants, introspect, metadata, token},
+        ops, pages, replay, samples, session, users,
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -53,7 +54,7 @@ macro_rules! table {
     };
 }
 
-use Access::Public;
+use Access::{Page, Person, Public};
 
 /// Shorter to read in the table.
 const fn scope(scope: Scope) -> Access {
@@ -120,6 +121,56 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/webhooks/integrationKeys/zapier", managed(Scope::Admin, Role::Developer), Requests => integration_key::rotate;
     GET "/v1/audit", scope(Scope::Admin), Requests => audit::list;
     GET "/v1/audit/export", scope(Scope::Admin), Requests => audit::export;
+    GET "/v1/session", Person(Role::Viewer), Requests => session::show;
+    PATCH "/v1/session", Person(Role::Viewer), Requests => session::change;
+    DELETE "/v1/session", Person(Role::Viewer), Requests => session::log_out;
+    POST "/v1/session/password", Person(Role::Viewer), Requests => session::change_password;
+    POST "/v1/session/totp", Person(Role::Viewer), Requests => session::begin_totp;
+    DELETE "/v1/session/totp", Person(Role::Viewer), Requests => session::remove_totp;
+    POST "/v1/session/totp/confirm", Person(Role::Viewer), Requests => session::confirm_totp;
+    GET "/v1/sessions", Person(Role::Viewer), Requests => session::list;
+    DELETE "/v1/sessions", Person(Role::Viewer), Requests => session::log_out_everywhere;
+    DELETE "/v1/sessions/{id}", Person(Role::Viewer), Requests => session::end;
+    GET "/v1/users", Person(Role::Admin), Requests => users::list;
+    PATCH "/v1/users/{id}", Person(Role::Admin), Requests => users::change;
+    DELETE "/v1/users/{id}", Person(Role::Admin), Requests => users::remove;
+    GET "/v1/invitations", Person(Role::Admin), Requests => invitations::list;
+    POST "/v1/invitations", Person(Role::Admin), Requests => invitations::create;
+    DELETE "/v1/invitations/{id}", Person(Role::Admin), Requests => invitations::revoke;
+
+    GET "/login", Page, Requests => pages::login::show;
+    POST "/login", Page, Requests => pages::login::log_in;
+    GET "/login/totp", Page, Requests => pages::login::show_second;
+    POST "/login/totp", Page, Requests => pages::login::log_in_with_code;
+    POST "/logout", Page, Requests => pages::login::log_out;
+    GET "/setup/{token}", Page, Requests => pages::join::show_set_up;
+    POST "/setup/{token}", Page, Requests => pages::join::set_up;
+    GET "/invitations/{token}", Page, Requests => pages::join::show;
+    POST "/invitations/{token}", Page, Requests => pages::join::accept;
+    GET "/account", Page, Requests => pages::account::show;
+    POST "/account/tenant", Page, Requests => pages::account::switch;
+    POST "/account/language", Page, Requests => pages::account::speak;
+    POST "/account/password", Page, Requests => pages::account::password;
+    POST "/account/logout-everywhere", Page, Requests => pages::account::log_out_everywhere;
+    GET "/account/totp", Page, Requests => pages::account::show_totp;
+    POST "/account/totp", Page, Requests => pages::account::begin_totp;
+    POST "/account/totp/confirm", Page, Requests => pages::account::confirm_totp;
+    POST "/account/totp/remove", Page, Requests => pages::account::remove_totp;
+    GET "/login/assets/portal.css", Public, Requests => pages::style;
+    GET "/login/assets/portal.js", Public, Requests => pages::script;
+
+    GET "/.well-known/oauth-authorization-server", Public, Requests => metadata::show;
+    GET "/oauth/authorize", Page, Requests => authorize::show;
+    POST "/oauth/authorize", Page, Requests => authorize::decide;
+    POST "/oauth/token", Public, Requests => token::exchange;
+    POST "/oauth/revoke", Public, Requests => token::revoke;
+    POST "/oauth/introspect", Public, Requests => introspect::introspect;
+    GET "/v1/oauth/clients", managed(Scope::Admin, Role::Admin), Requests => clients::list;
+    POST "/v1/oauth/clients", managed(Scope::Admin, Role::Admin), Requests => clients::create;
+    DELETE "/v1/oauth/clients/{id}", managed(Scope::Admin, Role::Admin), Requests => clients::revoke;
+    POST "/v1/oauth/clients/{id}/secret", managed(Scope::Admin, Role::Admin), Requests => clients::rotate;
+    GET "/v1/oauth/grants", managed(Scope::Admin, Role::Viewer), Requests => grants::list;
+    DELETE "/v1/oauth/grants/{id}", managed(Scope::Admin, Role::Viewer), Requests => grants::revoke;
 
     GET "/openapi.json", Public, Requests => openapi::document;
     GET "/docs", Public, Requests => openapi::docs;
@@ -227,13 +278,39 @@ mod tests {
             "GET /livez",
             "GET /readyz",
             "GET /metrics",
+            "GET /login",
+            "POST /login",
+            "GET /login/totp",
+            "POST /login/totp",
+            "POST /logout",
+            "GET /setup/{token}",
+            "POST /setup/{token}",
+            "GET /invitations/{token}",
+            "POST /invitations/{token}",
+            "GET /account",
+            "POST /account/tenant",
+            "POST /account/language",
+            "POST /account/password",
+            "POST /account/logout-everywhere",
+            "GET /account/totp",
+            "POST /account/totp",
+            "POST /account/totp/confirm",
+            "POST /account/totp/remove",
+            "GET /login/assets/portal.css",
+            "GET /login/assets/portal.js",
+            "GET /.well-known/oauth-authorization-server",
+            "GET /oauth/authorize",
+            "POST /oauth/authorize",
+            "POST /oauth/token",
+            "POST /oauth/revoke",
+            "POST /oauth/introspect",
             "GET /openapi.json",
             "GET /docs",
             "GET /docs/assets/docs.css",
             "GET /docs/assets/docs.js",
         ];
         let open: Vec<&str> =
-            TABLE.iter().filter(|entry| entry.access == Public).map(|entry| entry.name).collect();
+            TABLE.iter().filter(|entry| entry.access.is_open()).map(|entry| entry.name).collect();
         assert_eq!(open, OPEN);
     }
 

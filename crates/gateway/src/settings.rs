@@ -88,6 +88,16 @@ impl Default for HttpSettings {
 }
 
 impl HttpSettings {
+    /// A link to a path, as people are given it: below `public_url`, else below the address it listens on.
+    #[must_use]
+    pub fn link(&self, path: &str) -> String {
+        let origin = match &self.public_url {
+            Some(url) => url.origin().ascii_serialization(),
+            None => format!("http://{}", self.listen),
+        };
+        format!("{origin}{path}")
+    }
+
     /// Threads that serve requests.
     pub(crate) fn worker_count(&self) -> usize {
         match self.workers {

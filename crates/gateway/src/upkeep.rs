@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use actix_web::web::Data;
-use hookyard_domain::{credential, idempotency, rate_limit};
+use hookyard_domain::{
+    credential, idempotency, oauth,
+    person::{session, throttle},
+    rate_limit,
+};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -86,5 +90,14 @@ async fn forget_old(context: &Context) {
     }
     if let Err(error) = context.db.once(move |conn| credential::store::forget_ended(conn, now)).await {
         tracing::debug!(error = error.chain(), "ended access tokens are still there");
+    }
+    if let Err(error) = context.db.run(move |conn| oauth::grant::forget_old(conn, now)).await {
+        tracing::debug!(error = error.chain(), "ended codes and refresh tokens are still there");
+    }
+    if let Err(error) = context.db.once(move |conn| session::forget_ended(conn, now)).await {
+        tracing::debug!(error = error.chain(), "ended sessions are still there");
+    }
+    if let Err(error) = context.db.once(move |conn| throttle::forget_old(conn, now)).await {
+        tracing::debug!(error = error.chain(), "old failures of log-ins are still there");
     }
 }

@@ -14,7 +14,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{audit, config, health, keys, migrate, secrets as secrets_command, source_keys, tenants},
+    command::{
+        audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, source_keys,
+        tenants,
+    },
     process::Role,
 };
 
@@ -63,6 +66,11 @@ enum Command {
     /// Who did what, and whether the record of it is as it was written
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Apps that people may let in with OAuth
+    #[command(subcommand)]
+    Oauth(oauth::Command),
+    /// Print a token by which a service of this installation shows who it is, good for some minutes
+    ServiceToken(service_token::Arguments),
     /// The master keys that secrets in the database are sealed with
     #[command(subcommand)]
     Secrets(secrets_command::Command),
@@ -102,6 +110,8 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
             let settings = settings?;
             process::block_on(&settings.clone(), migrate::run(settings))?;
         }
+        Command::Oauth(command) => oauth::run(command, settings?)?,
+        Command::ServiceToken(arguments) => service_token::run(arguments, settings?)?,
         Command::Tenants(command) => tenants::run(command, settings?)?,
         Command::Keys(command) => keys::run(command, settings?)?,
         Command::SourceKeys(command) => source_keys::run(command, settings?)?,

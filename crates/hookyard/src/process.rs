@@ -20,6 +20,7 @@ use hookyard_chassis::{
 use hookyard_domain::{
     clock::Clock,
     db::{Db, Url, migrate},
+    person::password::{Cost, Hasher},
     subscription::UrlRules,
     vault::Vault,
 };
@@ -144,6 +145,7 @@ pub(crate) async fn serve(
                         registry: metrics.clone(),
                         url_rules: UrlRules::new(&settings.hooks.extra_url_prefixes)?,
                         vault: vault.clone(),
+                        passwords: Hasher::new(Cost::STANDARD)?,
                     },
                     hookyard_gateway::Settings {
                         http: settings.http.clone(),

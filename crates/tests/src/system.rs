@@ -9,6 +9,7 @@ use hookyard_domain::{
     credential::{Kind, Limits, Scope, Scopes, Token, directory::known_everywhere, store::NewCredential},
     db::Db,
     id::{CredentialId, TenantId},
+    person::password::{Cost, Hasher},
     subscription::UrlRules,
 };
 use hookyard_gateway::{Deps, Gateway, Settings};
@@ -34,6 +35,8 @@ pub struct Options {
     pub gateways: usize,
     /// URL prefixes that hooks may have besides Zapier's; by default those of receivers in this process.
     pub extra_url_prefixes: Vec<String>,
+    /// What hashes passwords; by default with next to no work.
+    pub passwords: Hasher,
     /// The bus; by default the one inside this process.
     pub bus: Option<Bus>,
     /// What fans out and delivers; by default nothing does, and what is accepted stays where it is.
@@ -55,6 +58,7 @@ impl Default for Options {
             gateway,
             database: hookyard_domain::db::Settings::default(),
             gateways: 1,
+            passwords: Hasher::new(Cost { memory_kib: 64, passes: 1 }).expect("a cost that Argon2 takes"),
             extra_url_prefixes: vec!["http://127.0.0.1".to_owned()],
             bus: None,
             engine: None,
@@ -221,6 +225,7 @@ impl RunningGateway {
             registry: registry.clone(),
             url_rules,
             vault: vault(),
+            passwords: options.passwords.clone(),
         };
         let mut settings = options.gateway.clone();
         settings.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));

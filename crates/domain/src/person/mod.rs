@@ -1,7 +1,13 @@
 //! People: who logs in, and what they may do at a tenant.
 
+pub mod invitation;
+pub mod membership;
+pub mod password;
 mod role;
 pub mod session;
+pub mod throttle;
+pub mod totp;
+pub mod user;
 
 pub use role::{Role, RoleError};
 
@@ -23,6 +29,12 @@ impl Locale {
             Self::En => "en",
             Self::Fr => "fr",
         }
+    }
+
+    /// The language of a word, if it is one of ours.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::En, Self::Fr].into_iter().find(|locale| locale.as_str() == text)
     }
 
     /// The language of a stored word; English for one that this version does not know.

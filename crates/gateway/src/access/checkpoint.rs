@@ -35,7 +35,7 @@ use super::{
     limiter::Allowance,
     peer,
 };
-use crate::{context::Context, metrics::RouteFigures, settings::WINDOW};
+use crate::{context::Context, handlers::pages, metrics::RouteFigures, settings::WINDOW};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -82,7 +82,7 @@ impl Checkpoint {
 
     async fn admit(&self, request: &HttpRequest) -> Result<Option<Allowance>, Refusal> {
         head::check(request)?;
-        if self.demand == Demand::Route(Access::Public) {
+        if matches!(self.demand, Demand::Route(access) if access.is_open()) {
             return Ok(None);
         }
         let context = &self.context;
@@ -218,7 +218,7 @@ const SEEN_EVERY: TimeDelta = TimeDelta::seconds(60);
 fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {
     let scopes = principal.scopes();
     match (access, principal) {
-        (Access::Public, _) => Ok(()),
+        (Access::Public | Access::Page, _) => Ok(()),
         (Access::Scope(scope), _) if scopes.permit(scope) => Ok(()),
         (Access::Managed(scope, _), Principal::Credential(_)) if scopes.permit(scope) => Ok(()),
         (Access::Managed(_, role) | Access::Person(role), Principal::Person(session))
@@ -361,11 +361,16 @@ impl From<ApiError> for Refusal {
 }
 
 fn spent(allowance: Allowance, now: DateTime<Utc>) -> Refusal {
+    Refusal { error: too_many(allowance, now), allowance: Some(allowance) }
+}
+
+/// 429 `RATE_LIMITED`, and when to come back.
+pub(super) fn too_many(allowance: Allowance, now: DateTime<Utc>) -> ApiError {
     // The window may have been begun a moment after this request came, or by a gateway whose clock is ahead.
     let wait = (allowance.resets_at - now).to_std().unwrap_or(Duration::ZERO).min(WINDOW);
     let message =
         format!("more than {} requests in a minute, come back when the window ends", allowance.limit);
-    Refusal { error: ApiError::too_many_requests("RATE_LIMITED", message, wait), allowance: Some(allowance) }
+    ApiError::too_many_requests("RATE_LIMITED", message, wait)
 }
 
 fn tell(allowance: &Allowance, headers: &mut HeaderMap) {
@@ -423,6 +428,9 @@ where
             };
             if let Some(allowance) = &allowance {
                 tell(allowance, response.headers_mut());
+            }
+            if checkpoint.demand == Demand::Route(Access::Page) {
+                response = pages::errors_as_pages(response, &checkpoint.context);
             }
             checkpoint.keep_private(response.headers_mut());
             checkpoint.figures.observe(response.status(), started.elapsed());

@@ -63,6 +63,16 @@ impl Reply {
         Ok(Self { kept: Some(kept), ..self })
     }
 
+    /// The answer with more members, which are not kept with the key: what is shown once must not lie in the database.
+    ///
+    /// # Errors
+    /// 500 when it is not JSON.
+    pub(crate) fn with(self, add: impl FnOnce(&mut serde_json::Value)) -> Result<Self, ApiError> {
+        let mut body = serde_json::from_slice(&self.body).map_err(ApiError::internal)?;
+        add(&mut body);
+        Ok(Self { body: body.to_string().into_bytes(), ..self })
+    }
+
     /// What was answered before; 422 when that was to another request.
     pub(crate) fn again(earlier: Earlier) -> Result<Self, ApiError> {
         match earlier {

@@ -6,11 +6,14 @@
 pub(crate) mod authenticate;
 pub(crate) mod browser;
 mod checkpoint;
+pub(crate) mod form;
 mod head;
 pub(crate) mod idempotent;
 pub(crate) mod limiter;
 pub(crate) mod peer;
+pub(crate) mod stranger;
 pub(crate) mod usage;
+pub(crate) mod visitor;
 
 use std::{future::Ready, net::IpAddr, sync::Arc};
 
@@ -31,6 +34,8 @@ pub(crate) use checkpoint::Checkpoint;
 pub(crate) enum Access {
     /// Nothing: no credential is looked at, nothing is counted.
     Public,
+    /// Nothing, and errors are shown as pages: what people see in a browser. The handler looks at the session itself.
+    Page,
     /// A credential with this scope, or a person whose role has it.
     Scope(Scope),
     /// A credential with this scope, or a person with at least this role: where the role says more than its scopes.
@@ -84,6 +89,13 @@ impl Principal {
             Self::Credential(credential) => credential.id.uuid(),
             Self::Person(session) => session.user_id.uuid(),
         }
+    }
+}
+
+impl Access {
+    /// Whether the checkpoint lets everybody pass.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Public | Self::Page)
     }
 }
 

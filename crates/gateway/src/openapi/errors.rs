@@ -51,6 +51,7 @@ static KNOWN: &[Known] = &[
     known("EVENT_TYPE_NOT_ALLOWED", 403, "The key may publish events of other types only.", "`order.created` is not among the types that this key may publish", Some("event_type"), Some("`order.created` is not among the types that this key may publish")),
     known("CROSS_SITE_REQUEST", 403, "A page of another site uses a person's session.", "this request comes from a page of another site; use a key instead of the session", None, None),
     known("CSRF_TOKEN_INVALID", 403, "A request with a session lacks `X-CSRF-Token`.", "a request with a session needs the header X-CSRF-Token; GET /v1/session tells it", Some("X-CSRF-Token"), None),
+    known("WRONG_PASSWORD", 403, "The current password is wrong.", "the current password is wrong", None, None),
     known("NOT_FOUND", 404, "There is no such object, or it is another tenant's.", "hook not found", None, None),
     known("REQUEST_TIMEOUT", 408, "The body took too long to arrive.", "the body did not arrive within 30000 ms", None, None),
     known("CONFLICT", 409, "What is there contradicts the request.", "there is an event type `order.created` already", None, None),
@@ -70,6 +71,8 @@ static KNOWN: &[Known] = &[
     known("INVALID_FIELD", 422, "A member of the body has an unusable value.", "until must be after `since`", Some("until"), Some("must be after `since`")),
     known("SCHEMA_NOT_SUPPORTED", 422, "A JSON Schema is given: payloads are not checked yet.", "schema is not supported yet: payloads are not checked against a JSON Schema", Some("schema"), Some("is not supported yet: payloads are not checked against a JSON Schema")),
     known("IDEMPOTENCY_MISMATCH", 422, "The Idempotency-Key was used for another request.", "this Idempotency-Key was used for another request; use a new key for a new request", Some("Idempotency-Key"), None),
+    known("WRONG_CODE", 422, "The code of the second factor is wrong, or was used already.", "code is wrong, or was used already", Some("code"), Some("is wrong, or was used already")),
+    known("TOO_MANY_TRIES", 429, "Too many passwords or codes were wrong; `Retry-After` tells when the pause ends.", "too many wrong passwords or codes; come back when the pause ends", None, None),
     known("RATE_LIMITED", 429, "The credential's limit is spent; `Retry-After` tells when it is not.", "more than 60 requests in a minute, come back when the window ends", None, None),
     known("INTERNAL", 500, "A defect of ours.", "something went wrong on our side, the request id finds it in our logs", None, None),
     known("OVERLOADED", 503, "Too many requests at the moment; `Retry-After` tells when to come back.", "all database connections are in use", None, None),
@@ -99,6 +102,10 @@ pub(super) fn codes(entry: &Entry, operation: &Value) -> Vec<String> {
     };
     let mut codes: Vec<&str> = own.iter().filter(|code| !code.starts_with('-')).copied().collect();
     let mut add = |more: &[&'static str]| codes.extend(more);
+    if entry.access == Access::Page {
+        // People are told in HTML.
+        return Vec::new();
+    }
     if entry.access == Access::Public {
         // What is public needs nothing that could be away.
     } else {

@@ -16,6 +16,9 @@ fn named(name: &str) -> Option<Value> {
     match name {
         "AuditEntry" => Some(audit_entry()),
         "Hook" => Some(hook()),
+        "Session" => Some(session()),
+        "User" => Some(user()),
+        "Invitation" => Some(invitation()),
         "Delivery" => Some(delivery()),
         "DeliveryDetail" => Some(detail()),
         "DeadLetter" => {
@@ -107,6 +110,42 @@ fn hook() -> Value {
         "expires_at": null,
         "created_at": "2025-11-12T14:30:00.000Z",
         "updated_at": "2025-11-12T14:31:07.210Z"
+    })
+}
+
+fn session() -> Value {
+    let tenant = json!({"id": "ten_01hzy3v9k2s8d4f6g8h0j2k4m6", "client_id": "018ffc3d-a662-c9a4-d23c-c888420917d4", "name": "Acme", "role": "viewer"});
+    json!({
+        "user": {"id": "usr_01hzy3v9k2s8d4f6g8h0j2k4m6", "email": "ada@example.com", "name": "Ada", "locale": "en", "second_factor": true},
+        "tenant": tenant,
+        "role": "viewer",
+        "scopes": ["hooks:read", "events:read"],
+        "csrf_token": "q8y3n0c5Kk1uVtqk0R9yXqQqv1qS2f3e4d5c6b7a8Zw",
+        "tenants": [tenant]
+    })
+}
+
+fn user() -> Value {
+    json!({
+        "id": "usr_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "email": "ada@example.com",
+        "name": "Ada",
+        "role": "developer",
+        "second_factor": true,
+        "disabled": false,
+        "created_at": "2025-11-12T14:30:00.000Z",
+        "last_login_at": "2025-11-12T15:45:00.731Z"
+    })
+}
+
+fn invitation() -> Value {
+    json!({
+        "id": "inv_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "email": "ada@example.com",
+        "role": "developer",
+        "created_at": "2025-11-12T14:30:00.000Z",
+        "expires_at": "2025-11-19T14:30:00.000Z",
+        "invite_url": "https://hooks.example.com/invitations/inv_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
     })
 }
 

@@ -200,6 +200,62 @@ pub(crate) struct SourceKeyRequest {
     expires_at: Option<String>,
 }
 
+/// What to change of a session.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct SessionPatch {
+    /// The tenant to look at: one of `tenants`.
+    tenant_id: Option<String>,
+    /// `en` or `fr`.
+    locale: Option<String>,
+}
+
+/// A new password.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct PasswordChange {
+    /// The one until now.
+    current_password: String,
+    /// The one from now on: 12 to 128 characters, none of the commonest, without the person's name or address.
+    #[schema(min_length = 12, max_length = 128)]
+    new_password: String,
+}
+
+/// Proof that it is the person who asks.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct PasswordProof {
+    /// The password; not needed of somebody who has none.
+    password: Option<String>,
+}
+
+/// Proof that the authenticator has the key.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct TotpCode {
+    /// The 6 digits that it shows.
+    code: String,
+}
+
+/// What to change of a person.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct UserPatch {
+    /// `admin`, `developer` or `viewer`.
+    role: String,
+}
+
+/// Whom to invite.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct InvitationRequest {
+    /// E-mail address.
+    #[schema(max_length = 254)]
+    email: String,
+    /// `admin`, `developer` or `viewer`.
+    role: String,
+}
+
 /// How every error looks.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the type describes errors in the OpenAPI document")]

@@ -5,8 +5,10 @@ pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
-mod operator;
+pub(crate) mod oauth;
+pub(crate) mod operator;
 pub(crate) mod secrets;
+pub(crate) mod service_token;
 pub(crate) mod source_keys;
 pub(crate) mod tenants;
 

@@ -22,6 +22,7 @@ mod hooks;
 mod keys;
 mod lifecycle;
 mod matrix;
+mod oauth;
 mod openapi;
 mod pipeline;
 mod secrets;

@@ -1,5 +1,5 @@
 //! How each route is called: one row for each. In paths and bodies `{hook}`, `{event}`, `{dead}` (a delivery that ended without
-//! success), `{type}`, `{key}`, `{source_key}` and `{url}` (the hook's) stand for new objects of a tenant.
+//! success), `{type}`, `{key}`, `{user}`, `{session}`, `{invitation}`, `{client}`, `{grant}`, `{source_key}` and `{url}` (the hook's) stand for new objects of a tenant.
 
 /// How one route is called.
 #[derive(Debug)]
@@ -18,16 +18,32 @@ pub(super) struct Row {
     pub(super) witness: Option<&'static str>,
     /// Whether it ends callers: such rows go last.
     pub(super) ends_callers: bool,
+    /// Whether it is open to all and looks itself who asks: pages with their forms, and the endpoints of OAuth.
+    pub(super) looks_itself: bool,
 }
 
 /// A route without an object.
 const fn plain(route: &'static str, path: &'static str) -> Row {
-    Row { route, path, body: "", status: 200, foreign: None, witness: None, ends_callers: false }
+    Row {
+        route,
+        path,
+        body: "",
+        status: 200,
+        foreign: None,
+        witness: None,
+        ends_callers: false,
+        looks_itself: false,
+    }
 }
 
 /// A route with an object in its path; another tenant's is not found.
 const fn about(route: &'static str, path: &'static str) -> Row {
     Row { foreign: Some(404), ..plain(route, path) }
+}
+
+/// A route that everybody reaches and that looks itself who asks.
+const fn open(route: &'static str, path: &'static str) -> Row {
+    Row { looks_itself: true, ..plain(route, path) }
 }
 
 impl Row {
@@ -109,4 +125,56 @@ pub(super) const ROWS: &[Row] = &[
     about("DELETE /v1/source-keys/{id}", "/v1/source-keys/{source_key}"),
     plain("GET /webhooks/integrationKeys/zapier", "/webhooks/integrationKeys/zapier"),
     plain("POST /webhooks/integrationKeys/zapier", "/webhooks/integrationKeys/zapier").status(201).ends_callers(),
+
+    plain("GET /v1/session", "/v1/session"),
+    plain("PATCH /v1/session", "/v1/session").body(r#"{"locale":"en"}"#),
+    plain("DELETE /v1/session", "/v1/session").status(204),
+    plain("POST /v1/session/password", "/v1/session/password").body("{}").status(422),
+    plain("POST /v1/session/totp", "/v1/session/totp").body("{}"),
+    plain("POST /v1/session/totp/confirm", "/v1/session/totp/confirm").body(r#"{"code":"000000"}"#).status(409),
+    plain("DELETE /v1/session/totp", "/v1/session/totp").body("{}").status(409),
+    plain("GET /v1/sessions", "/v1/sessions"),
+    plain("DELETE /v1/sessions", "/v1/sessions").status(204),
+    // Everybody ends their own: somebody else's of the same tenant is not found, either.
+    about("DELETE /v1/sessions/{id}", "/v1/sessions/{session}").status(404),
+    plain("GET /v1/users", "/v1/users"),
+    about("PATCH /v1/users/{id}", "/v1/users/{user}").body(r#"{"role":"viewer"}"#),
+    about("DELETE /v1/users/{id}", "/v1/users/{user}").status(204),
+    plain("GET /v1/invitations", "/v1/invitations"),
+    plain("POST /v1/invitations", "/v1/invitations").body(r#"{"email":"{new}@example.com","role":"viewer"}"#).status(201),
+    about("DELETE /v1/invitations/{id}", "/v1/invitations/{invitation}").status(204),
+
+    plain("GET /v1/oauth/clients", "/v1/oauth/clients"),
+    plain("POST /v1/oauth/clients", "/v1/oauth/clients").body(r#"{"name":"made","redirect_uris":["https://app.example/cb"],"scopes":["hooks:read"]}"#).status(201),
+    about("DELETE /v1/oauth/clients/{id}", "/v1/oauth/clients/{client}"),
+    about("POST /v1/oauth/clients/{id}/secret", "/v1/oauth/clients/{client}/secret"),
+    plain("GET /v1/oauth/grants", "/v1/oauth/grants"),
+    about("DELETE /v1/oauth/grants/{id}", "/v1/oauth/grants/{grant}"),
+
+    plain("GET /.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server"),
+    plain("GET /login/assets/portal.css", "/login/assets/portal.css"),
+    plain("GET /login/assets/portal.js", "/login/assets/portal.js"),
+    open("GET /oauth/authorize", "/oauth/authorize"),
+    open("POST /oauth/authorize", "/oauth/authorize"),
+    open("POST /oauth/token", "/oauth/token"),
+    open("POST /oauth/revoke", "/oauth/revoke"),
+    open("POST /oauth/introspect", "/oauth/introspect"),
+    open("GET /login", "/login"),
+    open("POST /login", "/login"),
+    open("GET /login/totp", "/login/totp"),
+    open("POST /login/totp", "/login/totp"),
+    open("POST /logout", "/logout"),
+    open("GET /setup/{token}", "/setup/none"),
+    open("POST /setup/{token}", "/setup/none"),
+    open("GET /invitations/{token}", "/invitations/none"),
+    open("POST /invitations/{token}", "/invitations/none"),
+    open("GET /account", "/account"),
+    open("POST /account/tenant", "/account/tenant"),
+    open("POST /account/language", "/account/language"),
+    open("POST /account/password", "/account/password"),
+    open("POST /account/logout-everywhere", "/account/logout-everywhere"),
+    open("GET /account/totp", "/account/totp"),
+    open("POST /account/totp", "/account/totp"),
+    open("POST /account/totp/confirm", "/account/totp/confirm"),
+    open("POST /account/totp/remove", "/account/totp/remove"),
 ];

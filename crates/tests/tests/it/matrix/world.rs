@@ -12,7 +12,7 @@ use hookyard_domain::{
         store::{self, NewCredential},
     },
     delivery::DeliveryState,
-    id::{CredentialId, TenantId},
+    id::{ClientId, CredentialId, GrantId, InvitationId, SessionId, TenantId, UserId},
     person::Role,
 };
 use hookyard_tests::{
@@ -64,8 +64,8 @@ impl fmt::Display for Caller {
 pub(super) struct Side {
     tenant: TenantId,
     admin: Client,
-    /// Whoever may do everything stands first among those who may do something.
-    pub(super) callers: Vec<Caller>,
+    /// Programs, and nobody. Whoever may do everything stands first among those who may do something.
+    programs: Vec<Caller>,
 }
 
 /// Two tenants that know nothing of each other.
@@ -99,6 +99,16 @@ impl World {
         Self { system, ours, theirs }
     }
 
+    /// Everybody of a side; people have just logged in, whatever a row before has done to them.
+    pub(super) async fn callers(&self, side: &Side) -> Vec<Caller> {
+        let mut callers = side.programs.clone();
+        for role in Role::ALL {
+            let session = Session::of(&self.system, side.tenant, role).await;
+            callers.push(Caller::Person { role, session });
+        }
+        callers
+    }
+
     /// New objects of a side, as far as the row names them: none of them has met anybody.
     pub(super) async fn objects(&self, side: &Side, row: &Row) -> Objects {
         let named =
@@ -119,7 +129,67 @@ impl World {
                 objects.push((name, self.key(side.tenant, kind).await.to_string()));
             }
         }
+        if named("new") {
+            objects.push(("new", format!("{unique:x}")));
+        }
+        if ["user", "session", "invitation", "client", "grant"].into_iter().any(named) {
+            objects.extend(self.person(side.tenant).await);
+        }
         Objects(objects)
+    }
+
+    /// A person with a session, an invitation, a client and what the person allowed it; put there as rows.
+    async fn person(&self, tenant: TenantId) -> [(&'static str, String); 5] {
+        let now = self.system.clock.now();
+        let (user, session, invitation, client, grant) = (
+            UserId::new(now),
+            SessionId::new(now),
+            InvitationId::new(now),
+            ClientId::new(now),
+            GrantId::new(now),
+        );
+        let rows = [
+            "INSERT INTO users (id, email, name, locale, created_at) VALUES ($2, $2::text || '@example.com', 'object', 'en', $7)",
+            "INSERT INTO memberships (tenant_id, user_id, role, created_at) VALUES ($1, $2, 1, $7)",
+            "INSERT INTO sessions (id, token_hash, user_id, tenant_id, created_at, last_seen_at, expires_at) \
+             VALUES ($3, sha256($3::text::bytea), $2, $1, $7, $7, $7 + interval '1 day')",
+            "INSERT INTO invitations (id, tenant_id, email, role, token_hash, created_at, expires_at) \
+             VALUES ($4, $1, $4::text || '@example.com', 0, sha256($4::text::bytea), $7, $7 + interval '1 day')",
+            "INSERT INTO oauth_clients (id, tenant_id, name, secret_hash, redirect_uris, scopes, created_at) \
+             VALUES ($5, $1, 'object', sha256($5::text::bytea), '{https://app.example/cb}', '{hooks:read}', $7)",
+            "INSERT INTO oauth_grants (id, client_id, tenant_id, user_id, scopes, created_at) \
+             VALUES ($6, $5, $1, $2, '{hooks:read}', $7)",
+        ];
+        self.system
+            .db
+            .run(move |conn| {
+                for row in rows {
+                    // Every parameter is used, so that Postgres knows its type.
+                    let row = format!(
+                        "WITH all_of_them AS (SELECT $1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::uuid, $6::uuid, \
+                         $7::timestamptz) {row}"
+                    );
+                    sql_query(row)
+                        .bind::<Uuid, _>(tenant)
+                        .bind::<Uuid, _>(user)
+                        .bind::<Uuid, _>(session)
+                        .bind::<Uuid, _>(invitation)
+                        .bind::<Uuid, _>(client)
+                        .bind::<Uuid, _>(grant)
+                        .bind::<Timestamptz, _>(now)
+                        .execute(conn)?;
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        [
+            ("user", user.to_string()),
+            ("session", session.to_string()),
+            ("invitation", invitation.to_string()),
+            ("client", client.to_string()),
+            ("grant", grant.to_string()),
+        ]
     }
 
     /// A hook, an event, and a delivery of it there that has ended without success.
@@ -188,14 +258,11 @@ impl Side {
         }
         add("the integration key", Kind::Integration, all_but_admin).await;
         add("a source key", Kind::Source, vec![Scope::EventsWrite]).await;
-        for role in Role::ALL {
-            callers.push(Caller::Person { role, session: Session::of(system, tenant, role).await });
-        }
         let admin = callers.iter().find_map(|caller| match caller {
             Caller::Key { what: "an admin key", key, .. } => Some(system.anonymous().with_key(key)),
             Caller::Nobody | Caller::Key { .. } | Caller::Person { .. } => None,
         });
-        Self { tenant, admin: admin.unwrap(), callers }
+        Self { tenant, admin: admin.unwrap(), programs: callers }
     }
 }
 
