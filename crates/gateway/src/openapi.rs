@@ -29,7 +29,7 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, invitations, oauth, ops, pages, replay,
+        audit, dead_letters, deliveries, event_types, events, hooks, invitations, oauth, ops, pages, replay,
         samples, session, users, zapier,
     },
     routes::{Entry, TABLE},
@@ -51,6 +51,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "People", description = "The person who is logged in, and the people of the tenant. Only with a session, never with a key."),
         (name = "Pages", description = "What people see in a browser: HTML, and forms that only these pages can send."),
         (name = "OAuth", description = "Apps that act for people: RFC 6749 with PKCE, and which apps are let in."),
+        (name = "Audit log", description = "Who did what, when and from where."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
     paths(
@@ -97,6 +98,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         oauth::clients::rotate,
         oauth::grants::list,
         oauth::grants::revoke,
+        audit::list,
+        audit::export,
         ops::livez,
         ops::readyz,
         ops::metrics,

@@ -15,7 +15,7 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, invitations,
+        audit, dead_letters, deliveries, event_types, events, hooks, invitations,
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, users,
         zapier::{subscribe, unsubscribe},
@@ -158,6 +158,9 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/oauth/clients/{id}/secret", managed(Scope::Admin, Role::Admin), Requests => clients::rotate;
     GET "/v1/oauth/grants", managed(Scope::Admin, Role::Viewer), Requests => grants::list;
     DELETE "/v1/oauth/grants/{id}", managed(Scope::Admin, Role::Viewer), Requests => grants::revoke;
+
+    GET "/v1/audit", scope(Scope::Admin), Requests => audit::list;
+    GET "/v1/audit/export", scope(Scope::Admin), Requests => audit::export;
 
     GET "/openapi.json", Public, Requests => openapi::document;
     GET "/docs", Public, Requests => openapi::docs;

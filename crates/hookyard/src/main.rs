@@ -14,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{config, health, keys, migrate, oauth, secrets as secrets_command, service_token, tenants},
+    command::{audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, tenants},
     process::Role,
 };
 
@@ -62,6 +62,9 @@ enum Command {
     Oauth(oauth::Command),
     /// Print a token by which a service of this installation shows who it is, good for some minutes
     ServiceToken(service_token::Arguments),
+    /// Who did what, and whether the record of it is as it was written
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// The master keys that secrets in the database are sealed with
     #[command(subcommand)]
     Secrets(secrets_command::Command),
@@ -87,6 +90,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
     let settings = settings::load(file);
     match command {
         Command::Config(command) => return config::run(&command, settings),
+        Command::Audit(command) => return audit::run(command, settings?),
         Command::Secrets(command) => secrets_command::run(&command, settings)?,
         Command::Up { data_dir } => {
             let mut settings = settings?;

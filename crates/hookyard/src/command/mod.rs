@@ -1,11 +1,12 @@
 //! The operator's commands.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
 pub(crate) mod oauth;
-pub(crate) mod operator;
+mod operator;
 pub(crate) mod secrets;
 pub(crate) mod service_token;
 pub(crate) mod tenants;
