@@ -14,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{config, health, keys, migrate, secrets as secrets_command, tenants},
+    command::{config, health, keys, migrate, secrets as secrets_command, tenants, users},
     process::Role,
 };
 
@@ -54,6 +54,9 @@ enum Command {
     /// The customers of this installation
     #[command(subcommand)]
     Tenants(tenants::Command),
+    /// People who log in
+    #[command(subcommand)]
+    Users(users::Command),
     /// API keys
     #[command(subcommand)]
     Keys(keys::Command),
@@ -96,6 +99,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
             process::block_on(&settings.clone(), migrate::run(settings))?;
         }
         Command::Tenants(command) => tenants::run(command, settings?)?,
+        Command::Users(command) => users::run(command, settings?)?,
         Command::Keys(command) => keys::run(command, settings?)?,
         Command::Health(_) => {}
     }

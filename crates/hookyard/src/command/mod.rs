@@ -4,8 +4,10 @@ pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
+pub(crate) mod operator;
 pub(crate) mod secrets;
 pub(crate) mod tenants;
+pub(crate) mod users;
 
 use anyhow::Context as _;
 use hookyard_domain::db::{Db, Url};

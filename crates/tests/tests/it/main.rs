@@ -19,6 +19,7 @@ mod gateway_events;
 mod hooks;
 mod lifecycle;
 mod openapi;
+mod people;
 mod pipeline;
 mod secrets;
 mod verification;
