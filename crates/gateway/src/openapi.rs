@@ -29,8 +29,8 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay, samples, session, users,
-        zapier,
+        dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay, samples,
+        session, users, zapier,
     },
     routes::{Entry, TABLE},
 };

@@ -15,7 +15,8 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay, samples, session, users,
+        dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay, samples,
+        session, users,
         zapier::{subscribe, unsubscribe},
     },
     openapi,

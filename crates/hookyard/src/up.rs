@@ -74,8 +74,11 @@ async fn set_up(db: &Db, vault: &Vault, clock: &Clock) -> anyhow::Result<Option<
         let (purpose, role) = (Purpose::SetUp, person::Role::Admin);
         let new = NewInvitation { id, purpose, email: None, role, invited_by: None, hash };
         invitation::insert(conn, &new, now)?;
-        let entry =
-            Entry::new(None, Action::InvitationCreated, ObjectRef::new(ObjectKind::Installation, "set-up link"));
+        let entry = Entry::new(
+            None,
+            Action::InvitationCreated,
+            ObjectRef::new(ObjectKind::Installation, "set-up link"),
+        );
         audit::record(conn, &Actor::system("up"), &entry, now)?;
         Ok(true)
     });

@@ -56,7 +56,8 @@ impl Browser {
         }
         let reply = request.send().await;
         for (_, cookie) in reply.headers.iter().filter(|(name, _)| name == "set-cookie") {
-            let (name, value) = cookie.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
+            let (name, value) =
+                cookie.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
             if cookie.contains("Max-Age=0") {
                 self.cookies.remove(name);
             } else {

@@ -120,7 +120,9 @@ pub fn insert(conn: &mut PgConnection, new: &NewUser, now: DateTime<Utc>) -> Res
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
     if stored == 0 {
-        return Err(Error::Conflict { reason: "there is a user with this e-mail address already".to_owned() });
+        return Err(Error::Conflict {
+            reason: "there is a user with this e-mail address already".to_owned(),
+        });
     }
     Ok(())
 }
@@ -221,7 +223,9 @@ mod tests {
             assert!(parse_email(text).is_err(), "{text}");
         }
         let long = |length: usize| format!("{}@b.example", "a".repeat(length - 10));
-        assert!(parse_email(&long(MAX_EMAIL_BYTES)).is_ok() && parse_email(&long(MAX_EMAIL_BYTES + 1)).is_err());
+        assert!(
+            parse_email(&long(MAX_EMAIL_BYTES)).is_ok() && parse_email(&long(MAX_EMAIL_BYTES + 1)).is_err()
+        );
     }
 
     #[test]

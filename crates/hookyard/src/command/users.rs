@@ -137,7 +137,8 @@ impl At {
         let hash = hashed(&email, &name).await?;
         let Self { actor, now, db, .. } = self;
         let (tenant, role) = (create.tenant, create.role);
-        let new = NewUser { id: UserId::new(now), email, name, locale: Locale::En, password_hash: Some(hash) };
+        let new =
+            NewUser { id: UserId::new(now), email, name, locale: Locale::En, password_hash: Some(hash) };
         let id = new.id;
         db.run(move |conn| {
             hookyard_domain::tenant::store::find(conn, tenant)?.ok_or(Error::NotFound { what: "tenant" })?;
@@ -178,7 +179,9 @@ impl At {
             Purpose::Reset(_) | Purpose::SetUp => None,
         };
         let (object, after) = match purpose {
-            Purpose::Reset(user) => (ObjectRef::new(ObjectKind::User, user), json!({ "link": "new password" })),
+            Purpose::Reset(user) => {
+                (ObjectRef::new(ObjectKind::User, user), json!({ "link": "new password" }))
+            }
             Purpose::Join(_) | Purpose::SetUp => {
                 let after = json!({ "email": email, "role": role.as_str() });
                 (ObjectRef::new(ObjectKind::Invitation, id), after)
@@ -212,7 +215,9 @@ impl At {
             if is_json {
                 let seats: Vec<_> = seats
                     .iter()
-                    .map(|seat| json!({ "tenant_id": seat.tenant_id.to_string(), "role": seat.role.as_str() }))
+                    .map(
+                        |seat| json!({ "tenant_id": seat.tenant_id.to_string(), "role": seat.role.as_str() }),
+                    )
                     .collect();
                 println!(
                     "{}",

@@ -51,7 +51,7 @@ fn hook(tenant: TenantId, path: &str, secret: Option<&str>) -> NewHook {
     NewHook {
         id: SubscriptionId::new(now),
         tenant,
-        credential: CredentialId::new(now),
+        credential: Some(CredentialId::new(now)),
         url: format!("https://hooks.zapier.com/hooks/catch/1/{path}/"),
         event_type: None,
         pattern: None,

@@ -100,8 +100,19 @@ mod tests {
         }
         let long = format!("/{}", "a".repeat(2_000));
         for to in [
-            "", "account", "//evil.example", "/\\evil.example", "\\/evil.example", "https://evil.example", "/ /evil.example",
-            "javascript:alert(1)", "/\t/evil.example", "/\n/evil.example", "/.//evil.example", "/..//evil.example", &long,
+            "",
+            "account",
+            "//evil.example",
+            "/\\evil.example",
+            "\\/evil.example",
+            "https://evil.example",
+            "/ /evil.example",
+            "javascript:alert(1)",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "/.//evil.example",
+            "/..//evil.example",
+            &long,
         ] {
             assert_eq!(return_to(to), HOME, "{to}");
         }

@@ -75,11 +75,13 @@ async fn the_operator_makes_changes_and_disables_users() {
     eve.submit(&path(&said), &[("name", "Eve"), ("password", PASSWORD)]).await;
     assert_eq!(eve.session().await.unwrap()["role"], "viewer");
     let said = succeeds(&["users", "list", "--json"], &environment);
-    let listed: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let listed: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(listed.len(), 2, "{said}");
     assert!(!said.contains("argon2"), "{said}");
 
-    let set_role = |role| ["users", "set-role", "--tenant", &tenant, "--email", "eve@example.com", "--role", role];
+    let set_role =
+        |role| ["users", "set-role", "--tenant", &tenant, "--email", "eve@example.com", "--role", role];
     succeeds(&set_role("developer"), &environment);
     assert_eq!(eve.session().await.unwrap()["role"], "developer");
     succeeds(&["users", "disable", "--email", "eve@example.com"], &environment);
@@ -97,14 +99,23 @@ async fn the_operator_makes_changes_and_disables_users() {
     reset.submit(&path(&said), &[("password", "a sentence of mine")]).await;
     assert!(reset.session().await.is_ok());
     assert_eq!(browser.session().await, Err(401));
-    let (set, said) =
-        with_password(&["users", "reset-password", "--email", EMAIL, "--password-stdin"], PASSWORD, &environment);
+    let (set, said) = with_password(
+        &["users", "reset-password", "--email", EMAIL, "--password-stdin"],
+        PASSWORD,
+        &environment,
+    );
     assert!(set, "{said}");
     assert_eq!(reset.session().await, Err(401));
     system.logged_in(EMAIL).await;
     let audited = system.audited(Some(system.tenant)).await;
-    for action in ["user.created", "invitation.created", "user.role_changed", "user.disabled", "user.enabled", "password.changed"]
-    {
+    for action in [
+        "user.created",
+        "invitation.created",
+        "user.role_changed",
+        "user.disabled",
+        "user.enabled",
+        "password.changed",
+    ] {
         assert!(audited.iter().any(|there| there == action), "{action}: {audited:?}");
     }
 }

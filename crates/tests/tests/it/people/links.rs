@@ -72,7 +72,10 @@ async fn the_set_up_link_makes_the_first_tenant_and_its_admin_once() {
         invited_by: None,
         hash: invitation::token(&vault(), id).hash(),
     };
-    assert!(system.db.run(move |conn| invitation::insert(conn, &new, now)).await.is_err(), "there is somebody");
+    assert!(
+        system.db.run(move |conn| invitation::insert(conn, &new, now)).await.is_err(),
+        "there is somebody"
+    );
     let tenant = session["tenant"]["id"].as_str().unwrap().parse().unwrap();
     let audited = system.audited(Some(tenant)).await;
     assert_eq!(audited, ["tenant.created", "user.created", "session.logged_in"]);
@@ -101,8 +104,13 @@ async fn somebody_new_joins_by_an_invitation_once_within_seven_days() {
     assert_eq!((&session["user"]["email"], &session["role"]), (&json!(ADA), &json!("developer")));
     assert_eq!(twin.post(&path, &fields).await.status, 404, "twice");
     let audited = system.audited(Some(system.tenant)).await;
-    let expected =
-        ["session.logged_in", "invitation.created", "user.created", "invitation.accepted", "session.logged_in"];
+    let expected = [
+        "session.logged_in",
+        "invitation.created",
+        "user.created",
+        "invitation.accepted",
+        "session.logged_in",
+    ];
     assert_eq!(audited, expected);
 
     let mut admin = system.logged_in(ADMIN).await;
@@ -132,7 +140,8 @@ async fn somebody_who_has_an_account_joins_with_it() {
     assert_eq!(session["tenants"].as_array().unwrap().len(), 2);
 
     // Between tenants.
-    let back = ada.api("PATCH", "/v1/session", Some(&json!({"tenant_id": other.to_string(), "locale": "fr"}))).await;
+    let back =
+        ada.api("PATCH", "/v1/session", Some(&json!({"tenant_id": other.to_string(), "locale": "fr"}))).await;
     assert_eq!(back.expect(200)["role"], "viewer");
     ada.get("/account").await;
     assert!(ada.page.contains("Vous êtes connecté"), "{}", ada.page);
@@ -180,7 +189,9 @@ async fn an_invitation_with_an_idempotency_key_is_made_once_and_its_link_is_not_
     let secret = path.strip_prefix("/invitations/").unwrap().to_owned();
     let kept = system.db.once(move |conn| {
         use diesel::RunQueryDsl as _;
-        let query = diesel::sql_query("SELECT FROM idempotency_keys WHERE position($1 IN encode(response, 'escape')) > 0");
+        let query = diesel::sql_query(
+            "SELECT FROM idempotency_keys WHERE position($1 IN encode(response, 'escape')) > 0",
+        );
         Ok(query.bind::<diesel::sql_types::Text, _>(secret).execute(conn)?)
     });
     assert_eq!(kept.await.unwrap(), 0);

@@ -152,9 +152,13 @@ async fn what_is_no_session_is_refused() {
     system.person(EMAIL, Role::Viewer).await;
     let browser = system.logged_in(EMAIL).await;
     let real = browser.cookies["hookyard-session"].clone();
-    for forged in
-        [String::new(), "hs_".to_owned(), format!("{real}x"), real[..real.len() - 1].to_owned(), real.to_uppercase()]
-    {
+    for forged in [
+        String::new(),
+        "hs_".to_owned(),
+        format!("{real}x"),
+        real[..real.len() - 1].to_owned(),
+        real.to_uppercase(),
+    ] {
         let mut with = browser.clone();
         with.cookies.insert("hookyard-session".to_owned(), forged.clone());
         assert_eq!(with.session().await, Err(401), "{forged}");
@@ -247,5 +251,9 @@ async fn nobody_is_led_elsewhere() {
     assert_eq!(browser.hidden("return_to"), "/account");
     browser.get("/login?return_to=%2Foauth%2Fauthorize%3Fa%3D1%26b%3D2").await;
     assert_eq!(browser.hidden("return_to"), "/oauth/authorize?a=1&b=2");
-    assert!(browser.page.contains("?return_to=%2Foauth%2Fauthorize%3Fa%3D1%26b%3D2&amp;lang=fr"), "{}", browser.page);
+    assert!(
+        browser.page.contains("?return_to=%2Foauth%2Fauthorize%3Fa%3D1%26b%3D2&amp;lang=fr"),
+        "{}",
+        browser.page
+    );
 }

@@ -66,7 +66,11 @@ async fn another_role_counts_with_the_next_request_on_every_gateway() {
     assert_eq!(lowered["role"], "viewer");
     let refused = ada.api("POST", "/v1/event-types", Some(&json!({"name": "a.c"}))).await;
     assert_eq!(refused.error(), (403, "INSUFFICIENT_PERMISSIONS".to_owned()));
-    assert_eq!(program.get("/v1/events").await.status, 401, "what a developer allowed is no viewer's to allow");
+    assert_eq!(
+        program.get("/v1/events").await.status,
+        401,
+        "what a developer allowed is no viewer's to allow"
+    );
 
     admin.api("PATCH", &path, Some(&json!({"role": "admin"}))).await.expect(200);
     assert_eq!(ada.get("/v1/users").await.expect(200)["data"].as_array().unwrap().len(), 2);

@@ -46,13 +46,21 @@ async fn pages_are_kept_apart_from_other_sites() {
         }
         if reply.status != 303 {
             let policy = reply.header("content-security-policy").unwrap();
-            for part in ["default-src 'none'", "frame-ancestors 'none'", "form-action 'self'", "base-uri 'none'"] {
+            for part in
+                ["default-src 'none'", "frame-ancestors 'none'", "form-action 'self'", "base-uri 'none'"]
+            {
                 assert!(policy.contains(part), "{path}: {policy}");
             }
-            assert!(!browser.page.contains("<script>") && !browser.page.contains(" style="), "{}", browser.page);
+            assert!(
+                !browser.page.contains("<script>") && !browser.page.contains(" style="),
+                "{}",
+                browser.page
+            );
         }
     }
-    for (path, kind) in [("/login/assets/portal.css", "text/css"), ("/login/assets/portal.js", "text/javascript")] {
+    for (path, kind) in
+        [("/login/assets/portal.css", "text/css"), ("/login/assets/portal.js", "text/javascript")]
+    {
         let reply = browser.get(path).await;
         assert!(reply.status == 200 && reply.header("content-type").unwrap().starts_with(kind), "{reply:?}");
     }

@@ -61,7 +61,9 @@ async fn each_code_lets_in_once() {
     let code = |steps: i64| key.code(totp::step(system.clock.now()) + steps);
     assert!(!enters(&system, &code(0)).await, "it was used to confirm");
     system.clock.advance(TimeDelta::seconds(90));
-    for (steps, counts) in [(-2, false), (2, false), (-1, true), (-1, false), (0, true), (0, false), (1, true)] {
+    for (steps, counts) in
+        [(-2, false), (2, false), (-1, true), (-1, false), (0, true), (0, false), (1, true)]
+    {
         assert_eq!(enters(&system, &code(steps)).await, counts, "{steps}");
     }
     assert!(!enters(&system, &code(0)).await, "what lies before one that was taken counts no more");
@@ -84,7 +86,9 @@ async fn it_is_turned_off_with_the_password() {
     assert_eq!(off.status, 204);
     system.logged_in(EMAIL).await;
     let audited = system.audited(Some(system.tenant)).await;
-    assert!(["totp.enabled", "totp.disabled"].iter().all(|action| audited.iter().any(|there| there == action)));
+    assert!(
+        ["totp.enabled", "totp.disabled"].iter().all(|action| audited.iter().any(|there| there == action))
+    );
 }
 
 #[tokio::test]

@@ -76,7 +76,11 @@ async fn what_is_right_is_not_counted() {
         assert_eq!(system.browser().log_in(EMAIL, "wrong horse battery").await.status, 422);
     }
     system.logged_in(EMAIL).await;
-    assert_eq!(system.browser().log_in("nobody@example.com", PASSWORD).await.status, 422, "the tenth of the address");
+    assert_eq!(
+        system.browser().log_in("nobody@example.com", PASSWORD).await.status,
+        422,
+        "the tenth of the address"
+    );
     assert_eq!(system.browser().log_in(EMAIL, PASSWORD).await.status, 429);
 }
 
