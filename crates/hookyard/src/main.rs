@@ -14,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, tenants},
+    command::{audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, tenants, users},
     process::Role,
 };
 
@@ -54,6 +54,9 @@ enum Command {
     /// The customers of this installation
     #[command(subcommand)]
     Tenants(tenants::Command),
+    /// People who log in
+    #[command(subcommand)]
+    Users(users::Command),
     /// API keys
     #[command(subcommand)]
     Keys(keys::Command),
@@ -107,6 +110,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         Command::Oauth(command) => oauth::run(command, settings?)?,
         Command::ServiceToken(arguments) => service_token::run(arguments, settings?)?,
         Command::Tenants(command) => tenants::run(command, settings?)?,
+        Command::Users(command) => users::run(command, settings?)?,
         Command::Keys(command) => keys::run(command, settings?)?,
         Command::Health(_) => {}
     }

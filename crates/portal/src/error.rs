@@ -50,7 +50,9 @@ mod tests {
 
     #[test]
     fn each_error_is_told_in_both_languages() {
-        for (status, code) in [(403, "CSRF_TOKEN_INVALID"), (404, "NOT_FOUND"), (503, "UNAVAILABLE"), (500, "INTERNAL")] {
+        for (status, code) in
+            [(403, "CSRF_TOKEN_INVALID"), (404, "NOT_FOUND"), (503, "UNAVAILABLE"), (500, "INTERNAL")]
+        {
             let [en, fr] = [Locale::En, Locale::Fr].map(|locale| error(locale, status, code).into_string());
             assert!(en != fr && en.contains("<html lang=\"en\">") && fr.contains("<html lang=\"fr\">"));
         }

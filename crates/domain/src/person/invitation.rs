@@ -154,7 +154,8 @@ fn check_tenant(
     now: DateTime<Utc>,
 ) -> Result<()> {
     // The tenant's row is the lock under which its invitations are counted.
-    let locked = sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE").bind::<Uuid, _>(tenant).execute(conn)?;
+    let locked =
+        sql_query("SELECT FROM tenants WHERE id = $1 FOR UPDATE").bind::<Uuid, _>(tenant).execute(conn)?;
     if locked == 0 {
         return Err(Error::NotFound { what: "tenant" });
     }
@@ -167,11 +168,12 @@ fn check_tenant(
     if member > 0 {
         return Err(Error::Conflict { reason: "this person is a member of the tenant already".to_owned() });
     }
-    let open = sql_query(format!("SELECT FROM invitations WHERE tenant_id = $1 AND email <> $3 AND {OPEN} $2"))
-        .bind::<Uuid, _>(tenant)
-        .bind::<Timestamptz, _>(now)
-        .bind::<Text, _>(email.unwrap_or_default())
-        .execute(conn)?;
+    let open =
+        sql_query(format!("SELECT FROM invitations WHERE tenant_id = $1 AND email <> $3 AND {OPEN} $2"))
+            .bind::<Uuid, _>(tenant)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Text, _>(email.unwrap_or_default())
+            .execute(conn)?;
     if i64::try_from(open).is_ok_and(|open| open >= MAX_OPEN) {
         let reason = format!("{MAX_OPEN} invitations wait already; revoke one first");
         return Err(Error::Conflict { reason });
@@ -183,7 +185,11 @@ fn check_tenant(
 ///
 /// # Errors
 /// When the database is away.
-pub fn find_open(conn: &mut PgConnection, hash: &TokenHash, now: DateTime<Utc>) -> Result<Option<Invitation>> {
+pub fn find_open(
+    conn: &mut PgConnection,
+    hash: &TokenHash,
+    now: DateTime<Utc>,
+) -> Result<Option<Invitation>> {
     Ok(sql_query(format!("{VIEW} WHERE token_hash = $1 AND {OPEN} $2"))
         .bind::<Binary, _>(hash.bytes())
         .bind::<Timestamptz, _>(now)

@@ -39,10 +39,46 @@ const MIN_DISTINCT_CHARS: usize = 5;
 /// What the commonest passwords are made of, once digits and signs are taken away: `password`, `Password2026!`,
 /// `qwertyqwerty`.
 const COMMON: [&str; 40] = [
-    "password", "passwort", "passw", "pass", "motdepasse", "secret", "qwerty", "qwertyuiop", "azerty", "azertyuiop",
-    "qwertz", "qwertzuiop", "asdfghjkl", "zxcvbnm", "iloveyou", "jetaime", "letmein", "welcome", "bienvenue", "bonjour",
-    "admin", "administrator", "administrateur", "root", "user", "login", "changeme", "changeit", "default", "test",
-    "monkey", "dragon", "football", "baseball", "sunshine", "princess", "superman", "soleil", "hookyard", "zapier",
+    "password",
+    "passwort",
+    "passw",
+    "pass",
+    "motdepasse",
+    "secret",
+    "qwerty",
+    "qwertyuiop",
+    "azerty",
+    "azertyuiop",
+    "qwertz",
+    "qwertzuiop",
+    "asdfghjkl",
+    "zxcvbnm",
+    "iloveyou",
+    "jetaime",
+    "letmein",
+    "welcome",
+    "bienvenue",
+    "bonjour",
+    "admin",
+    "administrator",
+    "administrateur",
+    "root",
+    "user",
+    "login",
+    "changeme",
+    "changeit",
+    "default",
+    "test",
+    "monkey",
+    "dragon",
+    "football",
+    "baseball",
+    "sunshine",
+    "princess",
+    "superman",
+    "soleil",
+    "hookyard",
+    "zapier",
 ];
 
 /// Why a password is not good enough. Display continues "password".
@@ -89,11 +125,12 @@ fn is_common(password: &str) -> bool {
     distinct.dedup();
     let runs = password.as_bytes().windows(2).filter(|pair| {
         let (a, b) = (pair[0], pair[1]);
-        b == a.wrapping_add(1) || a == b.wrapping_add(1) || (a == b'9' && b == b'0')
+        b == a.wrapping_add(1) || a == b.wrapping_add(1) || (a.min(b), a.max(b)) == (b'0', b'9')
     });
     let is_run = runs.count() + 2 >= password.len();
     let letters: String = password.chars().filter(|c| c.is_alphabetic()).collect();
-    let is_word = COMMON.iter().any(|word| letters.len() >= word.len() && letters.replace(word, "").is_empty());
+    let is_word =
+        COMMON.iter().any(|word| letters.len() >= word.len() && letters.replace(word, "").is_empty());
     distinct.len() < MIN_DISTINCT_CHARS || is_run || is_word
 }
 
@@ -214,13 +251,11 @@ mod tests {
 
     #[test]
     fn passwords_have_12_to_128_characters() {
-        let made = |length: usize| "correct horse é battery ".chars().cycle().take(length).collect::<String>();
-        for (length, expected) in [
-            (11, Err(Weakness::TooShort)),
-            (12, Ok(())),
-            (128, Ok(())),
-            (129, Err(Weakness::TooLong)),
-        ] {
+        let made =
+            |length: usize| "correct horse é battery ".chars().cycle().take(length).collect::<String>();
+        for (length, expected) in
+            [(11, Err(Weakness::TooShort)), (12, Ok(())), (128, Ok(())), (129, Err(Weakness::TooLong))]
+        {
             assert_eq!(check(&made(length), "a@b.example", "A"), expected, "{length}");
         }
     }
@@ -228,8 +263,18 @@ mod tests {
     #[test]
     fn what_everybody_tries_first_is_refused() {
         for password in [
-            "Password2026!", "password1234", "motdepasse123", "qwertyqwerty", "azertyuiop12", "123456789012",
-            "098765432109", "aaaaaaaaaaaa", "abababababab", "abcdefghijkl", "Hookyard2026!!", "letmein-letmein",
+            "Password2026!",
+            "password1234",
+            "motdepasse123",
+            "qwertyqwerty",
+            "azertyuiop12",
+            "123456789012",
+            "098765432109",
+            "aaaaaaaaaaaa",
+            "abababababab",
+            "abcdefghijkl",
+            "Hookyard2026!!",
+            "letmein-letmein",
         ] {
             assert_eq!(check(password, "a@b.example", "A"), Err(Weakness::Common), "{password}");
         }

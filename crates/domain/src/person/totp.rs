@@ -132,7 +132,8 @@ fn locked(conn: &mut PgConnection, user: UserId) -> Result<Row> {
 }
 
 fn opened(bytes: Vec<u8>) -> Result<Key> {
-    let bytes = bytes.try_into().map_err(|_length| Error::Database("a TOTP key has another length".into()))?;
+    let bytes =
+        bytes.try_into().map_err(|_length| Error::Database("a TOTP key has another length".into()))?;
     Ok(Key(bytes))
 }
 

@@ -1,10 +1,6 @@
 //! `/v1/invitations`: who is invited to a tenant.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::StatusCode,
-    web::Data,
-};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     audit::{self, Action, Entry, ObjectKind, ObjectRef},

@@ -215,9 +215,11 @@ pub(crate) fn holder(context: &Context, visitor: &Visitor, shown: &str) -> Optio
     let bytes = URL_SAFE_NO_PAD.decode(shown).ok()?;
     let (said, tag) = bytes.split_at_checked(24)?;
     let signed = [said, visitor.visit().as_bytes()].concat();
-    let is_ours = context.vault.derive_all(TICKET).iter().any(|derived| {
-        hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, derived), &signed, tag).is_ok()
-    });
+    let is_ours = context
+        .vault
+        .derive_all(TICKET)
+        .iter()
+        .any(|derived| hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, derived), &signed, tag).is_ok());
     let (id, until) = (said.first_chunk::<16>()?, said.last_chunk::<8>()?);
     let holds = context.clock.now().timestamp() < i64::from_be_bytes(*until);
     (is_ours && holds).then(|| UserId::from_uuid(Uuid::from_bytes(*id)))

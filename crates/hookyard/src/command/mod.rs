@@ -10,6 +10,7 @@ mod operator;
 pub(crate) mod secrets;
 pub(crate) mod service_token;
 pub(crate) mod tenants;
+pub(crate) mod users;
 
 use anyhow::Context as _;
 use hookyard_domain::db::{Db, Url};

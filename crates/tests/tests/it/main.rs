@@ -21,6 +21,7 @@ mod hooks;
 mod lifecycle;
 mod oauth;
 mod openapi;
+mod people;
 mod pipeline;
 mod secrets;
 mod verification;

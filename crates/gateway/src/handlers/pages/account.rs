@@ -215,8 +215,7 @@ async fn totp_page(
         return Ok(visitor.redirect(context, "/account"));
     };
     let csrf = visitor.csrf(&context.vault);
-    let shown =
-        page::set_up_totp(visitor.locale, &csrf, &key.base32(), &key.url(&session.email), is_wrong);
+    let shown = page::set_up_totp(visitor.locale, &csrf, &key.base32(), &key.url(&session.email), is_wrong);
     let status = if is_wrong { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     Ok(visitor.show(context, status, shown))
 }

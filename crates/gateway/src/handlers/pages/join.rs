@@ -85,11 +85,7 @@ pub(crate) async fn show_set_up(
         return Err(ApiError::not_found("this is no set-up link"));
     }
     let csrf = visitor.csrf(&context.vault);
-    Ok(visitor.show(
-        &context,
-        StatusCode::OK,
-        page::set_up(visitor.locale, &csrf, &Typed::default(), None),
-    ))
+    Ok(visitor.show(&context, StatusCode::OK, page::set_up(visitor.locale, &csrf, &Typed::default(), None)))
 }
 
 /// Make the first tenant and its admin
@@ -359,10 +355,8 @@ async fn reset(
         session::close_all(conn, id, None)?;
         let seats = membership::of_user(conn, id)?;
         let object = || ObjectRef::new(ObjectKind::User, id);
-        let entries: Vec<Entry> = seats
-            .iter()
-            .map(|seat| Entry::new(seat.tenant_id, Action::PasswordChanged, object()))
-            .collect();
+        let entries: Vec<Entry> =
+            seats.iter().map(|seat| Entry::new(seat.tenant_id, Action::PasswordChanged, object())).collect();
         audit::record_all(conn, &actor, &entries, now)
     });
     changed.await.map_err(problem::of)?;
