@@ -3,7 +3,11 @@
 //! While one group commits the next gathers; nothing waits for a timer. A result is held until it is written: when the
 //! database is away, tries under way keep their slots and nothing new begins.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use hookyard_domain::{
@@ -15,7 +19,7 @@ use hookyard_domain::{
     trace::TraceContext,
 };
 use hookyard_messaging::{Bus, Message, Queue};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{job::Ring, metrics::Metrics};
 
@@ -55,15 +59,21 @@ pub(crate) struct Writer {
     clock: Clock,
     metrics: Metrics,
     batch: usize,
-    /// Rings under way; more of them mean that the broker is slow, and the relay rings what is lost.
-    rings: Arc<Semaphore>,
+    /// Settlements that are to be rung together.
+    unrung: Arc<Mutex<Vec<SettlementId>>>,
 }
+
+/// How long settlements are gathered before they are rung. The counters of hooks may be behind for so long; a ring, and a
+/// transaction of the registry, for every try would cost more than the try.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Settlements in one message at the most.
+const RING_AT_ONCE: usize = 64;
 
 /// A settler and its writer.
 pub(crate) fn channel(db: Db, bus: Bus, clock: Clock, metrics: Metrics, batch: usize) -> (Settler, Writer) {
     let (sender, notes) = mpsc::channel(batch * 4);
-    let rings = Arc::new(Semaphore::new(256));
-    (Settler { notes: sender }, Writer { notes, db, bus, clock, metrics, batch, rings })
+    (Settler { notes: sender }, Writer { notes, db, bus, clock, metrics, batch, unrung: Arc::default() })
 }
 
 impl Writer {
@@ -149,15 +159,27 @@ impl Writer {
         }
     }
 
+    /// Rings in a little while, with the others that come until then. The relay rings what is lost.
     fn ring(&self, settlement: SettlementId) {
-        let Ok(permit) = Arc::clone(&self.rings).try_acquire_owned() else { return };
-        let bus = self.bus.clone();
+        let first = {
+            let mut unrung = self.unrung.lock().unwrap_or_else(PoisonError::into_inner);
+            unrung.push(settlement);
+            unrung.len() == 1
+        };
+        if !first {
+            return;
+        }
+        let (bus, unrung) = (self.bus.clone(), Arc::clone(&self.unrung));
         tokio::spawn(async move {
-            let message = Message::DeliverySettled { settlement };
-            if let Err(error) = bus.publish(Queue::DeliverySettled, &message, &TraceContext::fresh()).await {
-                tracing::debug!(%error, "a settlement was not rung; the relay will");
+            tokio::time::sleep(GATHER).await;
+            let gathered = std::mem::take(&mut *unrung.lock().unwrap_or_else(PoisonError::into_inner));
+            for settlements in gathered.chunks(RING_AT_ONCE) {
+                let message = Message::DeliverySettled { settlements: settlements.to_vec() };
+                let rung = bus.publish(Queue::DeliverySettled, &message, &TraceContext::fresh()).await;
+                if let Err(error) = rung {
+                    tracing::debug!(%error, "settlements were not rung; the relay will");
+                }
             }
-            drop(permit);
         });
     }
 }

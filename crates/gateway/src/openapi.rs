@@ -29,8 +29,8 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay, samples,
-        session, users, zapier,
+        audit, dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay,
+        samples, session, users, zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -48,6 +48,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Deliveries", description = "What became of an event at a hook, try by try."),
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "Audit log", description = "Who did what, when and from where."),
         (name = "People", description = "The person who is logged in, and the people of the tenant. Only with a session, never with a key."),
         (name = "Pages", description = "What people see in a browser: HTML, and forms that only these pages can send."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
@@ -84,6 +85,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         event_types::show,
         event_types::create,
         event_types::update,
+        audit::list,
+        audit::export,
         ops::livez,
         ops::readyz,
         ops::metrics,

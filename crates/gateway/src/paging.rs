@@ -227,6 +227,15 @@ impl<R> Page<R> {
         let Self { data, next_cursor, has_more } = self;
         Page { data: data.into_iter().map(view).collect(), next_cursor, has_more }
     }
+
+    /// The same page of what leaves for each row, unless one of them cannot leave.
+    ///
+    /// # Errors
+    /// That of the first row that cannot.
+    pub(crate) fn try_map<T, E>(self, view: impl FnMut(R) -> Result<T, E>) -> Result<Page<T>, E> {
+        let Self { data, next_cursor, has_more } = self;
+        Ok(Page { data: data.into_iter().map(view).collect::<Result<_, _>>()?, next_cursor, has_more })
+    }
 }
 
 impl<T: Serialize> Page<T> {
@@ -247,7 +256,7 @@ impl Page<Vec<u8>> {
             }
             body.extend_from_slice(entry);
         }
-        // A cursor is the text of an id: nothing in it needs an escape.
+        // A cursor is the text of an id or a number: nothing in it needs an escape.
         let next =
             self.next_cursor.as_ref().map_or_else(|| "null".to_owned(), |cursor| format!("\"{cursor}\""));
         body.extend_from_slice(

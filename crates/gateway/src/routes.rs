@@ -15,8 +15,8 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay, samples,
-        session, users,
+        audit, dead_letters, deliveries, event_types, events, hooks, invitations, ops, pages, replay,
+        samples, session, users,
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -101,6 +101,9 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/event-types", scope(Scope::EventsWrite), Requests => event_types::create;
     GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
     PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
+
+    GET "/v1/audit", scope(Scope::Admin), Requests => audit::list;
+    GET "/v1/audit/export", scope(Scope::Admin), Requests => audit::export;
 
     GET "/v1/session", Person(Role::Viewer), Requests => session::show;
     PATCH "/v1/session", Person(Role::Viewer), Requests => session::change;

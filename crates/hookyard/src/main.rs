@@ -14,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{config, health, keys, migrate, secrets as secrets_command, tenants, users},
+    command::{audit, config, health, keys, migrate, secrets as secrets_command, tenants, users},
     process::Role,
 };
 
@@ -60,6 +60,9 @@ enum Command {
     /// API keys
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Who did what, and whether the record of it is as it was written
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// The master keys that secrets in the database are sealed with
     #[command(subcommand)]
     Secrets(secrets_command::Command),
@@ -85,6 +88,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
     let settings = settings::load(file);
     match command {
         Command::Config(command) => return config::run(&command, settings),
+        Command::Audit(command) => return audit::run(command, settings?),
         Command::Secrets(command) => secrets_command::run(&command, settings)?,
         Command::Up { data_dir } => {
             let mut settings = settings?;

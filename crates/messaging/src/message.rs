@@ -27,8 +27,8 @@ pub enum Message {
     },
     /// Outcomes of deliveries wait to be applied to the health of their subscriptions.
     DeliverySettled {
-        /// The report, a row of `settlements`.
-        settlement: SettlementId,
+        /// The reports, rows of `settlements`.
+        settlements: Vec<SettlementId>,
     },
 }
 
@@ -126,8 +126,8 @@ mod tests {
                 r#"{"kind":"delivery_due","claim":"0190163d-8694-739b-aea5-966c26f80002","deliveries":""}"#,
             ),
             (
-                Message::DeliverySettled { settlement: SettlementId::from_uuid(uuid(6)) },
-                r#"{"kind":"delivery_settled","settlement":"0190163d-8694-739b-aea5-966c26f80006"}"#,
+                Message::DeliverySettled { settlements: vec![SettlementId::from_uuid(uuid(6))] },
+                r#"{"kind":"delivery_settled","settlements":["0190163d-8694-739b-aea5-966c26f80006"]}"#,
             ),
         ] {
             assert_eq!(String::from_utf8(message.to_bytes().unwrap()).unwrap(), text);

@@ -1,4 +1,4 @@
-//! From events to deliveries: one transaction per group of groups, then the rings.
+//! From events to deliveries: one statement that writes for some groups of events, then the rings.
 //!
 //! A ring and the relay run the same code: the group's row says whether the work is still to be done.
 
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, matching};
 
-/// Groups fanned out in one transaction.
+/// Groups fanned out in one statement.
 const GROUPS_AT_ONCE: usize = 16;
 
 /// Ids in one message at the most.
@@ -85,7 +85,7 @@ impl FanOut {
         let (events, deliveries) = self
             .context
             .db
-            .run(move |conn| write(conn, &directory, &groups, claim, now, now + lease))
+            .once(move |conn| write(conn, &directory, &groups, claim, now, now + lease))
             .await?;
         self.context.metrics.fanned_out(events, deliveries.len());
         self.ring(claim, now + lease, deliveries).await;
@@ -138,21 +138,21 @@ fn write(
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
 ) -> Result<(usize, Vec<NewDelivery>)> {
-    let events = store::take_groups(conn, groups)?;
-    if events.is_empty() {
-        return Ok((0, Vec::new()));
-    }
+    let events = store::waiting(conn, groups)?;
     // After the events were read: whoever subscribed before they were accepted is seen.
     directory.refresh(conn)?;
     let mut deliveries = Vec::with_capacity(events.len());
-    for event in &events {
+    for (group, event) in &events {
         for hook in matching::wanting(directory, event, now) {
             let id = DeliveryId { event: event.id, subscription: hook.id };
-            deliveries.push(NewDelivery { id, tenant: event.tenant_id, profile: Profile::Hook });
+            deliveries.push((*group, NewDelivery { id, tenant: event.tenant_id, profile: Profile::Hook }));
         }
     }
-    delivery::store::insert(conn, &deliveries, claim, now, lease_until)?;
-    Ok((events.len(), deliveries))
+    // Until here nothing was taken: whoever is first with this statement has the groups.
+    let taken = delivery::store::fan_out(conn, groups, &deliveries, claim, now, lease_until)?;
+    let events = events.iter().filter(|(group, _)| taken.contains(group)).count();
+    let made = deliveries.into_iter().filter(|(group, _)| taken.contains(group)).map(|(_, new)| new);
+    Ok((events, made.collect()))
 }
 
 /// Ends the leases of deliveries that could not be rung. If this fails too, the leases end by themselves.

@@ -5,19 +5,21 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use hookyard_domain::{
     Result,
+    audit::{self, Action, Actor, Entry, ObjectKind, ObjectRef},
     db::Conn,
     delivery,
     id::{EventGroupId, SettlementId, SubscriptionId},
-    subscription::{self, Ended, Ending, HealthChange, HookState, Report, apply},
+    subscription::{self, Ended, Ending, Health, HealthChange, HookState, Report, apply},
     trace::TraceContext,
 };
 use hookyard_messaging::{Consumer, Incoming, Message, Queue};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 
-/// Settlements applied in one transaction.
-const SETTLEMENTS_AT_ONCE: usize = 32;
+/// Rings answered in one transaction.
+const RINGS_AT_ONCE: usize = 32;
 
 /// Answers rings until `stop`.
 pub(crate) async fn serve(context: Arc<Context>, mut consumer: Consumer, stop: CancellationToken) {
@@ -25,13 +27,13 @@ pub(crate) async fn serve(context: Arc<Context>, mut consumer: Consumer, stop: C
     loop {
         let taken = tokio::select! {
             () = stop.cancelled() => return,
-            taken = consumer.recv_many(&mut rings, SETTLEMENTS_AT_ONCE) => taken,
+            taken = consumer.recv_many(&mut rings, RINGS_AT_ONCE) => taken,
         };
         if taken == 0 {
             return;
         }
         let rings = std::mem::take(&mut rings);
-        let settlements: Vec<SettlementId> = rings.iter().filter_map(settlement).collect();
+        let settlements: Vec<SettlementId> = rings.iter().flat_map(settlements).copied().collect();
         let mut wait = Duration::from_millis(50);
         loop {
             match settle(&context, settlements.clone()).await {
@@ -49,12 +51,12 @@ pub(crate) async fn serve(context: Arc<Context>, mut consumer: Consumer, stop: C
     }
 }
 
-fn settlement(ring: &Incoming) -> Option<SettlementId> {
+fn settlements(ring: &Incoming) -> &[SettlementId] {
     match ring.message() {
-        Message::DeliverySettled { settlement } => Some(*settlement),
+        Message::DeliverySettled { settlements } => settlements,
         other => {
             tracing::error!(message = ?other, "a message stands in a queue that is not for it");
-            None
+            &[]
         }
     }
 }
@@ -99,10 +101,11 @@ fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Ve
     }
     let ids: Vec<SubscriptionId> = by_hook.keys().copied().collect();
     let mut changes: Vec<(&Report, HealthChange)> = Vec::with_capacity(ids.len());
-    let mut groups = Vec::new();
+    let (mut groups, mut told) = (Vec::new(), Vec::new());
     for (id, url, health) in subscription::store::lock_health(conn, &ids)? {
         let Some(report) = by_hook.get(&id) else { continue };
         let change = apply(health, report);
+        told.extend(entries(&health, &change, report, &url));
         if change.state != health.state {
             let reason = reason(&change, report);
             subscription::store::set_state(conn, report.tenant, id, change.state, reason.as_deref(), now)?;
@@ -121,7 +124,33 @@ fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Ve
     let changes: Vec<(&Report, &HealthChange)> =
         changes.iter().map(|(report, change)| (*report, change)).collect();
     subscription::store::add_to_health(conn, &changes)?;
+    audit::record_all(conn, &actor(), &told, now)?;
     Ok(groups)
+}
+
+/// Who does what the rules say.
+pub(crate) fn actor() -> Actor {
+    Actor::system("registry")
+}
+
+/// What the audit log is told: the end of a hook, and an address that must not be spoken to. Not that a hook fails or
+/// works again, which comes and goes.
+fn entries(health: &Health, change: &HealthChange, report: &Report, url: &str) -> Vec<Entry> {
+    let entry =
+        |action| Entry::new(report.tenant, action, ObjectRef::new(ObjectKind::Hook, report.subscription));
+    let forbidden = change
+        .turned_forbidden
+        .then(|| entry(Action::HookAddressForbidden).after(json!({"url": url, "sent": false})));
+    let ended = change.ended.map(|ended| {
+        let action = match ended {
+            Ended::Gone => Action::HookRemoved,
+            Ended::Refused | Ended::Disabled => Action::HookDisabled,
+        };
+        entry(action).before(json!({"state": health.state.as_str(), "url": url})).after(
+            json!({"state": change.state.as_str(), "state_reason": reason(change, report), "url": url}),
+        )
+    });
+    forbidden.into_iter().chain(ended).collect()
 }
 
 /// Why a hook is in its new state, for its owner.

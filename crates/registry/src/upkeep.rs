@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use hookyard_domain::{
     Result,
+    audit::{self, Action, Entry, ObjectKind, ObjectRef},
     db::partition,
     delivery, idempotency, rate_limit,
     subscription::{self, Ending},
 };
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, health, settings::Settings};
@@ -35,10 +37,14 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
     let groups = context
         .db
         .run(move |conn| {
-            let mut groups = Vec::new();
+            let (mut groups, mut told) = (Vec::new(), Vec::new());
             for (tenant, hook, url) in subscription::store::remove_expired(conn, now, HOOKS_AT_ONCE)? {
+                let object = ObjectRef::new(ObjectKind::Hook, hook);
+                let after = json!({"state": "deleted", "state_reason": "expired", "url": url});
+                told.push(Entry::new(tenant, Action::HookRemoved, object).after(after));
                 groups.push(subscription::end(conn, Ending::Removed, (tenant, hook, &url), "expired", now)?);
             }
+            audit::record_all(conn, &health::actor(), &told, now)?;
             Ok(groups)
         })
         .await?;

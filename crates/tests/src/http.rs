@@ -162,6 +162,23 @@ pub async fn raw(addr: SocketAddr, bytes: Vec<u8>) -> Option<Reply> {
     (!answer.is_empty()).then(|| Reply::parse(&answer))
 }
 
+/// The body in its chunks (RFC 9112 §7.1).
+fn unchunked(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let line = chunks.windows(2).position(|window| window == b"\r\n").expect("a chunk has a size");
+        let size =
+            std::str::from_utf8(&chunks[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let (size, rest) = (size.expect("a size is hexadecimal"), &chunks[line + 2..]);
+        assert!(rest.len() >= size + 2, "the answer broke off");
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[..size]);
+        chunks = &rest[size + 2..];
+    }
+}
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -188,8 +205,10 @@ impl Reply {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let body = bytes[end + 4..].to_vec();
-        let reply = Self { status, headers, body };
+        let mut reply = Self { status, headers, body: bytes[end + 4..].to_vec() };
+        if reply.header("transfer-encoding") == Some("chunked") {
+            reply.body = unchunked(&reply.body);
+        }
         if let Some(length) = reply.header("content-length") {
             let complete = reply.body.is_empty() || length == reply.body.len().to_string();
             assert!(complete, "the body has {} bytes, {length} were announced", reply.body.len());

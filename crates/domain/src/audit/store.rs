@@ -9,7 +9,7 @@ use diesel::{
 };
 
 use super::{Action, Actor, Chain, Digest, Entry, Mark, redact};
-use crate::{Error, Result};
+use crate::{Error, Result, db::prepared::planned_for_values};
 
 /// The longest name of an actor or an object, in characters: some come from people who are not known.
 const MAX_NAME_CHARS: usize = 200;
@@ -221,20 +221,22 @@ pub struct Query {
 /// # Errors
 /// When the database is away.
 pub fn list(conn: &mut PgConnection, chain: Chain, query: &Query) -> Result<Vec<Recorded>> {
-    Ok(sql_query(format!(
-        "SELECT {COLUMNS} FROM audit_log WHERE tenant_id = $1 AND ($2 IS NULL OR action = $2) \
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT {COLUMNS} FROM audit_log WHERE tenant_id = $1 AND ($2 IS NULL OR action = $2) \
            AND ($3 IS NULL OR object_id = $3) AND ($4 IS NULL OR actor_id = $4) AND ($5 IS NULL OR at >= $5) \
            AND ($6 IS NULL OR at < $6) AND ($7 IS NULL OR seq < $7) ORDER BY seq DESC LIMIT $8"
-    ))
-    .bind::<Uuid, _>(chain.uuid())
-    .bind::<Nullable<Text>, _>(query.action.map(Action::as_str))
-    .bind::<Nullable<Text>, _>(&query.object)
-    .bind::<Nullable<Uuid>, _>(query.actor)
-    .bind::<Nullable<Timestamptz>, _>(query.since)
-    .bind::<Nullable<Timestamptz>, _>(query.until)
-    .bind::<Nullable<BigInt>, _>(query.before_seq)
-    .bind::<BigInt, _>(query.limit)
-    .load(conn)?)
+        ))
+        .bind::<Uuid, _>(chain.uuid())
+        .bind::<Nullable<Text>, _>(query.action.map(Action::as_str))
+        .bind::<Nullable<Text>, _>(&query.object)
+        .bind::<Nullable<Uuid>, _>(query.actor)
+        .bind::<Nullable<Timestamptz>, _>(query.since)
+        .bind::<Nullable<Timestamptz>, _>(query.until)
+        .bind::<Nullable<BigInt>, _>(query.before_seq)
+        .bind::<BigInt, _>(query.limit)
+        .load(conn)?)
+    })
 }
 
 /// A page of an export: entries behind the place `after` and up to the place `until`, oldest first. The next page begins

@@ -12,7 +12,7 @@ use super::{Attempt, DeliveryState, Fate, HeldDelivery, NewDelivery, Profile, Se
 use crate::{
     Result,
     db::{partition, prepared::prepared},
-    id::{ClaimId, DeliveryId, EventId, SettlementId, SubscriptionId, TenantId},
+    id::{ClaimId, DeliveryId, EventGroupId, EventId, SettlementId, SubscriptionId, TenantId},
     subscription::Report,
 };
 
@@ -87,6 +87,47 @@ pub fn insert(
     .bind::<Uuid, _>(claim)
     .execute(conn)?;
     Ok(())
+}
+
+/// Takes groups of events and makes their deliveries, in one statement: a group is gone when its deliveries are there.
+/// Returns the groups that were taken; of one that somebody else has taken, or is taking, no delivery is made.
+///
+/// # Errors
+/// When the database is away; nothing is taken then.
+pub fn fan_out(
+    conn: &mut PgConnection,
+    groups: &[EventGroupId],
+    deliveries: &[(EventGroupId, NewDelivery)],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<HashSet<EventGroupId>> {
+    #[derive(QueryableByName)]
+    struct Taken {
+        #[diesel(sql_type = Uuid)]
+        id: EventGroupId,
+    }
+    let (events, subscriptions) = split(deliveries.iter().map(|(_, new)| new.id));
+    let taken: Vec<Taken> = prepared(
+        "WITH taken AS (DELETE FROM event_groups WHERE id IN \
+            (SELECT id FROM event_groups WHERE id = ANY($8) ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id), \
+         made AS (INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, \
+               deferrals, due_at, next_attempt_at, claim) \
+            SELECT e, s, t, p, 0, 0, 0, 0, $5, $6, $7 FROM unnest($1, $2, $3, $4, $9) AS new (e, s, t, p, g) \
+               JOIN taken ON taken.id = new.g ON CONFLICT DO NOTHING) \
+         SELECT id FROM taken",
+    )
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .bind::<Array<Uuid>, _>(deliveries.iter().map(|(_, new)| new.tenant).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(deliveries.iter().map(|(_, new)| new.profile).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(lease_until)
+    .bind::<Uuid, _>(claim)
+    .bind::<Array<Uuid>, _>(groups)
+    .bind::<Array<Uuid>, _>(deliveries.iter().map(|(group, _)| *group).collect::<Vec<_>>())
+    .load(conn)?;
+    Ok(taken.into_iter().map(|row| row.id).collect())
 }
 
 #[derive(QueryableByName)]

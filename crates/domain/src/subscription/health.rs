@@ -38,6 +38,9 @@ pub struct Report {
     pub gone: bool,
     /// An outcome that disables at once.
     pub disable: bool,
+    /// Nothing was sent, because the name led to an address that is not allowed. Reports of an older version do not say.
+    #[serde(default)]
+    pub forbidden: bool,
     /// When the first of the trailing failures happened.
     pub first_failure_at: Option<DateTime<Utc>>,
     /// When the last delivery arrived.
@@ -75,6 +78,7 @@ impl Report {
             verdict: None,
             gone: false,
             disable: false,
+            forbidden: false,
             first_failure_at: None,
             last_delivered_at: None,
             last_attempt_at: now,
@@ -108,9 +112,10 @@ impl Report {
             Effect::None => {}
             Effect::Healthy => self.verdict = Some(Standing::Healthy),
             Effect::Failing | Effect::Refused => self.verdict = Some(Standing::Failing),
-            Effect::FailingAudited => self.verdict = Some(Standing::Failing),
+            Effect::FailingAudited => (self.verdict, self.forbidden) = (Some(Standing::Failing), true),
             Effect::Remove => self.gone = true,
-            Effect::Disable | Effect::DisableAudited => self.disable = true,
+            Effect::Disable => self.disable = true,
+            Effect::DisableAudited => (self.disable, self.forbidden) = (true, true),
         }
     }
 }
@@ -129,6 +134,7 @@ impl Report {
             verdict,
             gone,
             disable,
+            forbidden,
             first_failure_at,
             last_delivered_at,
             last_attempt_at,
@@ -153,6 +159,7 @@ impl Report {
         self.verdict = verdict.or(self.verdict);
         self.gone |= gone;
         self.disable |= disable;
+        self.forbidden |= forbidden;
         self.last_delivered_at = last_delivered_at.or(self.last_delivered_at);
         self.last_attempt_at = last_attempt_at;
         self.last_status = last_status;
@@ -167,6 +174,8 @@ pub struct Health {
     pub state: HookState,
     /// 401 and 403 in a row, so far.
     pub consecutive_refusals: u32,
+    /// Whether its name led to an address that is not allowed when it was last tried.
+    pub forbidden: bool,
 }
 
 /// What a report makes of a hook.
@@ -178,6 +187,8 @@ pub struct HealthChange {
     pub consecutive_refusals: u32,
     /// Why the hook was disabled or removed just now.
     pub ended: Option<Ended>,
+    /// Its name leads to an address that is not allowed, and did not before: worth telling once, not with every event.
+    pub turned_forbidden: bool,
 }
 
 /// How a hook ends without its owner's doing. Its pending deliveries are cancelled and its owner is told by an event.
@@ -214,7 +225,8 @@ pub fn apply(health: Health, report: &Report) -> HealthChange {
         };
         (state, None)
     };
-    HealthChange { state, consecutive_refusals: run, ended }
+    let turned_forbidden = report.forbidden && !health.forbidden;
+    HealthChange { state, consecutive_refusals: run, ended, turned_forbidden }
 }
 
 #[cfg(test)]
@@ -252,7 +264,7 @@ mod tests {
             (4, &[Healthy], HookState::Active, false),
         ];
         for (before, effects, state, ended) in table {
-            let health = Health { state: HookState::Active, consecutive_refusals: before };
+            let health = Health { state: HookState::Active, consecutive_refusals: before, forbidden: false };
             let change = apply(health, &report(effects));
             assert_eq!((change.state, change.ended.is_some()), (state, ended), "{before} then {effects:?}");
         }
@@ -260,7 +272,7 @@ mod tests {
 
     #[test]
     fn gone_removes_and_success_activates() {
-        let pending = Health { state: HookState::Pending, consecutive_refusals: 0 };
+        let pending = Health { state: HookState::Pending, consecutive_refusals: 0, forbidden: false };
         let change = apply(pending, &report(&[Effect::Healthy, Effect::Remove]));
         assert_eq!((change.state, change.ended), (HookState::Deleted, Some(Ended::Gone)));
         assert_eq!(apply(pending, &report(&[Effect::Healthy])).state, HookState::Active);
@@ -269,11 +281,41 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_turns_forbidden_is_told_once() {
+        use Effect::{DisableAudited, Failing, FailingAudited, Healthy};
+        let table: [(bool, &[Effect], bool); 6] = [
+            (false, &[FailingAudited], true),
+            (false, &[Healthy, FailingAudited, FailingAudited], true),
+            (false, &[DisableAudited], true),
+            (true, &[FailingAudited], false),
+            (true, &[Healthy], false),
+            (false, &[Failing], false),
+        ];
+        for (before, effects, told) in table {
+            let health = Health { state: HookState::Active, consecutive_refusals: 0, forbidden: before };
+            assert_eq!(apply(health, &report(effects)).turned_forbidden, told, "{before} then {effects:?}");
+        }
+        let mut first = report(&[FailingAudited]);
+        first.append(report(&[Healthy]));
+        assert!(first.forbidden, "what happened in between is told, too");
+    }
+
+    /// A settlement that a deliverer of the version before has written.
+    #[test]
+    fn a_report_without_a_word_about_addresses_can_be_read() {
+        let mut told = serde_json::to_value(report(&[Effect::Healthy])).unwrap();
+        told.as_object_mut().unwrap().remove("forbidden").unwrap();
+        let read: Report = serde_json::from_value(told).unwrap();
+        assert_eq!((read.forbidden, read.delivered), (false, 1));
+    }
+
+    #[test]
     fn what_ended_stays_ended() {
         for state in [HookState::Disabled, HookState::Deleted] {
             for effect in [Effect::Healthy, Effect::Failing, Effect::Remove, Effect::Disable, Effect::Refused]
             {
-                let change = apply(Health { state, consecutive_refusals: 4 }, &report(&[effect]));
+                let change =
+                    apply(Health { state, consecutive_refusals: 4, forbidden: false }, &report(&[effect]));
                 assert_eq!((change.state, change.ended), (state, None), "{effect:?}");
             }
         }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 use ring::digest::{SHA256, digest};
 
@@ -11,6 +11,7 @@ use super::{Health, HealthChange, HookState, Report};
 use crate::{
     Error, Result,
     db::prepared::{planned_for_values, prepared},
+    delivery::Outcome,
     id::{CredentialId, SubscriptionId, TenantId},
     vault::{
         Vault, VaultError,
@@ -132,34 +133,48 @@ const VIEW: &str = "SELECT s.id, s.url, s.event_type, s.pattern, s.filter, s.sta
 pub struct Subscribed {
     /// The hook.
     pub hook: HookView,
-    /// Whether it is new. An old one was left as it is, or was brought back from disabled.
-    pub created: bool,
+    /// What it was before, if there was one: then it was left as it is, renewed, or brought back from disabled.
+    pub before: Option<HookView>,
 }
+
+/// Hooks may be unsubscribed while they are subscribed; so often it is tried to find or to make one.
+const TURNS: usize = 5;
 
 /// Subscribes: makes the hook unless there is a live one with the same url, event type and filter. One that was
 /// disabled takes events again. Safe under a race of the same request. Belongs into a transaction.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is away; [`Error::Locked`] when others keep making and deleting the hook.
 pub fn subscribe(conn: &mut PgConnection, vault: &Vault, hook: &NewHook) -> Result<Subscribed> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        id: SubscriptionId,
+    for _turn in 0..TURNS {
+        let (id, before) = if insert(conn, vault, hook)? {
+            (hook.id, None)
+        } else if let Some(before) = live_twin(conn, hook)? {
+            renew(conn, vault, before.id, hook)?;
+            (before.id, Some(before))
+        } else {
+            continue; // It was deleted between the two statements.
+        };
+        let hook = find(conn, hook.tenant, id)?.ok_or(Error::NotFound { what: "hook" })?;
+        return Ok(Subscribed { hook, before });
     }
-    let sealed_for = |id: SubscriptionId| {
-        let secret = hook.webhook_secret.as_ref()?;
-        Some(vault.seal(&HOOK_WEBHOOK_SECRET.at(id.uuid()), secret.expose().as_bytes()))
-    };
-    let row: Row = sql_query(
-        "INSERT INTO subscriptions AS s (id, tenant_id, kind, url, event_type, pattern, filter, identity, state, \
+    Err(Error::Locked)
+}
+
+/// The secret of `X-TriggersAPI-Signature` as it is kept at the hook with this id: sealed for one hook it does not open at
+/// another.
+fn sealed_for(vault: &Vault, id: SubscriptionId, hook: &NewHook) -> Option<Vec<u8>> {
+    let secret = hook.webhook_secret.as_ref()?;
+    Some(vault.seal(&HOOK_WEBHOOK_SECRET.at(id.uuid()), secret.expose().as_bytes()))
+}
+
+/// Makes the hook; not when there is a live one like it. Waits for others who are making or deleting it.
+fn insert(conn: &mut PgConnection, vault: &Vault, hook: &NewHook) -> Result<bool> {
+    let inserted = sql_query(
+        "INSERT INTO subscriptions (id, tenant_id, kind, url, event_type, pattern, filter, identity, state, \
             signing_secret, webhook_secret, credential_id, expires_at, created_at, updated_at) \
          VALUES ($1, $2, 0, $3, $4, $5, $6, $7, 0, $8, $9, $10, $11, $12, $12) \
-         ON CONFLICT (tenant_id, identity) WHERE state <> 4 DO UPDATE SET \
-            state = CASE WHEN s.state = 3 THEN 0 ELSE s.state END, \
-            state_reason = CASE WHEN s.state = 3 THEN NULL ELSE s.state_reason END, \
-            expires_at = excluded.expires_at, updated_at = excluded.updated_at \
-         RETURNING id",
+         ON CONFLICT (tenant_id, identity) WHERE state <> 4 DO NOTHING",
     )
     .bind::<Uuid, _>(hook.id)
     .bind::<Uuid, _>(hook.tenant)
@@ -168,28 +183,43 @@ pub fn subscribe(conn: &mut PgConnection, vault: &Vault, hook: &NewHook) -> Resu
     .bind::<Nullable<Text>, _>(&hook.pattern)
     .bind::<Nullable<Text>, _>(&hook.filter)
     .bind::<Binary, _>(hook.identity())
-    .bind::<Binary, _>(vault.seal(&SIGNING_SECRET.at(hook.id.uuid()), hook.signing_secret.expose().as_bytes()))
-    .bind::<Nullable<Binary>, _>(sealed_for(hook.id))
+    .bind::<Binary, _>(
+        vault.seal(&SIGNING_SECRET.at(hook.id.uuid()), hook.signing_secret.expose().as_bytes()),
+    )
+    .bind::<Nullable<Binary>, _>(sealed_for(vault, hook.id, hook))
     .bind::<Nullable<Uuid>, _>(hook.credential)
     .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
     .bind::<Timestamptz, _>(hook.now)
-    .get_result(conn)?;
-    let created = row.id == hook.id;
-    if !created {
-        forget_refusals(conn, row.id)?;
-        // What was sealed for a new hook does not open at the one that is there.
-        if let Some(secret) = sealed_for(row.id) {
-            sql_query("UPDATE subscriptions SET webhook_secret = $3 WHERE tenant_id = $1 AND id = $2")
-                .bind::<Uuid, _>(hook.tenant)
-                .bind::<Uuid, _>(row.id)
-                .bind::<Binary, _>(secret)
-                .execute(conn)?;
-        }
-    }
-    match find(conn, hook.tenant, row.id)? {
-        Some(hook) => Ok(Subscribed { hook, created }),
-        None => Err(Error::NotFound { what: "hook" }),
-    }
+    .execute(conn)?;
+    Ok(inserted == 1)
+}
+
+/// The live hook with the same url, event type and filter, locked until the transaction ends.
+fn live_twin(conn: &mut PgConnection, hook: &NewHook) -> Result<Option<HookView>> {
+    Ok(sql_query(format!(
+        "{VIEW} WHERE s.tenant_id = $1 AND s.identity = $2 AND s.state <> 4 FOR UPDATE OF s"
+    ))
+    .bind::<Uuid, _>(hook.tenant)
+    .bind::<Binary, _>(hook.identity())
+    .get_result(conn)
+    .optional()?)
+}
+
+/// Takes over what a repeated subscribe brings: the expiry, a secret, and that the hook is wanted.
+fn renew(conn: &mut PgConnection, vault: &Vault, id: SubscriptionId, hook: &NewHook) -> Result<()> {
+    sql_query(
+        "UPDATE subscriptions SET state = CASE WHEN state = 3 THEN 0 ELSE state END, \
+            state_reason = CASE WHEN state = 3 THEN NULL ELSE state_reason END, \
+            webhook_secret = COALESCE($3, webhook_secret), expires_at = $4, updated_at = $5 \
+         WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<Uuid, _>(hook.tenant)
+    .bind::<Uuid, _>(id)
+    .bind::<Nullable<Binary>, _>(sealed_for(vault, id, hook))
+    .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
+    .bind::<Timestamptz, _>(hook.now)
+    .execute(conn)?;
+    forget_refusals(conn, id)
 }
 
 /// One hook of a tenant, also a deleted one.
@@ -379,19 +409,28 @@ pub fn lock_health(
         state: HookState,
         #[diesel(sql_type = Integer)]
         consecutive_refusals: i32,
+        #[diesel(sql_type = Bool)]
+        forbidden: bool,
     }
     let rows: Vec<Row> = prepared(
-        "SELECT s.id, s.url, s.state, COALESCE(h.consecutive_refusals, 0) AS consecutive_refusals \
+        "SELECT s.id, s.url, s.state, COALESCE(h.consecutive_refusals, 0) AS consecutive_refusals, \
+            COALESCE(h.last_reason = $2, false) AS forbidden \
          FROM subscriptions s LEFT JOIN subscription_health h ON h.subscription_id = s.id \
          WHERE s.id = ANY($1) ORDER BY s.id FOR UPDATE OF s",
     )
     .bind::<Array<Uuid>, _>(ids)
+    .bind::<Text, _>(Outcome::Forbidden.word())
     .load(conn)?;
+    let health = |row: &Row| Health {
+        state: row.state,
+        consecutive_refusals: u32::try_from(row.consecutive_refusals).unwrap_or(0),
+        forbidden: row.forbidden,
+    };
     Ok(rows
         .into_iter()
         .map(|row| {
-            let refusals = u32::try_from(row.consecutive_refusals).unwrap_or(0);
-            (row.id, row.url, Health { state: row.state, consecutive_refusals: refusals })
+            let health = health(&row);
+            (row.id, row.url, health)
         })
         .collect())
 }

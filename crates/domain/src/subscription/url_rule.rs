@@ -32,7 +32,7 @@ impl HookUrl {
 /// Why a URL is not acceptable. Texts continue "the URL".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// Over [`MAX_URL_BYTES`].
+    /// Over 2,048 bytes.
     #[error("must have at most {MAX_URL_BYTES} characters")]
     TooLong,
     /// Characters that a URL does not have, which parsers drop or mend silently.

@@ -5,9 +5,11 @@ use actix_web::{
     http::{StatusCode, header::CONTENT_TYPE},
     web::Data,
 };
+use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error, Result as DomainResult,
+    audit::Action,
     db::Conn,
     delivery::{
         DeliveryState,
@@ -22,6 +24,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
+    audited,
     deliveries::{self, Detail},
     delivery_view::View,
     fields::{Fields, invalid, text_of},
@@ -175,8 +178,10 @@ pub(crate) async fn retry(
         found(conn, tenant, id)?;
         hooks::takes_events(&hooks::found(conn, tenant, id.subscription)?)?;
         let selection = Selection::Ids(vec![id]);
-        let ids = dead_letter::retry(conn, tenant, &selection, now)?;
-        reply(StatusCode::ACCEPTED, one(ids)?, &selection)
+        let ids = one(dead_letter::retry(conn, tenant, &selection, now)?)?;
+        let entry = audited::of_delivery(&caller, Action::DeadLettersRetried, id);
+        audited::record(conn, &caller, &entry, now)?;
+        reply(StatusCode::ACCEPTED, ids, &selection)
     })
     .await
 }
@@ -201,8 +206,10 @@ pub(crate) async fn discard(
     idempotent(&context, None, move |conn| {
         found(conn, tenant, id)?;
         let selection = Selection::Ids(vec![id]);
-        let ids = dead_letter::discard(conn, tenant, &selection, now)?;
-        reply(StatusCode::OK, one(ids)?, &selection)
+        let ids = one(dead_letter::discard(conn, tenant, &selection, now)?)?;
+        let entry = audited::of_delivery(&caller, Action::DeadLettersDiscarded, id);
+        audited::record(conn, &caller, &entry, now)?;
+        reply(StatusCode::OK, ids, &selection)
     })
     .await
 }
@@ -210,6 +217,20 @@ pub(crate) async fn discard(
 /// Somebody else moved it between two statements: it is no dead letter any more.
 fn one(ids: Vec<DeliveryId>) -> DomainResult<Vec<DeliveryId>> {
     if ids.is_empty() { Err(Error::NotFound { what: "dead letter" }) } else { Ok(ids) }
+}
+
+/// Tells the audit log of many dead letters at once, if there were any.
+fn moved(
+    conn: &mut Conn,
+    caller: &Caller,
+    action: Action,
+    ids: &[DeliveryId],
+    now: DateTime<Utc>,
+) -> DomainResult<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    audited::record(conn, caller, &audited::of_dead_letters(caller, action, ids), now)
 }
 
 fn reply(status: StatusCode, ids: Vec<DeliveryId>, selection: &Selection) -> Result<Reply, Refusal> {
@@ -304,6 +325,7 @@ pub(crate) async fn retry_many(
     let key = key(&request, &caller, &body)?;
     idempotent(&context, key, move |conn| {
         let ids = dead_letter::retry(conn, tenant, &selection, now)?;
+        moved(conn, &caller, Action::DeadLettersRetried, &ids, now)?;
         reply(StatusCode::ACCEPTED, ids, &selection)
     })
     .await
@@ -339,6 +361,7 @@ pub(crate) async fn discard_many(
     let key = key(&request, &caller, &body)?;
     idempotent(&context, key, move |conn| {
         let ids = dead_letter::discard(conn, tenant, &selection, now)?;
+        moved(conn, &caller, Action::DeadLettersDiscarded, &ids, now)?;
         reply(StatusCode::OK, ids, &selection)
     })
     .await

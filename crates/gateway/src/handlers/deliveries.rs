@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error, Result as DomainResult,
+    audit::Action,
     db::Conn,
     delivery::{
         DeliveryState, Profile,
@@ -14,9 +15,10 @@ use hookyard_domain::{
     id::{DeliveryId, TenantId},
 };
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{delivery_view::View, hooks};
+use super::{audited, delivery_view::View, hooks};
 use crate::{
     access::{
         Caller,
@@ -192,7 +194,12 @@ pub(crate) async fn retry(
         if replay::schedule(conn, tenant, id.subscription, delivery.profile, &[id.event], now)? == 0 {
             return Err(ApiError::conflict("DELIVERY_PENDING", "the delivery is still under way").into());
         }
-        Ok(Reply::json(StatusCode::ACCEPTED, &View::from(found(conn, tenant, id)?))?)
+        let again = found(conn, tenant, id)?;
+        let entry = audited::of_delivery(&caller, Action::DeliveryRetried, id)
+            .before(json!({"state": delivery.state.as_str()}))
+            .after(json!({"state": again.state.as_str()}));
+        audited::record(conn, &caller, &entry, now)?;
+        Ok(Reply::json(StatusCode::ACCEPTED, &View::from(again))?)
     })
     .await
 }

@@ -11,6 +11,7 @@ use actix_web::{
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error,
+    audit::{Action, Entry, ObjectKind, ObjectRef},
     catalogue::{self, CatalogueEntry, MAX_ALIASES, MAX_DESCRIPTION_CHARS, former_pattern, store},
     db::Conn,
     event::{EventType, wire_time},
@@ -21,7 +22,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::fields::{Fields, invalid};
+use super::{
+    audited,
+    fields::{Fields, invalid},
+};
 use crate::{
     access::{
         Caller,
@@ -184,7 +188,10 @@ pub(crate) async fn create(
     let (tenant, now) = (caller.tenant(), context.clock.now());
     idempotent(&context, key, move |conn| {
         store::insert(conn, tenant, &entry, now)?;
-        stored(conn, tenant, &entry.name, StatusCode::CREATED)
+        let entry = stored(conn, tenant, &entry.name)?;
+        let told = of_type(&caller, Action::EventTypeCreated, &entry).after(audited::event_type(&entry));
+        audited::record(conn, &caller, &told, now)?;
+        Ok(Reply::json(StatusCode::CREATED, &View::from(entry))?)
     })
     .await
 }
@@ -220,11 +227,21 @@ pub(crate) async fn update(
     idempotent(&context, None, move |conn| {
         store::lock(conn, tenant)?;
         let entries = catalogue::of_tenant(conn, tenant)?;
-        let mut entry =
+        let before =
             entries.into_iter().find(|entry| entry.name.as_str() == name.as_str()).ok_or_else(not_found)?;
+        let mut entry = before.clone();
         change(&mut entry, &fields)?;
+        // From here on a type of the starting catalogue is the tenant's own.
+        let changed = entry != before || !before.own;
         store::replace(conn, tenant, &entry, now)?;
-        stored(conn, tenant, &entry.name, StatusCode::OK)
+        let entry = stored(conn, tenant, &entry.name)?;
+        if changed {
+            let told = of_type(&caller, Action::EventTypeUpdated, &entry)
+                .before(audited::event_type(&before))
+                .after(audited::event_type(&entry));
+            audited::record(conn, &caller, &told, now)?;
+        }
+        Ok(Reply::json(StatusCode::OK, &View::from(entry))?)
     })
     .await
 }
@@ -265,11 +282,15 @@ fn change(entry: &mut CatalogueEntry, fields: &Fields) -> Result<(), ApiError> {
 }
 
 /// The entry as it is stored now. Whoever changes the catalogue holds its lock, so that what is checked here stays true.
-fn stored(conn: &mut Conn, tenant: TenantId, name: &EventType, status: StatusCode) -> Result<Reply, Refusal> {
+fn stored(conn: &mut Conn, tenant: TenantId, name: &EventType) -> Result<CatalogueEntry, Refusal> {
     let entries = catalogue::of_tenant(conn, tenant)?;
     check_names(&entries, name)?;
-    let entry = entries.into_iter().find(|entry| entry.name == *name).ok_or_else(not_found)?;
-    Ok(Reply::json(status, &View::from(entry))?)
+    Ok(entries.into_iter().find(|entry| entry.name == *name).ok_or_else(not_found)?)
+}
+
+/// What the audit log is told of a type.
+fn of_type(caller: &Caller, action: Action, entry: &CatalogueEntry) -> Entry {
+    Entry::new(caller.tenant(), action, ObjectRef::new(ObjectKind::EventType, &entry.name))
 }
 
 /// Each name of an entry means that entry and no other.

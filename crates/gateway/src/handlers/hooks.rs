@@ -1,5 +1,7 @@
 //! `/v1/hooks`: the tenant's hooks, read and switched. Subscribing is `zapier`, sending again is `replay`.
 
+use std::mem;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header::CACHE_CONTROL},
@@ -9,6 +11,7 @@ use chrono::{DateTime, Utc};
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     Error,
+    audit::Action,
     db::Conn,
     delivery::{self, NewDelivery, Profile},
     event::{self, Draft, EventType, Origin, Provenance},
@@ -24,7 +27,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{hook_view::View, rings, samples};
+use super::{audited, hook_view::View, rings, samples};
 use crate::{
     access::{
         Caller,
@@ -139,7 +142,8 @@ pub(crate) struct Secret {
 
 /// Show the signing secret of a hook
 ///
-/// The key with which `webhook-signature` on deliveries to this hook can be verified (Standard Webhooks).
+/// The key with which `webhook-signature` on deliveries to this hook can be verified (Standard Webhooks). The audit log
+/// remembers to whom it was shown.
 #[utoipa::path(
     get,
     path = "/v1/hooks/{id}/secret",
@@ -155,13 +159,14 @@ pub(crate) async fn secret(
     query: Query,
 ) -> Result<HttpResponse, ApiError> {
     query.finish()?;
-    let (tenant, vault) = (caller.tenant(), context.vault.clone());
-    let secret = context
-        .db
-        .once(move |conn| store::signing_secret(conn, &vault, tenant, id))
-        .await
-        .and_then(|secret| secret.ok_or(Error::NotFound { what: "hook" }))
-        .map_err(problem::of)?;
+    let (vault, now) = (context.vault.clone(), context.clock.now());
+    let shown = move |conn: &mut Conn| {
+        let secret = store::signing_secret(conn, &vault, caller.tenant(), id)?;
+        let secret = secret.ok_or(Error::NotFound { what: "hook" })?;
+        audited::record(conn, &caller, &audited::of_hook(&caller, Action::HookSecretShown, id), now)?;
+        Ok(secret)
+    };
+    let secret = context.db.run(shown).await.map_err(problem::of)?;
     let body = Secret { id: id.to_string(), signing_secret: secret.expose().to_owned() };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(body))
 }
@@ -281,7 +286,8 @@ pub(crate) async fn enable(
                 // A reverse unsubscribe that has not arrived yet would pause what is wanted again.
                 delivery::store::cancel_pending(conn, tenant, id, now, "hook enabled")?;
                 store::set_state(conn, tenant, id, HookState::Pending, None, now)?;
-                hook = found(conn, tenant, id)?;
+                let before = mem::replace(&mut hook, found(conn, tenant, id)?);
+                audited::switched(conn, &caller, Action::HookEnabled, (&before, &hook), now)?;
             }
             HookState::Deleted => takes_events(&hook)?,
         }
@@ -319,7 +325,9 @@ pub(crate) async fn disable(
             }
             store::set_state(conn, tenant, id, HookState::Disabled, Some(BY_OWNER), now)?;
             let told = subscription::end(conn, Ending::Disabled, (tenant, id, &hook.url), BY_OWNER, now)?;
-            Ok((found(conn, tenant, id)?, Some(told)))
+            let after = found(conn, tenant, id)?;
+            audited::switched(conn, &caller, Action::HookDisabled, (&hook, &after), now)?;
+            Ok((after, Some(told)))
         })
         .await
         .map_err(problem::of)?;
@@ -363,6 +371,8 @@ pub(crate) async fn delete(
             let hook = found(conn, tenant, id)?;
             if store::set_state(conn, tenant, id, HookState::Deleted, Some("deleted by its owner"), now)? {
                 delivery::store::cancel_pending(conn, tenant, id, now, "hook deleted")?;
+                let entry = audited::of_hook(&caller, Action::HookRemoved, id);
+                audited::record(conn, &caller, &entry.before(audited::hook(&hook)), now)?;
             }
             Ok(hook)
         })

@@ -1,6 +1,8 @@
 //! The handlers: each parses, calls, renders. Access is decided before them, in `access`; which handler answers what
 //! stands in `routes`.
 
+pub(crate) mod audit;
+mod audited;
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod delivery_view;

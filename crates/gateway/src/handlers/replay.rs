@@ -7,20 +7,23 @@ use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error, Result as DomainResult,
+    audit::Action,
     db::Conn,
     delivery::{
         Profile,
         replay::{self, Which},
     },
-    event::{self, Origin, store::StoredEvent},
+    event::{self, Origin, store::StoredEvent, wire_time},
     id::{EventId, SubscriptionId, TenantId},
     subscription::{EventPattern, Filter, store::HookView},
     wire::parse_stored,
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{
+    audited,
     fields::{Fields, invalid},
     hooks::{found, takes_events},
 };
@@ -82,6 +85,20 @@ impl Plan {
         };
         let dry_run = fields.flag("dry_run")?.unwrap_or(false);
         Ok(Self::Range { since, until, after: fields.id("after")?, which, dry_run })
+    }
+
+    /// What the audit log is told: what was asked for, and how much it was.
+    fn told(&self, answer: &ReplayAnswer) -> Value {
+        match self {
+            Self::Event(event) => json!({"event_id": event.to_string(), "queued": answer.queued}),
+            Self::Range { since, until, after, which, dry_run: _ } => json!({
+                "since": wire_time(*since),
+                "until": wire_time(*until),
+                "after": after.map(|event| event.to_string()),
+                "which": match which { Which::Missed => "missed", Which::All => "all" },
+                "queued": answer.queued,
+            }),
+        }
     }
 }
 
@@ -177,6 +194,10 @@ pub(crate) async fn replay(
             }
             Plan::Range { .. } => run(conn, tenant, &hook, &plan, now)?,
         };
+        if !answer.dry_run && answer.queued > 0 {
+            let entry = audited::of_hook(&caller, Action::HookReplayed, id);
+            audited::record(conn, &caller, &entry.after(plan.told(&answer)), now)?;
+        }
         Ok(Reply::json(StatusCode::ACCEPTED, &answer)?)
     })
     .await

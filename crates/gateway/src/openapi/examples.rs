@@ -14,6 +14,7 @@ pub(super) fn of(schema: &Value) -> Option<Value> {
 
 fn named(name: &str) -> Option<Value> {
     match name {
+        "AuditEntry" => Some(audit_entry()),
         "Hook" => Some(hook()),
         "Session" => Some(session()),
         "User" => Some(user()),
@@ -27,6 +28,26 @@ fn named(name: &str) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+fn audit_entry() -> Value {
+    json!({
+        "seq": 17,
+        "tenant_id": "ten_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "at": "2025-11-12T15:45:00.731204Z",
+        "actor": {
+            "kind": "credential",
+            "id": "key_01hzy3v9k2s8d4f6g8h0j2k4m6",
+            "name": "API key zapier",
+            "address": "203.0.113.45",
+            "request_id": "01939d2f9a7b7c4e8f1d2c3b4a596877"
+        },
+        "action": "hook.disabled",
+        "object": {"kind": "hook", "id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"},
+        "before": {"state": "active"},
+        "after": {"state": "disabled", "state_reason": "disabled by its owner"},
+        "hash": "d9cb9af868c2b9ea005769e857222559da2dc4b23991baa985035df3596f2693"
+    })
 }
 
 fn hook() -> Value {

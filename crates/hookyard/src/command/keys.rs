@@ -4,11 +4,12 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use hookyard_domain::{
+    audit::{self, Action, Entry, ObjectKind, ObjectRef},
     clock::Clock,
     credential::{
         Kind, Limits, Scope, Scopes, Token,
         directory::known_everywhere,
-        store::{self, NewCredential},
+        store::{self, CredentialView, NewCredential},
     },
     event::wire_time,
     id::{CredentialId, TenantId},
@@ -16,7 +17,11 @@ use hookyard_domain::{
 };
 use serde_json::json;
 
-use crate::{command, process, settings::Settings};
+use crate::{
+    command::{self, operator},
+    process,
+    settings::Settings,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -107,7 +112,11 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                     ..NewCredential::new(Kind::ApiKey, &token, create.tenant, &create.name, scopes, now)
                 };
                 let stored = new.clone();
-                db.run(move |conn| store::insert(conn, &stored)).await?;
+                db.run(move |conn| {
+                    store::insert(conn, &stored)?;
+                    audit::record(conn, &operator::actor(), &created(&stored), now)
+                })
+                .await?;
                 if create.json {
                     println!(
                         "{}",
@@ -146,7 +155,12 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 db.run(move |conn| {
                     let tenant =
                         store::owner(conn, id)?.ok_or(hookyard_domain::Error::NotFound { what: "key" })?;
-                    store::revoke(conn, tenant, id, force, now)
+                    store::revoke(conn, tenant, id, force, now)?;
+                    // One that was revoked before keeps its time, and nothing was done.
+                    match store::find(conn, tenant, id)?.filter(|key| key.revoked_at == Some(now)) {
+                        Some(key) => audit::record(conn, &operator::actor(), &revoked(&key), now),
+                        None => Ok(()),
+                    }
                 })
                 .await
                 .with_context(|| format!("cannot revoke {id}"))?;
@@ -156,4 +170,29 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// What the audit log is told of a new key: everything but the key.
+fn created(new: &NewCredential) -> Entry {
+    let scopes: Vec<&str> = new.scopes.iter().map(Scope::as_str).collect();
+    Entry::new(new.tenant, Action::KeyCreated, ObjectRef::new(ObjectKind::Key, new.id)).after(json!({
+        "name": new.name,
+        "prefix": new.prefix,
+        "scopes": scopes,
+        "rate_limit": new.limits.requests,
+        "hook_write_limit": new.limits.hook_writes,
+        "sample_limit": new.limits.samples,
+        "expires_at": new.expires_at.map(wire_time),
+    }))
+}
+
+/// What it is told of the end of one.
+fn revoked(key: &CredentialView) -> Entry {
+    Entry::new(key.tenant_id, Action::KeyRevoked, ObjectRef::new(ObjectKind::Key, key.id)).before(json!({
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": key.scopes,
+        "expires_at": key.expires_at.map(wire_time),
+        "last_used_at": key.last_used_at.map(wire_time),
+    }))
 }

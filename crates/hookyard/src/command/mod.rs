@@ -1,10 +1,11 @@
 //! The operator's commands.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;
-pub(crate) mod operator;
+mod operator;
 pub(crate) mod secrets;
 pub(crate) mod tenants;
 pub(crate) mod users;

@@ -5,16 +5,23 @@ use std::{collections::BTreeSet, io::IsTerminal as _};
 use clap::Subcommand;
 use hookyard_chassis::settings::SettingsError;
 use hookyard_domain::{
+    audit::{self, Action, Entry, ObjectKind, ObjectRef},
+    clock::Clock,
     event::wire_time,
+    id::TenantId,
     vault::{
-        Column, KeyId, MasterKey,
+        Column, KeyId, MasterKey, Vault,
         columns::ROTATED,
         store::{self, Count, KnownKey, Resealed, Rotation},
     },
 };
 use serde_json::json;
 
-use crate::{command, process, secrets, settings::Settings};
+use crate::{
+    command::{self, operator},
+    process, secrets,
+    settings::Settings,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -64,6 +71,10 @@ async fn rotate(settings: Settings, json: bool) -> anyhow::Result<()> {
     if visible {
         eprintln!();
     }
+    if let Some(entry) = rotated(&vault, &columns, &dropped) {
+        let now = Clock::system().now();
+        db.run(move |conn| audit::record(conn, &operator::actor(), &entry, now)).await?;
+    }
     let left: u64 = columns.iter().map(|column| column.unreadable + column.locked).sum();
     if json {
         let columns = columns.iter().map(|Resealed { column, sealed, unreadable, locked }| {
@@ -92,6 +103,20 @@ async fn rotate(settings: Settings, json: bool) -> anyhow::Result<()> {
         "{left} values are not sealed with the current key: see above, and rotate again"
     );
     Ok(())
+}
+
+/// What the audit log is told, in the installation's chain: nothing when nothing was sealed anew. A rotation is many
+/// transactions, so the entry comes after them.
+fn rotated(vault: &Vault, columns: &[Resealed], forgotten: &[KeyId]) -> Option<Entry> {
+    let sealed: u64 = columns.iter().map(|column| column.sealed).sum();
+    let forgotten: Vec<String> = forgotten.iter().map(KeyId::to_string).collect();
+    if sealed == 0 && forgotten.is_empty() {
+        return None;
+    }
+    let object = ObjectRef::new(ObjectKind::Installation, "secrets");
+    let after =
+        json!({"current": vault.current().to_string(), "sealed_anew": sealed, "forgotten": forgotten});
+    Some(Entry::new(None::<TenantId>, Action::SecretsRotated, object).after(after))
 }
 
 async fn status(settings: Settings, json: bool) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::Subcommand;
 use hookyard_domain::{
+    audit::{self, Action, Entry, ObjectKind, ObjectRef},
     clock::Clock,
     db::Db,
     event::wire_time,
@@ -13,7 +14,11 @@ use hookyard_domain::{
 };
 use serde_json::json;
 
-use crate::{command, process, secrets, settings::Settings};
+use crate::{
+    command::{self, operator},
+    process, secrets,
+    settings::Settings,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -57,8 +62,11 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 let id = TenantId::new(now);
                 let stored = name.clone();
                 db.run(move |conn| {
+                    let after = json!({"name": stored, "signs": secret.is_some()});
                     let secret = secret.as_ref().map(|(vault, secret)| (vault, secret));
-                    store::insert(conn, id, &stored, secret, now)
+                    store::insert(conn, id, &stored, secret, now)?;
+                    let entry = of_tenant(Action::TenantCreated, id).after(after);
+                    audit::record(conn, &operator::actor(), &entry, now)
                 })
                 .await?;
                 if json {
@@ -90,8 +98,17 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 let secret = with_vault(&settings, &db, webhook_secret.as_deref()).await?;
                 let found = db
                     .run(move |conn| {
+                        let signed = store::find(conn, tenant)?.is_some_and(|tenant| tenant.signs);
                         let secret = secret.as_ref().map(|(vault, secret)| (vault, secret));
-                        store::set_webhook_secret(conn, tenant, secret, now)
+                        let signs = secret.is_some();
+                        let found = store::set_webhook_secret(conn, tenant, secret, now)?;
+                        if found && (signed || signs) {
+                            let entry = of_tenant(Action::TenantSecretSet, tenant)
+                                .before(json!({"signs": signed}))
+                                .after(json!({"signs": signs}));
+                            audit::record(conn, &operator::actor(), &entry, now)?;
+                        }
+                        Ok(found)
                     })
                     .await?;
                 anyhow::ensure!(found, "there is no tenant {tenant}");
@@ -100,6 +117,11 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// An entry about a tenant, in its own chain.
+fn of_tenant(action: Action, tenant: TenantId) -> Entry {
+    Entry::new(tenant, action, ObjectRef::new(ObjectKind::Tenant, tenant))
 }
 
 /// A secret, if there is one, and what seals it.

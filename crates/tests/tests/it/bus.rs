@@ -61,7 +61,7 @@ async fn every_message_arrives_as_it_was_sent(bus: Bus) {
         let message = match queue {
             Queue::EventAccepted => Message::EventAccepted { group: EventGroupId::from_uuid(uuid(2)) },
             Queue::DeliverySettled => {
-                Message::DeliverySettled { settlement: SettlementId::from_uuid(uuid(3)) }
+                Message::DeliverySettled { settlements: vec![SettlementId::from_uuid(uuid(3))] }
             }
             Queue::DeliveryDue { lane: Lane::First | Lane::Retry, partition: _ } => due.clone(),
         };

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod bus;
 mod catalogue;
 mod compose;

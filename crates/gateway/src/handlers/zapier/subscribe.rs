@@ -4,11 +4,12 @@ use actix_web::{HttpRequest, http::StatusCode, web::Data};
 use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
+    audit::{Action, Entry},
     catalogue,
     event::wire_time,
     id::SubscriptionId,
     subscription::{
-        Filter, UrlRules,
+        Filter, HookState, UrlRules,
         store::{self, HookView, NewHook, Subscribed},
     },
     wire::{Json, SigningSecret, WebhookSecret},
@@ -25,7 +26,10 @@ use crate::{
     },
     body::{JsonBody, SMALL},
     context::Context,
-    handlers::fields::{Fields, parse_time, text_of},
+    handlers::{
+        audited,
+        fields::{Fields, parse_time, text_of},
+    },
     problem,
 };
 
@@ -140,14 +144,14 @@ pub(crate) struct SubscribeAnswer {
 
 impl SubscribeAnswer {
     fn of(subscribed: Subscribed) -> Self {
-        let Subscribed { hook, created } = subscribed;
+        let Subscribed { hook, before } = subscribed;
         let HookView { id, url, event_type, filter, created_at, expires_at, .. } = hook;
         Self {
             status: "success",
             id: id.to_string(),
             url,
             created_at: wire_time(created_at),
-            message: (!created).then_some("Webhook already subscribed"),
+            message: before.is_some().then_some("Webhook already subscribed"),
             event_type,
             filter: filter.and_then(|text| RawValue::from_string(text).ok()),
             expiration_date: expires_at.map(wire_time),
@@ -244,7 +248,38 @@ pub(crate) async fn subscribe(
             now,
         };
         let subscribed = store::subscribe(conn, &vault, &hook)?;
+        if let Some(entry) = told(&caller, &subscribed, hook.webhook_secret.is_some()) {
+            audited::record(conn, &caller, &entry, now)?;
+        }
         Ok(Reply::json(StatusCode::OK, &SubscribeAnswer::of(subscribed))?)
     })
     .await
+}
+
+/// What the audit log is told: nothing when the same was asked for again.
+fn told(caller: &Caller, subscribed: &Subscribed, secret_given: bool) -> Option<Entry> {
+    let Subscribed { hook, before } = subscribed;
+    let mut after = audited::hook(hook);
+    if secret_given {
+        // That one was given, and no more. Whether it differs from the one before is not looked at.
+        after["signing"] = "given".into();
+    }
+    match before {
+        None => Some(audited::of_hook(caller, Action::HookSubscribed, hook.id).after(after)),
+        Some(before) => {
+            let action = renewal(before, hook, secret_given)?;
+            Some(audited::of_hook(caller, action, hook.id).before(audited::hook(before)).after(after))
+        }
+    }
+}
+
+/// What subscribing a hook again did to it.
+fn renewal(before: &HookView, after: &HookView, secret_given: bool) -> Option<Action> {
+    if before.state == HookState::Disabled {
+        Some(Action::HookEnabled)
+    } else if secret_given || before.expires_at != after.expires_at {
+        Some(Action::HookUpdated)
+    } else {
+        None
+    }
 }

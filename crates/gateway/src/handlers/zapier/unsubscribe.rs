@@ -8,6 +8,7 @@ use actix_web::{
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Result as DomainResult,
+    audit::{self, Action},
     db::Conn,
     delivery,
     id::{SubscriptionId, TenantId},
@@ -24,7 +25,10 @@ use crate::{
     access::Caller,
     body::{JsonBody, SMALL},
     context::Context,
-    handlers::fields::{Fields, text_of},
+    handlers::{
+        audited,
+        fields::{Fields, text_of},
+    },
     paging::Query,
     problem,
 };
@@ -140,7 +144,7 @@ pub(crate) async fn unsubscribe(
     query: Query,
     body: JsonBody<SMALL>,
 ) -> Result<HttpResponse, ApiError> {
-    delete(&context, caller.tenant(), Target::parse(None, &body, query)?).await
+    delete(&context, caller, Target::parse(None, &body, query)?).await
 }
 
 /// Unsubscribe a URL, without DELETE
@@ -166,7 +170,7 @@ pub(crate) async fn unsubscribe_by_post(
     query: Query,
     body: JsonBody<SMALL>,
 ) -> Result<HttpResponse, ApiError> {
-    delete(&context, caller.tenant(), Target::parse(None, &body, query)?).await
+    delete(&context, caller, Target::parse(None, &body, query)?).await
 }
 
 /// Unsubscribe a hook by its id
@@ -188,23 +192,26 @@ pub(crate) async fn unsubscribe_by_id(
     query: Query,
     body: JsonBody<SMALL>,
 ) -> Result<HttpResponse, ApiError> {
-    delete(&context, caller.tenant(), Target::parse(Some(id.into_inner()), &body, query)?).await
+    delete(&context, caller, Target::parse(Some(id.into_inner()), &body, query)?).await
 }
 
-async fn delete(context: &Context, tenant: TenantId, target: Target) -> Result<HttpResponse, ApiError> {
-    let now = context.clock.now();
+async fn delete(context: &Context, caller: Caller, target: Target) -> Result<HttpResponse, ApiError> {
+    let (tenant, now) = (caller.tenant(), context.clock.now());
     let given = target.url.clone();
     let deleted = context
         .db
         .run(move |conn| {
-            let mut deleted = Vec::new();
+            let (mut deleted, mut told) = (Vec::new(), Vec::new());
             for hook in target.find(conn, tenant)? {
                 // Somebody else may have deleted it between the two statements.
                 if store::set_state(conn, tenant, hook.id, HookState::Deleted, Some(REASON), now)? {
                     delivery::store::cancel_pending(conn, tenant, hook.id, now, REASON)?;
+                    let entry = audited::of_hook(&caller, Action::HookUnsubscribed, hook.id);
+                    told.push(entry.before(audited::hook(&hook)));
                     deleted.push(hook.url);
                 }
             }
+            audit::record_all(conn, &caller.actor(), &told, now)?;
             Ok(deleted)
         })
         .await

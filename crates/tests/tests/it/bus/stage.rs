@@ -109,13 +109,13 @@ pub(super) async fn connected(bus: &Bus) {
 
 /// A message that carries a number.
 pub(super) fn ring(number: u128) -> Message {
-    Message::DeliverySettled { settlement: SettlementId::from_uuid(Uuid::from_u128(number)) }
+    Message::DeliverySettled { settlements: vec![SettlementId::from_uuid(Uuid::from_u128(number))] }
 }
 
 /// The number it carries.
 pub(super) fn number(incoming: &Incoming) -> u128 {
     match incoming.message() {
-        Message::DeliverySettled { settlement } => settlement.uuid().as_u128(),
+        Message::DeliverySettled { settlements } => settlements[0].uuid().as_u128(),
         other => unreachable!("not a ring of these tests: {other:?}"),
     }
 }

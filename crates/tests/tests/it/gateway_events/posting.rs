@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookyard_domain::id::EventId;
+use hookyard_domain::id::{ClaimId, EventId};
 use hookyard_gateway::LargeIntegers;
 use hookyard_messaging::{Message, Queue};
 use hookyard_tests::system::{Options, System};
@@ -40,12 +40,21 @@ async fn an_event_can_be_read_as_soon_as_it_is_accepted() {
     let Message::EventAccepted { group } = *ring.message() else { panic!("{:?}", ring.message()) };
     let event_id: EventId = id.parse().unwrap();
     let stored =
-        system.db.run(move |conn| hookyard_domain::event::store::take_groups(conn, &[group])).await.unwrap();
-    assert_eq!(stored.iter().map(|event| event.id).collect::<Vec<_>>(), [event_id]);
+        system.db.run(move |conn| hookyard_domain::event::store::waiting(conn, &[group])).await.unwrap();
     assert_eq!(
-        (stored[0].trace.as_u128(), stored[0].sampled),
+        stored.iter().map(|(group, event)| (*group, event.id)).collect::<Vec<_>>(),
+        [(group, event_id)]
+    );
+    assert_eq!(
+        (stored[0].1.trace.as_u128(), stored[0].1.sampled),
         (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, true)
     );
+    let now = system.clock.now();
+    let fan_out = move |conn: &mut hookyard_domain::db::Conn| {
+        hookyard_domain::delivery::store::fan_out(conn, &[group], &[], ClaimId::new(now), now, now)
+    };
+    assert_eq!(system.db.once(fan_out).await.unwrap(), [group].into());
+    assert_eq!(system.db.once(fan_out).await.unwrap(), [].into(), "it is taken once");
     let shown = client.get(&format!("/v1/events/{id}")).await.expect(200);
     assert_eq!(shown["state"], "unmatched");
 }

@@ -4,15 +4,15 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use diesel::{Connection as _, PgConnection, RunQueryDsl, sql_query};
 use hookyard_domain::{
     db::Db,
     id::SubscriptionId,
+    subscription::store,
     vault::{
         Vault, columns,
         store::{self as keyring, Rotation},
@@ -20,6 +20,7 @@ use hookyard_domain::{
 };
 
 use super::{hook, opened, register, stored, subscribe, vault_of, without_keys};
+use crate::pipeline::stage::until;
 
 async fn rotate(db: &Db, vault: &Vault) -> Rotation {
     keyring::rotate(db, vault, &mut |_, _| {}).await.unwrap()
@@ -77,13 +78,14 @@ async fn a_rotation_loses_no_change_that_is_made_meanwhile() {
         subscribe(&db, &old, hook(tenant, &number.to_string(), Some("first"))).await.unwrap();
     }
     let (stop, old_key) = (Arc::new(AtomicBool::new(false)), old.current());
+    let rounds: [Arc<AtomicUsize>; 3] = Default::default();
     let writers: Vec<_> = (0..3)
         .map(|writer: usize| {
             let (db, new, mut vault) = (db.clone(), new.clone(), [&old, &new][writer % 2].clone());
-            let stop = Arc::clone(&stop);
+            let (stop, rounds) = (Arc::clone(&stop), Arc::clone(&rounds[writer]));
             tokio::spawn(async move {
                 let mut last: HashMap<SubscriptionId, String> = HashMap::new();
-                for round in 0.. {
+                for round in 1.. {
                     // Each writer has hooks of its own, so that it knows what was written last.
                     for number in (writer..HOOKS).step_by(3) {
                         let secret = format!("writer {writer} round {round}");
@@ -99,8 +101,9 @@ async fn a_rotation_loses_no_change_that_is_made_meanwhile() {
                         };
                         last.insert(id, secret);
                     }
+                    rounds.store(round, Ordering::Relaxed);
                     if stop.load(Ordering::Relaxed) {
-                        return (last, round);
+                        return last;
                     }
                 }
                 unreachable!("a writer is told to stop")
@@ -108,7 +111,7 @@ async fn a_rotation_loses_no_change_that_is_made_meanwhile() {
         })
         .collect();
     let mut anew = 0;
-    for _round in 0..10 {
+    while rounds.iter().any(|rounds| rounds.load(Ordering::Relaxed) < 5) {
         let (one, other) = tokio::join!(rotate(&db, &new), rotate(&db, &new));
         anew += sealed(&one) + sealed(&other);
     }
@@ -116,9 +119,7 @@ async fn a_rotation_loses_no_change_that_is_made_meanwhile() {
     stop.store(true, Ordering::Relaxed);
     let mut last = HashMap::new();
     for writer in writers {
-        let (written, rounds) = writer.await.unwrap();
-        assert!(rounds > 1, "it wrote while the rotations ran");
-        last.extend(written);
+        last.extend(writer.await.unwrap());
     }
     assert_eq!(left(&rotate(&db, &new).await), 0);
     let keys = db.once(keyring::keys).await.unwrap();
@@ -131,37 +132,38 @@ async fn a_rotation_loses_no_change_that_is_made_meanwhile() {
     assert_eq!(now, last);
 }
 
+/// A rotation that read the row before and wrote it after would undo the change without anybody noticing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_somebody_holds_is_waited_for() {
+async fn a_row_that_somebody_is_changing_is_waited_for() {
     let (database, db, tenant) = without_keys().await;
     let (old, new) = (vault_of(1, &[]), vault_of(2, &[1]));
     register(&db, &old).await.unwrap();
     register(&db, &new).await.unwrap();
     for path in ["a", "b"] {
-        subscribe(&db, &old, hook(tenant, path, None)).await.unwrap();
+        subscribe(&db, &old, hook(tenant, path, Some("before"))).await.unwrap();
     }
     let mut holder = PgConnection::establish(&database.url()).unwrap();
     sql_query("BEGIN").execute(&mut holder).unwrap();
-    let held = stored(&mut holder)[0].id;
-    sql_query(format!("UPDATE subscriptions SET state = 1 WHERE id = '{}'", held.uuid()))
-        .execute(&mut holder)
-        .unwrap();
+    let changed = store::subscribe(&mut holder, &old, &hook(tenant, "a", Some("after"))).unwrap();
+    assert!(changed.before.is_some());
     let rotating = {
         let (db, new) = (db.clone(), new.clone());
         tokio::spawn(async move { rotate(&db, &new).await })
     };
-    let other = async || {
+    until("the other row is sealed anew", async || {
         let counts = db.once(keyring::counts).await.unwrap();
-        counts.iter().any(|count| count.key == Some(new.current()) && count.values == 1)
-    };
-    while !other().await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        let done = counts.iter().any(|count| count.key == Some(new.current()) && count.values == 1);
+        if done { Ok(()) } else { Err(counts) }
+    })
+    .await;
     assert!(!rotating.is_finished(), "the held row is not left out");
     sql_query("COMMIT").execute(&mut holder).unwrap();
     let rotation = rotating.await.unwrap();
-    assert_eq!((sealed(&rotation), left(&rotation)), (2, 0), "{rotation:?}");
+    assert_eq!((sealed(&rotation), left(&rotation)), (4, 0), "{rotation:?}");
     assert_eq!(rotation.dropped, [old.current()]);
+    let secrets = opened(&db, &vault_of(2, &[])).await;
+    let secrets: Vec<_> = secrets.into_iter().filter_map(|(_, _, webhook)| webhook).collect();
+    assert_eq!(secrets, ["after", "before"]);
 }
 
 #[tokio::test]
