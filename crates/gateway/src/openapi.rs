@@ -48,10 +48,10 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Deliveries", description = "What became of an event at a hook, try by try."),
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "Audit log", description = "Who did what, when and from where."),
         (name = "People", description = "The person who is logged in, and the people of the tenant. Only with a session, never with a key."),
         (name = "Pages", description = "What people see in a browser: HTML, and forms that only these pages can send."),
         (name = "OAuth", description = "Apps that act for people: RFC 6749 with PKCE, and which apps are let in."),
-        (name = "Audit log", description = "Who did what, when and from where."),
         (name = "Operations", description = "For operators and tools. No credential is needed.")
     ),
     paths(
@@ -268,8 +268,7 @@ fn tidy_parameters(operation: &mut Value) {
 
 /// An answer that has no example of its own gets that of its schema.
 fn add_example(response: &mut Value) {
-    let content = response.get_mut("content").and_then(|content| content.get_mut("application/json"));
-    let Some(content) = content else { return };
+    let Some(content) = response.pointer_mut("/content/application~1json") else { return };
     if content.get("example").is_none()
         && content.get("examples").is_none()
         && let Some(example) = examples::of(&content["schema"])

@@ -108,6 +108,9 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
     PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
 
+    GET "/v1/audit", scope(Scope::Admin), Requests => audit::list;
+    GET "/v1/audit/export", scope(Scope::Admin), Requests => audit::export;
+
     GET "/v1/session", Person(Role::Viewer), Requests => session::show;
     PATCH "/v1/session", Person(Role::Viewer), Requests => session::change;
     DELETE "/v1/session", Person(Role::Viewer), Requests => session::log_out;
@@ -158,9 +161,6 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/oauth/clients/{id}/secret", managed(Scope::Admin, Role::Admin), Requests => clients::rotate;
     GET "/v1/oauth/grants", managed(Scope::Admin, Role::Viewer), Requests => grants::list;
     DELETE "/v1/oauth/grants/{id}", managed(Scope::Admin, Role::Viewer), Requests => grants::revoke;
-
-    GET "/v1/audit", scope(Scope::Admin), Requests => audit::list;
-    GET "/v1/audit/export", scope(Scope::Admin), Requests => audit::export;
 
     GET "/openapi.json", Public, Requests => openapi::document;
     GET "/docs", Public, Requests => openapi::docs;

@@ -110,6 +110,7 @@ pub(crate) async fn serve(
     };
     let clock = Clock::system();
     let db = Db::new(url, &settings.database)?;
+    let engine_db = Db::for_engine(url, &settings.database)?;
     let bus = Bus::start(&settings.amqp, &format!("hookyard {name}"))?;
     let metrics = Registry::new(env!("CARGO_PKG_VERSION"))?;
     let health = Health::new(stop.clone());
@@ -156,7 +157,7 @@ pub(crate) async fn serve(
             }
             Role::Registry => {
                 let deps = hookyard_registry::Deps {
-                    db: db.clone(),
+                    db: engine_db.clone(),
                     bus: bus.clone(),
                     clock: clock.clone(),
                     metrics: metrics.clone(),
@@ -169,7 +170,7 @@ pub(crate) async fn serve(
             }
             Role::Delivery => {
                 let deps = hookyard_delivery::Deps {
-                    db: db.clone(),
+                    db: engine_db.clone(),
                     bus: bus.clone(),
                     clock: clock.clone(),
                     egress: Egress::new(&settings.egress)?,

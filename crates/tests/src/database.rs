@@ -59,6 +59,14 @@ impl Database {
         self.pool_with(&Settings::default())
     }
 
+    /// A pool as registries and deliverers have it.
+    ///
+    /// # Panics
+    /// Never: it connects when it is used.
+    pub fn engine_pool(&self) -> Db {
+        Db::for_engine(&Url::new(self.url()), &Settings::default()).expect("a pool")
+    }
+
     /// A pool with these settings.
     ///
     /// # Panics

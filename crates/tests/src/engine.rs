@@ -86,9 +86,9 @@ impl RunningEngine {
         let stop = CancellationToken::new();
         let mut running = Vec::new();
         if let Some(engine) = engine {
-            let registry = || engine.registry(database.pool(), bus, clock, stop.clone());
+            let registry = || engine.registry(database.engine_pool(), bus, clock, stop.clone());
             running.extend((0..engine.registries).map(|_| registry()));
-            let deliverer = || engine.deliverer(database.pool(), bus, clock, stop.clone());
+            let deliverer = || engine.deliverer(database.engine_pool(), bus, clock, stop.clone());
             running.extend((0..engine.deliverers).map(|_| deliverer()));
         }
         Self { stop, running }

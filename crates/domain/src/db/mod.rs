@@ -59,7 +59,7 @@ impl Serialize for Url {
 pub struct Settings {
     /// Where Postgres is, as a libpq URL (`DATABASE_URL`). Default: none; `hookyard up` then starts its own cluster.
     pub url: Option<Url>,
-    /// Connections at most, per process. Range 2–200. Default: 8. Small pools are faster than large ones on few cores.
+    /// Connections at most, per process; `hookyard up` has twice as many. Range 2–200. Default: 8. Small pools are faster than large ones on few cores.
     pub pool_size: u32,
     /// How long a caller waits for a connection before it is told to come back later, in milliseconds. Range 10–60,000.
     /// Default: 3000.
@@ -68,6 +68,10 @@ pub struct Settings {
     pub connect_timeout_s: u32,
     /// The longest any statement may run, in milliseconds. Range 100–3,600,000. Default: 30000.
     pub statement_timeout_ms: u32,
+    /// Whether what registries and deliverers write waits for the disk, too, as what was accepted always does. Without it, a
+    /// crash of the database server (not of a service) makes deliveries of the last moment, about 600 ms, be made again.
+    /// Default: false.
+    pub synchronous_outcomes: bool,
 }
 
 impl Default for Settings {
@@ -78,6 +82,7 @@ impl Default for Settings {
             patience_ms: 3000,
             connect_timeout_s: 3,
             statement_timeout_ms: 30_000,
+            synchronous_outcomes: false,
         }
     }
 }
@@ -123,6 +128,19 @@ impl Db {
     /// # Errors
     /// When the URL is not one that libpq accepts the form of.
     pub fn new(url: &Url, settings: &Settings) -> Result<Self> {
+        Self::with(url, settings, true)
+    }
+
+    /// A pool for registries and deliverers. What they write can be done again from the rows that were accepted, so it does
+    /// not wait for the disk unless the settings say so (docs/decisions/0015).
+    ///
+    /// # Errors
+    /// As [`Db::new`].
+    pub fn for_engine(url: &Url, settings: &Settings) -> Result<Self> {
+        Self::with(url, settings, settings.synchronous_outcomes)
+    }
+
+    fn with(url: &Url, settings: &Settings, synchronous: bool) -> Result<Self> {
         let size = settings.pool_size.max(1);
         let manager = ConnectionManager::new(with_timeout(url.expose(), settings.connect_timeout_s));
         let pool = r2d2::Pool::builder()
@@ -131,7 +149,10 @@ impl Db {
             .test_on_check_out(false)
             .connection_timeout(Duration::from_millis(settings.patience_ms.max(1)))
             .error_handler(Box::new(Quiet))
-            .connection_customizer(Box::new(Session { statement_timeout_ms: settings.statement_timeout_ms }))
+            .connection_customizer(Box::new(Session {
+                statement_timeout_ms: settings.statement_timeout_ms,
+                synchronous,
+            }))
             .build(manager)
             .map_err(|error| Error::Away(Box::new(error)))?;
         Ok(Self {
@@ -219,10 +240,17 @@ fn with_timeout(url: &str, seconds: u32) -> String {
 #[derive(Debug)]
 struct Session {
     statement_timeout_ms: u32,
+    /// Whether a commit waits for the disk.
+    synchronous: bool,
 }
 
 impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Session {
     fn on_acquire(&self, conn: &mut PgConnection) -> std::result::Result<(), diesel::r2d2::Error> {
+        if !self.synchronous {
+            diesel::sql_query("SELECT set_config('synchronous_commit', 'off', false)")
+                .execute(conn)
+                .map_err(diesel::r2d2::Error::QueryError)?;
+        }
         diesel::sql_query(format!(
             "SELECT set_config('statement_timeout', '{}', false), set_config('timezone', 'UTC', false), \
              set_config('application_name', 'hookyard', false), set_config('jit', 'off', false), \

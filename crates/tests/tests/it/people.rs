@@ -1,5 +1,6 @@
 //! People: how they get in, what keeps others out, and what they may do with each other.
 
+mod chromium;
 mod command;
 mod csrf;
 mod links;

@@ -141,8 +141,7 @@ async fn a_code_ends_with_its_sixtieth_second_exactly() {
     let (person, app) = (stage.person(Role::Admin).await, stage.app().await);
     for (left, taken) in [(1, true), (0, false)] {
         let hash = TokenHash::of(&stage.code(&person, &app, &[]).await);
-        let request =
-            CodeRequest { code: hash, redirect_uri: Some(app.redirect.clone()), verifier: None };
+        let request = CodeRequest { code: hash, redirect_uri: Some(app.redirect.clone()), verifier: None };
         let id = app.id;
         let exchanged = stage.system.db.run(move |conn| {
             let made: Made = sql_query("SELECT created_at FROM oauth_codes WHERE code_hash = $1")
