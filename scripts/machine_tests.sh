@@ -5,13 +5,14 @@
 # Everything that is not the system's goes here, in the clone.
 TOOLS=$PWD/.test-tools
 PYTHON_PACKAGES=(standardwebhooks==1.1.0 'PyJWT[crypto]==2.15.1' Authlib==1.9.10 requests==2.34.2)
-NODE_PACKAGES=(standardwebhooks@1.1.1 zapier-platform-core@19.1.0 oauth4webapi@3.8.8)
+NODE_PACKAGES=(standardwebhooks@1.1.1 zapier-platform-core@19.1.0 oauth4webapi@3.8.8 playwright-core@1.65.1)
 NEXTEST_VERSION=0.9.143
 DENY_VERSION=0.20.2
 
 need_tools() {
   need_python
   need_node
+  need_chromium
   need_cargo_helper cargo-nextest $NEXTEST_VERSION
   # Some hundred crates to compile: only where it has to be there. Elsewhere the run says that it is missing.
   if [ -n "${CI:-}" ]; then
@@ -44,6 +45,11 @@ need_node() {
   once node-packages "${NODE_PACKAGES[*]}" \
     npm install --prefix "$TOOLS/node" --no-audit --no-fund --loglevel=error "${NODE_PACKAGES[@]}"
   export NODE_PATH=$TOOLS/node/node_modules
+}
+
+# A real browser, for the pages that people see.
+need_chromium() {
+  has chromium || install_packages "tests look at the pages with a real browser" chromium
 }
 
 # Runs a command unless it was run with the same list before: once NAME LIST COMMAND…

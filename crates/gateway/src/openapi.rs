@@ -280,7 +280,7 @@ fn tidy_parameters(operation: &mut Value) {
 
 /// An answer that has no example of its own gets that of its schema.
 fn add_example(response: &mut Value) {
-    let Some(content) = response["content"].get_mut("application/json") else { return };
+    let Some(content) = response.pointer_mut("/content/application~1json") else { return };
     if content.get("example").is_none()
         && content.get("examples").is_none()
         && let Some(example) = examples::of(&content["schema"])

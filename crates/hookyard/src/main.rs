@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     command::{
         audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, source_keys,
-        tenants,
+        tenants, users,
     },
     process::Role,
 };
@@ -57,6 +57,9 @@ enum Command {
     /// The customers of this installation
     #[command(subcommand)]
     Tenants(tenants::Command),
+    /// People who log in
+    #[command(subcommand)]
+    Users(users::Command),
     /// API keys, and the key that Zapier is given
     #[command(subcommand)]
     Keys(keys::Command),
@@ -113,6 +116,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         Command::Oauth(command) => oauth::run(command, settings?)?,
         Command::ServiceToken(arguments) => service_token::run(arguments, settings?)?,
         Command::Tenants(command) => tenants::run(command, settings?)?,
+        Command::Users(command) => users::run(command, settings?)?,
         Command::Keys(command) => keys::run(command, settings?)?,
         Command::SourceKeys(command) => source_keys::run(command, settings?)?,
         Command::Health(_) => {}

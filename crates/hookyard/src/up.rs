@@ -5,9 +5,19 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context as _;
 use hookyard_chassis::shutdown;
 use hookyard_domain::{
+    audit::{self, Action, Actor, Entry, ObjectKind, ObjectRef},
     clock::Clock,
+    credential::Token,
     db::{Db, Url, migrate},
+    id::InvitationId,
+    person::{
+        self,
+        invitation::{self, NewInvitation, Purpose},
+        user,
+    },
+    vault::Vault,
 };
+use hookyard_gateway::HttpSettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -44,19 +54,53 @@ async fn serve(settings: &Settings, url: &Url, stop: CancellationToken) -> anyho
         tracing::info!(?migrations, "schema brought up to date");
     }
     let vault = secrets::of_up(settings, &db).await?;
+    let set_up = set_up(&db, &vault, &Clock::system()).await?;
     drop(db);
-    process::serve(&Role::ALL, settings, url, vault, stop, welcome).await
+    let http = settings.http.clone();
+    let ready = move |api| welcome(api, http, set_up.as_ref());
+    process::serve(&Role::ALL, settings, url, vault, stop, ready).await
+}
+
+/// The secret of a new set-up link, while there is nobody who could log in; an earlier one holds no longer.
+async fn set_up(db: &Db, vault: &Vault, clock: &Clock) -> anyhow::Result<Option<Token>> {
+    let now = clock.now();
+    let id = InvitationId::new(now);
+    let token = invitation::token(vault, id);
+    let hash = token.hash();
+    let made = db.run(move |conn| {
+        if user::is_anybody(conn)? {
+            return Ok(false);
+        }
+        let (purpose, role) = (Purpose::SetUp, person::Role::Admin);
+        let new = NewInvitation { id, purpose, email: None, role, invited_by: None, hash };
+        invitation::insert(conn, &new, now)?;
+        let entry = Entry::new(
+            None,
+            Action::InvitationCreated,
+            ObjectRef::new(ObjectKind::Installation, "set-up link"),
+        );
+        audit::record(conn, &Actor::system("up"), &entry, now)?;
+        Ok(true)
+    });
+    Ok(made.await.context("cannot make a set-up link")?.then_some(token))
 }
 
 /// For the person who started it. Not a log line: it is read once, by eye.
-fn welcome(api: Option<SocketAddr>) {
+fn welcome(api: Option<SocketAddr>, mut http: HttpSettings, set_up: Option<&Token>) {
     if let Some(api) = api {
+        http.listen = api;
         eprintln!(
             "\n  Hookyard is up.  API http://{api}   documentation http://{api}/docs\n  \
              First steps, in another terminal:\n    \
              hookyard tenants create --name Acme\n    \
              hookyard keys create --tenant <id> --name first --scopes admin\n"
         );
+        if let Some(token) = set_up {
+            eprintln!(
+                "  Or in a browser: this link makes the first tenant and its administrator, once, within seven days.\n    {}\n",
+                http.link(&format!("/setup/{}", token.expose()))
+            );
+        }
     }
 }
 

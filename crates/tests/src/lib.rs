@@ -4,6 +4,7 @@
 
 pub mod amqp;
 pub mod broker;
+pub mod browser;
 pub mod database;
 pub mod engine;
 pub mod http;

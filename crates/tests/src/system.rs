@@ -3,13 +3,18 @@
 
 use std::net::SocketAddr;
 
+use diesel::{QueryableByName, RunQueryDsl as _, sql_types::Text};
 use hookyard_chassis::{health::Health, metrics::Registry};
 use hookyard_domain::{
     clock::Clock,
     credential::{Kind, Limits, Scope, Scopes, Token, directory::known_everywhere, store::NewCredential},
     db::Db,
-    id::{CredentialId, TenantId},
-    person::password::{Cost, Hasher},
+    id::{CredentialId, TenantId, UserId},
+    person::{
+        Locale, Role, membership,
+        password::{Cost, Hasher},
+        user::{self, NewUser},
+    },
     subscription::UrlRules,
 };
 use hookyard_gateway::{Deps, Gateway, Settings};
@@ -18,11 +23,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    browser::Browser,
     database::Database,
     engine::{Engine, RunningEngine},
     http::Client,
     secrets::vault,
 };
+
+/// Next to no work.
+const TINY: Cost = Cost { memory_kib: 64, passes: 1 };
 
 /// How a system is made.
 #[derive(Clone, Debug)]
@@ -58,7 +67,7 @@ impl Default for Options {
             gateway,
             database: hookyard_domain::db::Settings::default(),
             gateways: 1,
-            passwords: Hasher::new(Cost { memory_kib: 64, passes: 1 }).expect("a cost that Argon2 takes"),
+            passwords: Hasher::new(TINY).expect("a cost that Argon2 takes"),
             extra_url_prefixes: vec!["http://127.0.0.1".to_owned()],
             bus: None,
             engine: None,
@@ -271,4 +280,80 @@ async fn new_tenant(db: &Db, clock: &Clock, name: &str) -> TenantId {
         .await
         .expect("a tenant can be stored");
     id
+}
+
+/// The password of people of tests.
+pub const PASSWORD: &str = "correct horse battery";
+
+impl System {
+    /// A person of the first tenant with [`PASSWORD`].
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn person(&self, email: &str, role: Role) -> UserId {
+        self.person_of(self.tenant, email, role).await
+    }
+
+    /// A person of a tenant with [`PASSWORD`].
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn person_of(&self, tenant: TenantId, email: &str, role: Role) -> UserId {
+        let now = self.clock.now();
+        let hasher = Hasher::new(TINY).expect("a cost that Argon2 takes");
+        let hash = hasher.hash(PASSWORD.to_owned()).await.expect("a hash");
+        let new = NewUser {
+            id: UserId::new(now),
+            email: email.to_owned(),
+            name: "Ada".to_owned(),
+            locale: Locale::En,
+            password_hash: Some(hash),
+        };
+        let id = new.id;
+        self.db
+            .run(move |conn| {
+                user::insert(conn, &new, now)?;
+                membership::insert(conn, tenant, id, role, now)
+            })
+            .await
+            .expect("a person can be stored");
+        id
+    }
+
+    /// A browser at the first gateway.
+    ///
+    /// # Panics
+    /// When there is no gateway.
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.gateways.first().expect("a gateway").addr)
+    }
+
+    /// A browser in which this person of [`PASSWORD`] is logged in.
+    ///
+    /// # Panics
+    /// When the person is not let in.
+    pub async fn logged_in(&self, email: &str) -> Browser {
+        let mut browser = self.browser();
+        let reply = browser.log_in(email, PASSWORD).await;
+        assert!(browser.page.contains("logout-everywhere"), "{} {}", reply.status, browser.page);
+        browser
+    }
+
+    /// The actions in a chain of the audit log, the oldest first; `None` is the installation's.
+    ///
+    /// # Panics
+    /// When the database is away.
+    pub async fn audited(&self, tenant: Option<TenantId>) -> Vec<String> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            action: String,
+        }
+        let chain = tenant.map_or(uuid::Uuid::nil(), TenantId::uuid);
+        let rows = self.db.once(move |conn| {
+            let query = diesel::sql_query("SELECT action FROM audit_log WHERE tenant_id = $1 ORDER BY seq");
+            Ok(query.bind::<diesel::sql_types::Uuid, _>(chain).load::<Row>(conn)?)
+        });
+        rows.await.expect("an audit log").into_iter().map(|row| row.action).collect()
+    }
 }

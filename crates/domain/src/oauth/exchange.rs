@@ -219,8 +219,9 @@ impl Family {
             return Err(invalid_grant("the person who authorized the client has no access any more"));
         };
         let allowed: Scopes = self.scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect();
-        let scopes = permission::renewed(allowed, wanted, client.scopes(), role)
-            .map_err(|()| Refused::new(ErrorCode::InvalidScope, "scope asks for more than was authorized"))?;
+        let scopes = permission::renewed(allowed, wanted, client.scopes(), role).ok_or_else(|| {
+            Refused::new(ErrorCode::InvalidScope, "scope asks for more than was authorized")
+        })?;
         if scopes.is_empty() {
             return Err(invalid_grant("the person who authorized the client may do nothing of it any more"));
         }

@@ -125,7 +125,7 @@ fn is_common(password: &str) -> bool {
     distinct.dedup();
     let runs = password.as_bytes().windows(2).filter(|pair| {
         let (a, b) = (pair[0], pair[1]);
-        b == a.wrapping_add(1) || a == b.wrapping_add(1) || (a == b'9' && b == b'0')
+        b == a.wrapping_add(1) || a == b.wrapping_add(1) || (a.min(b), a.max(b)) == (b'0', b'9')
     });
     let is_run = runs.count() + 2 >= password.len();
     let letters: String = password.chars().filter(|c| c.is_alphabetic()).collect();

@@ -11,6 +11,7 @@ pub(crate) mod secrets;
 pub(crate) mod service_token;
 pub(crate) mod source_keys;
 pub(crate) mod tenants;
+pub(crate) mod users;
 
 use anyhow::Context as _;
 use hookyard_domain::db::{Db, Url};

@@ -24,6 +24,7 @@ mod lifecycle;
 mod matrix;
 mod oauth;
 mod openapi;
+mod people;
 mod pipeline;
 mod secrets;
 mod verification;

@@ -1,8 +1,20 @@
 //! Codes at the token endpoint: exchanged once, by the client that asked, within their time.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use chrono::TimeDelta;
-use hookyard_domain::{credential::Scope, person::Role};
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::{
+    QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Binary, Timestamptz},
+};
+use hookyard_domain::{
+    audit::Actor,
+    credential::{Scope, TokenHash},
+    oauth::{
+        client,
+        exchange::{self, CodeRequest},
+    },
+    person::Role,
+};
 use serde_json::json;
 
 use super::stage::{App, CHALLENGE, Stage, VERIFIER, ZAPIER, encode, form, post, refused, text};
@@ -116,6 +128,31 @@ async fn a_code_lives_for_a_minute() {
     let late = stage.code(&person, &app, &[]).await;
     stage.system.clock.advance(TimeDelta::seconds(60));
     assert_eq!(refused(&stage.token(&app, &with(&late, &app)).await), invalid_grant());
+}
+
+#[tokio::test]
+async fn a_code_ends_with_its_sixtieth_second_exactly() {
+    #[derive(QueryableByName)]
+    struct Made {
+        #[diesel(sql_type = Timestamptz)]
+        created_at: DateTime<Utc>,
+    }
+    let stage = Stage::open().await;
+    let (person, app) = (stage.person(Role::Admin).await, stage.app().await);
+    for (left, taken) in [(1, true), (0, false)] {
+        let hash = TokenHash::of(&stage.code(&person, &app, &[]).await);
+        let request = CodeRequest { code: hash, redirect_uri: Some(app.redirect.clone()), verifier: None };
+        let id = app.id;
+        let exchanged = stage.system.db.run(move |conn| {
+            let made: Made = sql_query("SELECT created_at FROM oauth_codes WHERE code_hash = $1")
+                .bind::<Binary, _>(hash.bytes())
+                .get_result(conn)?;
+            let client = client::find(conn, id)?.unwrap();
+            let now = made.created_at + TimeDelta::seconds(60) - TimeDelta::microseconds(left);
+            exchange::code(conn, &client, &request, &Actor::system("test"), now)
+        });
+        assert_eq!(exchanged.await.unwrap().is_ok(), taken, "{left} microseconds before");
+    }
 }
 
 #[tokio::test]

@@ -127,6 +127,20 @@ async fn what_an_app_must_not_be_is_refused_by_its_field() {
 }
 
 #[tokio::test]
+async fn a_tenant_has_at_most_fifty_live_apps() {
+    let stage = Stage::open().await;
+    let admin = stage.system.client().await;
+    let mut first = None;
+    for _ in 0..50 {
+        let created = admin.post("/v1/oauth/clients", body()).await.expect(201);
+        first.get_or_insert(text(&created, "client_id").to_owned());
+    }
+    assert_eq!(admin.post("/v1/oauth/clients", body()).await.error(), (409, "CONFLICT".to_owned()));
+    admin.delete(&format!("/v1/oauth/clients/{}", first.unwrap())).await.expect(200);
+    admin.post("/v1/oauth/clients", body()).await.expect(201);
+}
+
+#[tokio::test]
 async fn people_see_and_end_what_they_allowed_and_admins_all_of_it() {
     let stage = Stage::with(2).await;
     let app = stage.app().await;
