@@ -13,21 +13,17 @@ use actix_web::{
     http::header::{HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE},
     web::Data,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
-use hookyard_domain::{
-    credential::Limits,
-    person::session::{self, Session},
-    rate_limit::Bucket,
-};
+use hookyard_domain::{credential::Limits, rate_limit::Bucket};
 
 use super::{
     Access, Caller, Principal,
     authenticate::Shown,
     browser::{self, X_CSRF_TOKEN},
     limiter::Allowance,
-    peer,
+    peer, visitor,
 };
 use crate::{context::Context, handlers::pages, metrics::RouteFigures, settings::WINDOW};
 
@@ -102,7 +98,7 @@ impl Checkpoint {
                 if let Shown::Session(token) = &shown {
                     self.is_own_page(request, token)?;
                 }
-                self.note_seen(session, now);
+                visitor::note_seen(context, session, now);
             }
         }
         let allowance = self.count(&principal, now).await?;
@@ -131,19 +127,6 @@ impl Checkpoint {
         }
         let message = "a request with a session needs the header X-CSRF-Token; GET /v1/session tells it";
         Err(ApiError::forbidden("CSRF_TOKEN_INVALID", message).field("X-CSRF-Token"))
-    }
-
-    /// Once a minute is enough to know who is still there.
-    fn note_seen(&self, session: &Session, now: DateTime<Utc>) {
-        if now - session.last_seen_at < SEEN_EVERY {
-            return;
-        }
-        let (db, id) = (self.context.db.clone(), session.id);
-        self.context.afterwards.spawn(async move {
-            if let Err(error) = db.once(move |conn| session::touch(conn, id, now)).await {
-                tracing::debug!(error = error.chain(), "a session's last use was not written");
-            }
-        });
     }
 
     /// Counts the request.
@@ -180,9 +163,6 @@ impl Checkpoint {
         Err(spent(allowance, now))
     }
 }
-
-/// How often the last use of a session is written.
-const SEEN_EVERY: TimeDelta = TimeDelta::seconds(60);
 
 /// Whether a route lets a principal pass.
 fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {
