@@ -15,7 +15,6 @@ texts! {
         to_choose: "Choose a password to get in.", "Choisissez un mot de passe pour entrer.";
         known: "You have an account already. Log in with it, and the invitation is accepted.", "Vous avez déjà un compte. Connectez-vous pour accepter l’invitation.";
         log_in: "Log in", "Se connecter";
-        with: "Go on with ", "Continuer avec ";
         accept: "Accept", "Accepter";
         reset: "Choose a new password", "Choisir un nouveau mot de passe";
         reset_hint: "Afterwards you are logged out everywhere else.", "Ensuite, vous serez déconnecté partout ailleurs.";
@@ -132,8 +131,6 @@ pub struct Invited<'a> {
     pub role: Role,
     /// Whom it invites.
     pub email: &'a str,
-    /// The name of the OpenID Connect provider, if there is one.
-    pub provider: Option<&'a str>,
     /// The path of this page.
     pub path: &'a str,
 }
@@ -151,10 +148,6 @@ pub fn join(with: &Invited<'_>, typed: &Typed<'_>, wrong: Option<Trouble>) -> Ma
             (text("name", texts.name, typed.name, "name", 100, true))
             (password(texts, false))
             button.wide { (texts.begin) }
-        }
-        @if let Some(provider) = with.provider {
-            p { }
-            a.button.quiet.wide href={ "/login/oidc?return_to=" (with.path) } { (texts.with) (provider) }
         }
     };
     invited(with, &rest)

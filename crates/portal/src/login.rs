@@ -1,4 +1,4 @@
-//! Logging in: with a password, with another provider, and the second factor.
+//! Logging in: the password, and the second factor.
 
 use hookyard_domain::person::Locale;
 use maud::{Markup, html};
@@ -12,7 +12,6 @@ texts! {
         email: "E-mail address", "Adresse e-mail";
         password: "Password", "Mot de passe";
         submit: "Log in", "Se connecter";
-        with: "Log in with ", "Se connecter avec ";
         second_title: "Second factor", "Second facteur";
         second: "Enter the 6 digits that your authenticator shows, or one of your recovery codes.", "Saisissez les 6 chiffres affichés par votre application d’authentification, ou l’un de vos codes de secours.";
         code: "Code", "Code";
@@ -21,7 +20,6 @@ texts! {
         wrong_code: "This code is wrong, or was used already.", "Ce code est incorrect ou a déjà été utilisé.";
         late: "That took too long. Log in again.", "Le délai est dépassé. Connectez-vous de nouveau.";
         throttled: "Too many tries went wrong. Wait a quarter of an hour or longer, then try again.", "Trop de tentatives ont échoué. Attendez un quart d’heure ou plus, puis réessayez.";
-        provider: "The other provider did not let you in, or knows you under an address that nobody has here. Ask your administrator for an invitation.", "L’autre fournisseur ne vous a pas identifié, ou vous connaît sous une adresse inconnue ici. Demandez une invitation à votre administrateur.";
     }
 }
 
@@ -36,8 +34,6 @@ pub enum Trouble {
     Late,
     /// There is a pause.
     Throttled,
-    /// The OpenID Connect provider.
-    Provider,
 }
 
 impl Texts {
@@ -47,7 +43,6 @@ impl Texts {
             Trouble::WrongCode => self.wrong_code,
             Trouble::Late => self.late,
             Trouble::Throttled => self.throttled,
-            Trouble::Provider => self.provider,
         }
     }
 }
@@ -65,8 +60,6 @@ pub struct LogIn<'a> {
     pub query: &'a str,
     /// What was typed before.
     pub email: &'a str,
-    /// The name of the OpenID Connect provider, if there is one.
-    pub provider: Option<&'a str>,
     /// What went wrong before.
     pub trouble: Option<Trouble>,
 }
@@ -89,10 +82,6 @@ pub fn log_in(with: &LogIn<'_>) -> Markup {
                 input #password name="password" type="password" autocomplete="current-password" required autofocus[!with.email.is_empty()];
             }
             button.wide { (texts.submit) }
-        }
-        @if let Some(provider) = with.provider {
-            p { }
-            a.button.quiet.wide href={ "/login/oidc?" (with.query) } { (texts.with) (provider) }
         }
     };
     frame::page_at(with.locale, texts.title, with.query, &body)

@@ -38,7 +38,6 @@ fn plan(conn: &mut PgConnection, mode: &'static str) -> crate::Result<()> {
 }
 
 /// A statement whose text is one of few. Parameters are `$1`, `$2`, … in the order of [`Prepared::bind`].
-#[must_use]
 pub fn prepared(sql: impl Into<Cow<'static, str>>) -> Prepared<()> {
     Prepared { sql: sql.into(), parameters: () }
 }

@@ -3,7 +3,7 @@
 //! A *client* is a program. A *grant* is what a person allowed a client at a tenant; each authorization makes one of its own, and
 //! it is the family of all tokens that come from it: who ends it ends them all. A *code* is exchanged once for a pair of tokens, a
 //! *refresh token* for the next pair. Access tokens are credentials of the kind `OAuthAccess`, so that gateways know, count
-//! and refuse them as they do every other (docs/decisions/0015).
+//! and refuse them as they do every other (docs/decisions/0017).
 //!
 //! Rules are pure and stand in [`redirect`], [`pkce`], [`permission`] and [`refresh`]; the other modules are queries. How
 //! requests and pages look is the gateway's.

@@ -16,13 +16,12 @@ use actix_web::{
     },
     web::Data,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     audit::{self, Action, Actor, ActorKind, Entry, ObjectKind, ObjectRef},
     credential::Limits,
-    person::session::{self, Session},
     rate_limit::Bucket,
 };
 use serde_json::json;
@@ -33,7 +32,7 @@ use super::{
     browser::{self, X_CSRF_TOKEN},
     head,
     limiter::Allowance,
-    peer,
+    peer, visitor,
 };
 use crate::{context::Context, handlers::pages, metrics::RouteFigures, settings::WINDOW};
 
@@ -106,7 +105,7 @@ impl Checkpoint {
         };
         match &principal {
             Principal::Credential(credential) => context.usage.note(credential.id, now),
-            Principal::Person(session) => self.note_seen(session, now),
+            Principal::Person(session) => visitor::note_seen(context, session, now),
         }
         let allowance = self.count(&principal, now).await?;
         if let Err(error) = self.may_pass(request, &shown, &principal) {
@@ -155,19 +154,6 @@ impl Checkpoint {
         }
     }
 
-    /// Once a minute is enough to know who is still there.
-    fn note_seen(&self, session: &Session, now: DateTime<Utc>) {
-        if now - session.last_seen_at < SEEN_EVERY {
-            return;
-        }
-        let (db, id) = (self.context.db.clone(), session.id);
-        self.context.afterwards.spawn(async move {
-            if let Err(error) = db.once(move |conn| session::touch(conn, id, now)).await {
-                tracing::debug!(error = error.chain(), "a session's last use was not written");
-            }
-        });
-    }
-
     /// Counts the request.
     async fn count(&self, principal: &Principal, now: DateTime<Utc>) -> Result<Allowance, Refusal> {
         let context = &self.context;
@@ -210,9 +196,6 @@ impl Checkpoint {
         Err(spent(allowance, now))
     }
 }
-
-/// How often the last use of a session is written.
-const SEEN_EVERY: TimeDelta = TimeDelta::seconds(60);
 
 /// Whether a route lets a principal pass.
 fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {

@@ -17,11 +17,15 @@ use actix_web::{
     web::Data,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::LocalBoxFuture;
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     audit::{Actor, ActorKind},
-    person::{Locale, session::Session},
+    person::{
+        Locale,
+        session::{self, Session},
+    },
     vault::Vault,
 };
 use hookyard_portal::{Markup, POLICY};
@@ -164,12 +168,29 @@ pub(crate) async fn of(request: &HttpRequest, context: &Context) -> Result<Visit
     if let Some(token) = &visitor.session_token {
         visitor.session = context.authenticator.session(token, context.clock.now()).await?;
     }
-    if let Some(session) = &visitor.session
-        && !visitor.locale_asked
-    {
-        visitor.locale = Locale::of_stored(&session.locale);
+    if let Some(session) = &visitor.session {
+        note_seen(context, session, context.clock.now());
+        if !visitor.locale_asked {
+            visitor.locale = Locale::of_stored(&session.locale);
+        }
     }
     Ok(visitor)
+}
+
+/// How often the last use of a session is written.
+const SEEN_EVERY: TimeDelta = TimeDelta::seconds(60);
+
+/// Notes behind the answer that a person is still there.
+pub(super) fn note_seen(context: &Context, session: &Session, now: DateTime<Utc>) {
+    if now - session.last_seen_at < SEEN_EVERY {
+        return;
+    }
+    let (db, id) = (context.db.clone(), session.id);
+    context.afterwards.spawn(async move {
+        if let Err(error) = db.once(move |conn| session::touch(conn, id, now)).await {
+            tracing::debug!(error = error.chain(), "a session's last use was not written");
+        }
+    });
 }
 
 /// The same as far as it can be told without the database.

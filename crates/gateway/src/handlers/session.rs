@@ -306,7 +306,7 @@ pub(crate) async fn change_password(
     body: JsonBody<SMALL>,
 ) -> Result<HttpResponse, ApiError> {
     let fields = Fields::parse(&body)?;
-    let needed = |name| Ok::<_, ApiError>(fields.text(name)?.ok_or_else(|| invalid(name, "is missing"))?);
+    let needed = |name| fields.text(name)?.ok_or_else(|| invalid(name, "is missing"));
     let (current, new) = (needed("current_password")?, needed("new_password")?);
     account::change_password(&context, own(&caller)?, current, new, caller.actor())
         .await?

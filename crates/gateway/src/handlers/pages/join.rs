@@ -239,7 +239,6 @@ fn page_of(
         tenant: &link.tenant,
         role: link.invitation.role,
         email: link.invitation.email.as_deref().unwrap_or_default(),
-        provider: None,
         path: &format!("/invitations/{token}"),
     };
     match (link.purpose, &link.user) {
@@ -360,9 +359,11 @@ async fn reset(
         audit::record_all(conn, &actor, &entries, now)
     });
     changed.await.map_err(problem::of)?;
-    let step = log_in::with_password(context, &form.visitor, &email, new).await?;
-    Ok(Ok(match step {
-        log_in::Step::In(token) => enter(context, &form.visitor, &token, "/account"),
-        log_in::Step::SecondFactor(_) | log_in::Step::Wrong => form.visitor.redirect(context, "/login"),
-    }))
+    // The password is set, whatever comes of this: a pause that somebody else brought about must not look like a failure.
+    match log_in::with_password(context, &form.visitor, &email, new).await {
+        Ok(log_in::Step::In(token)) => Ok(Ok(enter(context, &form.visitor, &token, "/account"))),
+        Ok(log_in::Step::SecondFactor(_) | log_in::Step::Wrong) | Err(_) => {
+            Ok(Ok(form.visitor.redirect(context, "/login")))
+        }
+    }
 }

@@ -58,7 +58,6 @@ pub(super) fn page_of(
         return_to,
         query: &return_query(return_to),
         email,
-        provider: None,
         trouble,
     });
     visitor.show(context, status_of(trouble), shown)
@@ -69,9 +68,7 @@ fn status_of(trouble: Option<Trouble>) -> StatusCode {
     match trouble {
         None => StatusCode::OK,
         Some(Trouble::Throttled) => StatusCode::TOO_MANY_REQUESTS,
-        Some(Trouble::Wrong | Trouble::WrongCode | Trouble::Late | Trouble::Provider) => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Some(Trouble::Wrong | Trouble::WrongCode | Trouble::Late) => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 

@@ -245,3 +245,20 @@ async fn a_link_sets_a_password_anew() {
     assert_eq!(system.browser().get(&path).await.status, 404);
     assert_eq!(system.browser().log_in(ADA, PASSWORD).await.status, 422);
 }
+
+#[tokio::test]
+async fn a_new_password_is_set_during_a_pause_and_counts_after_it() {
+    let system = System::start().await;
+    let id = system.person(ADA, Role::Viewer).await;
+    for _ in 0..10 {
+        system.browser().log_in(ADA, "wrong horse battery").await;
+    }
+    let path = link(&system, Purpose::Reset(id)).await;
+    let mut browser = system.browser();
+    browser.get(&path).await;
+    let reply = browser.post(&path, &[("password", "a sentence of mine")]).await;
+    assert_eq!((reply.status, reply.header("location")), (303, Some("/login")));
+    assert_eq!(browser.log_in(ADA, "a sentence of mine").await.status, 429);
+    system.clock.advance(TimeDelta::minutes(15));
+    assert_eq!(browser.log_in(ADA, "a sentence of mine").await.status, 200);
+}
