@@ -14,7 +14,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    command::{audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, tenants, users},
+    command::{
+        audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, tenants,
+        users,
+    },
     process::Role,
 };
 

@@ -116,7 +116,8 @@ async fn every_error_is_told_with_an_example_in_the_contracts_shape() {
         for (status, response) in responses.iter().filter(|(status, _)| !status.starts_with(['2', '3'])) {
             // People read pages; and OAuth has a shape of its own (RFC 6749 §5.2).
             let is_page = response["content"].get("text/html").is_some();
-            if is_page || response["content"]["application/json"]["example"]["error_description"].is_string() {
+            if is_page || response["content"]["application/json"]["example"]["error_description"].is_string()
+            {
                 continue;
             }
             if public && name.ends_with("/readyz") {
