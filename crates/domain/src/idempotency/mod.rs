@@ -3,10 +3,12 @@
 //! The key is written in the transaction that does the work, so that both are there or neither. A second request with
 //! the same key waits at the unique index for the first to end: no state «in flight», nothing to clean up after a crash.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Binary, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, Binary, SmallInt, Text, Timestamptz, Uuid},
 };
 use ring::digest::{SHA256, digest};
 
@@ -89,11 +91,13 @@ pub fn claim(
     sql_query(format!("SET LOCAL lock_timeout = '{PATIENCE_S}s'")).execute(conn)?;
     // In order, so that two transactions with the same keys wait one way.
     let mut order: Vec<usize> = (0..claims.len()).collect();
-    order.sort_unstable_by(|a, b| claims[*a].0.cmp(&claims[*b].0));
+    order.sort_by(|a, b| claims[*a].0.cmp(&claims[*b].0));
+    let mut new = insert(conn, order.iter().map(|at| &claims[*at]), now)?;
     let mut earlier = vec![None; claims.len()];
     for at in order {
         let (key, status, body) = &claims[at];
-        if insert(conn, key, *status, body, now)? {
+        // Of a key that is there twice, the first has it.
+        if new.remove(&(key.tenant, key.route.to_owned(), key.key.clone())) {
             continue;
         }
         earlier[at] = match find(conn, key)? {
@@ -110,8 +114,43 @@ pub fn claim(
     Ok(earlier)
 }
 
-fn insert(conn: &mut PgConnection, key: &Key, status: u16, body: &[u8], now: DateTime<Utc>) -> Result<bool> {
-    write(conn, "ON CONFLICT DO NOTHING", key, status, body, now)
+/// Tenant, route and key.
+type Place = (TenantId, String, String);
+
+/// Writes those that are not there yet, in this order, and returns which those were.
+fn insert<'a>(
+    conn: &mut PgConnection,
+    claims: impl Iterator<Item = &'a (Key, u16, Vec<u8>)> + Clone,
+    now: DateTime<Utc>,
+) -> Result<HashSet<Place>> {
+    #[derive(QueryableByName)]
+    struct Written {
+        #[diesel(sql_type = Uuid)]
+        tenant_id: TenantId,
+        #[diesel(sql_type = Text)]
+        route: String,
+        #[diesel(sql_type = Text)]
+        key: String,
+    }
+    let keys = || claims.clone().map(|(key, _, _)| key);
+    let written: Vec<Written> = prepared(
+        "INSERT INTO idempotency_keys (tenant_id, route, key, request_hash, status, response, created_at) \
+         SELECT t, r, k, h, s, b, $7 FROM unnest($1, $2, $3, $4, $5, $6) AS new (t, r, k, h, s, b) \
+         ON CONFLICT DO NOTHING RETURNING tenant_id, route, key",
+    )
+    .bind::<Array<Uuid>, _>(keys().map(|key| key.tenant).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(keys().map(|key| key.route).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(keys().map(|key| key.key.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(keys().map(|key| key.request_hash.as_slice()).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(claims.clone().map(|(_, status, _)| small(*status)).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(claims.clone().map(|(_, _, body)| body.as_slice()).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(now)
+    .load(conn)?;
+    Ok(written.into_iter().map(|row| (row.tenant_id, row.route, row.key)).collect())
+}
+
+fn small(status: u16) -> i16 {
+    i16::try_from(status).unwrap_or(0)
 }
 
 /// Stores the answer that was not known when the key was claimed.
@@ -125,39 +164,21 @@ pub fn overwrite(
     body: &[u8],
     now: DateTime<Utc>,
 ) -> Result<()> {
-    write(
-        conn,
-        "ON CONFLICT (tenant_id, route, key) DO UPDATE SET request_hash = excluded.request_hash, \
-            status = excluded.status, response = excluded.response, created_at = excluded.created_at",
-        key,
-        status,
-        body,
-        now,
-    )
-    .map(drop)
-}
-
-fn write(
-    conn: &mut PgConnection,
-    conflict: &str,
-    key: &Key,
-    status: u16,
-    body: &[u8],
-    now: DateTime<Utc>,
-) -> Result<bool> {
-    let written = prepared(format!(
+    prepared(
         "INSERT INTO idempotency_keys (tenant_id, route, key, request_hash, status, response, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) {conflict}"
-    ))
+         VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (tenant_id, route, key) DO UPDATE SET request_hash = excluded.request_hash, \
+            status = excluded.status, response = excluded.response, created_at = excluded.created_at",
+    )
     .bind::<Uuid, _>(key.tenant)
     .bind::<Text, _>(key.route)
     .bind::<Text, _>(&key.key)
     .bind::<Binary, _>(key.request_hash.as_slice())
-    .bind::<SmallInt, _>(i16::try_from(status).unwrap_or(0))
+    .bind::<SmallInt, _>(small(status))
     .bind::<Binary, _>(body)
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
-    Ok(written == 1)
+    Ok(())
 }
 
 #[derive(QueryableByName)]

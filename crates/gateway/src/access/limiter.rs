@@ -1,13 +1,15 @@
 //! Rate limits, exact over all gateways. One task asks Postgres for all requests that wait at that moment, so that a
-//! request pays a share of a statement and not a round trip.
+//! request pays a share of a statement and not a round trip; where a limit is far from spent, not even that ([`ample`]).
 //!
 //! The windows themselves are `domain::rate_limit`'s. A limit that is spent stays spent until its window ends: that is
 //! remembered, so that refusing costs no query.
 
+mod ample;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -21,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::ample::Ample;
 use crate::problem;
 
 /// Requests that may wait for the limiter; more are told to come back.
@@ -54,6 +57,7 @@ pub(crate) struct Allowance {
 pub(crate) struct Limiter {
     waiting: mpsc::Sender<Waiting>,
     spent: Spent,
+    ample: Ample,
 }
 
 /// The counting task.
@@ -61,6 +65,7 @@ pub(crate) struct Limiter {
 pub(crate) struct Counter {
     waiting: mpsc::Receiver<Waiting>,
     spent: Spent,
+    ample: Ample,
     db: Db,
     clock: Clock,
 }
@@ -69,7 +74,8 @@ pub(crate) struct Counter {
 struct Waiting {
     subject: Subject,
     limit: u32,
-    answer: oneshot::Sender<Result<Allowance, ApiError>>,
+    /// Whoever waits for the answer; nobody does when the request has passed already.
+    answer: Option<oneshot::Sender<Result<Allowance, ApiError>>>,
 }
 
 /// The limits that are spent.
@@ -83,9 +89,9 @@ impl Limiter {
     /// A limiter and the task that has to run for it.
     pub(crate) fn new(db: Db, clock: Clock) -> (Self, Counter) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let spent = Spent::default();
-        let counter = Counter { waiting: receiver, spent: spent.clone(), db, clock };
-        (Self { waiting: sender, spent }, counter)
+        let (spent, ample) = (Spent::default(), Ample::default());
+        let counter = Counter { waiting: receiver, spent: spent.clone(), ample: ample.clone(), db, clock };
+        (Self { waiting: sender, spent, ample }, counter)
     }
 
     /// Counts one request. `limit` is not 0.
@@ -101,10 +107,16 @@ impl Limiter {
         if let Some(refused) = self.spent(subject, limit, now) {
             return Ok(refused);
         }
+        let full = |_full| problem::overloaded("too many requests wait to be counted");
+        if let Some(admitted) = self.ample.admit(subject, limit, (now, Instant::now())) {
+            let sent = self.waiting.try_send(Waiting { subject, limit, answer: None });
+            return sent.map(|()| admitted).map_err(|error| {
+                self.ample.take_back(subject);
+                full(error)
+            });
+        }
         let (answer, answered) = oneshot::channel();
-        self.waiting
-            .try_send(Waiting { subject, limit, answer })
-            .map_err(|_full| problem::overloaded("too many requests wait to be counted"))?;
+        self.waiting.try_send(Waiting { subject, limit, answer: Some(answer) }).map_err(full)?;
         answered
             .await
             .map_err(|_ended| ApiError::unavailable("the gateway is stopping", Duration::from_secs(1)))?
@@ -158,7 +170,7 @@ impl Counter {
     }
 
     async fn count(&self, group: Vec<Waiting>) {
-        let now = self.clock.now();
+        let (now, looked_at) = (self.clock.now(), Instant::now());
         let (asks, members) = sum(group);
         let asks = Arc::new(asks);
         let counted = {
@@ -168,17 +180,25 @@ impl Counter {
         match counted {
             Ok(grants) => {
                 for ((ask, grant), members) in asks.iter().zip(grants).zip(members) {
+                    let subject = (ask.subject, ask.bucket);
                     if grant.remaining == 0 {
-                        self.spent.remember((ask.subject, ask.bucket), ask.limit, grant.resets_at, now);
+                        self.spent.remember(subject, ask.limit, grant.resets_at, now);
                     }
+                    let behind = members.iter().filter(|waiting| waiting.answer.is_none()).count();
+                    let behind = u32::try_from(behind).unwrap_or(u32::MAX);
+                    self.ample.note(subject, ask.limit, &grant, behind, looked_at);
                     hand_out(ask.limit, grant, members);
                 }
             }
             Err(error) => {
                 let refusal = problem::of(error);
                 for waiting in members.into_iter().flatten() {
-                    // Whoever no longer waits does not need to be told.
-                    let _gone = waiting.answer.send(Err(refusal.clone()));
+                    match waiting.answer {
+                        // Whoever no longer waits does not need to be told.
+                        Some(answer) => drop(answer.send(Err(refusal.clone()))),
+                        // It has passed, and is never counted: the database went away meanwhile.
+                        None => self.ample.take_back(waiting.subject),
+                    }
                 }
             }
         }
@@ -212,7 +232,9 @@ fn hand_out(limit: u32, grant: Grant, members: Vec<Waiting>) {
         let remaining = if granted { grant.remaining + behind } else { 0 };
         let is_last = grant.filled && place + 1 == grant.granted;
         let allowance = Allowance { granted, limit, remaining, resets_at: grant.resets_at, is_last };
-        let _gone = waiting.answer.send(Ok(allowance));
+        if let Some(answer) = waiting.answer {
+            let _gone = answer.send(Ok(allowance));
+        }
     }
 }
 
@@ -222,7 +244,8 @@ mod tests {
 
     fn waiting(subject: u128, limit: u32) -> (Waiting, oneshot::Receiver<Result<Allowance, ApiError>>) {
         let (answer, answered) = oneshot::channel();
-        (Waiting { subject: (Uuid::from_u128(subject), Bucket::Requests), limit, answer }, answered)
+        let subject = (Uuid::from_u128(subject), Bucket::Requests);
+        (Waiting { subject, limit, answer: Some(answer) }, answered)
     }
 
     #[test]
@@ -254,7 +277,7 @@ mod tests {
     fn what_is_spent_is_remembered_until_its_window_ends() {
         let spent = Spent::default();
         let (sender, _receiver) = mpsc::channel(1);
-        let limiter = Limiter { waiting: sender, spent: spent.clone() };
+        let limiter = Limiter { waiting: sender, spent: spent.clone(), ample: Ample::default() };
         let subject = (Uuid::from_u128(1), Bucket::Samples);
         let now = DateTime::UNIX_EPOCH;
         let end = now + chrono::TimeDelta::seconds(60);
