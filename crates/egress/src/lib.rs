@@ -1,9 +1,10 @@
-//! The only door out: every request that Hookyard sends to a receiver goes through [`Egress`] (contract §9).
+//! The only door out: every request that Hookyard sends to a receiver or an identity provider goes through [`Egress`] (contract §9).
 //!
 //! It is one pooled HTTP client with a guard around it. The guard refuses whatever points into our own network: by
 //! literal address before a request is sent, by name inside the resolver at the moment of connecting, so that a name
 //! which changes its answer gains nothing. Redirects are answers, never followed; proxies of the environment are
-//! ignored; one deadline covers names, connection, TLS, headers and body; of a reply no more than 64 KiB is read.
+//! ignored; one deadline covers names, connection, TLS, headers and body; of a receiver's reply no more than 64 KiB is read,
+//! of what is fetched from a service that we ask no more than 1 MiB.
 //!
 //! It is not a policy of retries (that is the delivery's) and not a rule of which hook addresses Zapier uses (that is
 //! the domain's): it knows neither tenants nor events.
@@ -21,7 +22,7 @@ mod target;
 mod tls;
 
 pub use address::Reason;
-pub use client::{Egress, MAX_KEPT, MAX_READ, Reply, Request};
+pub use client::{Egress, Fetched, MAX_FETCHED, MAX_KEPT, MAX_READ, Reply, Request};
 pub use failure::{Failure, FailureKind};
 pub use reqwest::Method;
 pub use reqwest::header::{HeaderMap, HeaderName, HeaderValue};

@@ -2,6 +2,7 @@
 
 use hookyard_chassis::{health::Health, metrics::Registry};
 use hookyard_domain::{clock::Clock, db::Db, person::password::Hasher, subscription::UrlRules, vault::Vault};
+use hookyard_egress::Egress;
 use hookyard_messaging::Bus;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -11,6 +12,7 @@ use crate::{
     body::BodyBudget,
     ingest::Ingest,
     metrics::Metrics,
+    people::provider::Provider,
     settings::Settings,
 };
 
@@ -33,6 +35,8 @@ pub struct Deps {
     pub vault: Vault,
     /// Makes and checks hashes of passwords.
     pub passwords: Hasher,
+    /// Asks the identity provider.
+    pub egress: Egress,
 }
 
 /// The argument of handlers as `Data<Context>`.
@@ -47,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) vault: Vault,
     /// Hashes of passwords.
     pub(crate) passwords: Hasher,
+    /// The identity provider, if people may log in with one.
+    pub(crate) provider: Option<Provider>,
     pub(crate) settings: Settings,
     /// How people's browsers find us, and their cookies.
     pub(crate) browsers: Browsers,
@@ -87,8 +93,9 @@ impl Context {
         limiter: Limiter,
         ingest: Ingest,
         metrics: Metrics,
+        provider: Option<Provider>,
     ) -> Self {
-        let Deps { db, bus, clock, health, registry, url_rules, vault, passwords } = deps;
+        let Deps { db, bus, clock, health, registry, url_rules, vault, passwords, egress: _ } = deps;
         Self {
             browsers: Browsers::new(settings.http.public_url.clone()),
             authenticator: Authenticator::new(db.clone()),
@@ -108,6 +115,7 @@ impl Context {
             url_rules,
             vault,
             passwords,
+            provider,
             settings,
         }
     }

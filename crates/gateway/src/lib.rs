@@ -31,13 +31,14 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use context::Deps;
-pub use settings::{GatewaySettings, HttpSettings, LargeIntegers, Settings};
+pub use settings::{GatewaySettings, HttpSettings, LargeIntegers, OidcSettings, Settings};
 
 use crate::{
     access::limiter::{Counter, Limiter},
     context::Context,
     ingest::{Exits, Flusher, Ingest, Lane, Limits},
     metrics::Metrics,
+    people::provider::Provider,
 };
 
 /// Connections that may wait to be taken; the kernel bounds it by `net.core.somaxconn`.
@@ -72,7 +73,8 @@ impl Gateway {
         let metrics = Metrics::new(&deps.registry)?;
         let (limiter, counter) = Limiter::new(deps.db.clone(), deps.clock.clone());
         let (ingest, exits) = Ingest::new(settings.gateway.queue_requests, metrics.clone());
-        let context = Context::new(deps, settings, limiter, ingest, metrics);
+        let provider = Provider::of(&settings.oidc, &deps.egress, &deps.clock)?;
+        let context = Context::new(deps, settings, limiter, ingest, metrics, provider);
         let (bodies, budget) =
             (context.bodies.clone(), f64::from(context.settings.http.max_body_bytes_in_flight));
         let passwords = context.passwords.clone();

@@ -135,6 +135,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         pages::login::log_in,
         pages::login::show_second,
         pages::login::log_in_with_code,
+        pages::oidc::begin,
+        pages::oidc::end,
         pages::login::log_out,
         pages::join::show_set_up,
         pages::join::set_up,

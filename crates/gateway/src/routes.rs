@@ -142,6 +142,8 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/login", Page, Requests => pages::login::log_in;
     GET "/login/totp", Page, Requests => pages::login::show_second;
     POST "/login/totp", Page, Requests => pages::login::log_in_with_code;
+    GET "/login/oidc", Page, Requests => pages::oidc::begin;
+    GET "/login/oidc/callback", Page, Requests => pages::oidc::end;
     POST "/logout", Page, Requests => pages::login::log_out;
     GET "/setup/{token}", Page, Requests => pages::join::show_set_up;
     POST "/setup/{token}", Page, Requests => pages::join::set_up;
@@ -282,6 +284,8 @@ mod tests {
             "POST /login",
             "GET /login/totp",
             "POST /login/totp",
+            "GET /login/oidc",
+            "GET /login/oidc/callback",
             "POST /logout",
             "GET /setup/{token}",
             "POST /setup/{token}",

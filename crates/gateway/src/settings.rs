@@ -1,5 +1,7 @@
-//! The sections `[http]` (the port) and `[gateway]` (limits and groups). It checks ranges; what they mean is decided
+//! The sections `[http]` (the port), `[gateway]` (limits and groups) and, in [`oidc`], `[oidc]` (an identity provider). It checks ranges; what they mean is decided
 //! where they are used.
+
+mod oidc;
 
 use std::{net::SocketAddr, thread, time::Duration};
 
@@ -12,6 +14,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use oidc::OidcSettings;
+
 /// The largest body that any route reads: a batch of events, 10 MiB.
 pub(crate) const MAX_BATCH_BYTES: usize = 10 << 20;
 
@@ -22,6 +26,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Section `[gateway]`.
     pub gateway: GatewaySettings,
+    /// Section `[oidc]`.
+    pub oidc: OidcSettings,
 }
 
 /// Section `[http]`: the public port.
@@ -232,7 +238,7 @@ impl Settings {
                 "must be http or https with a host and nothing behind it, such as https://hooks.example.com";
             return Err(SettingsError::contradiction("http.public_url", reason));
         }
-        Ok(())
+        self.oidc.check()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::web::Data;
 use hookyard_domain::{
     credential, idempotency, oauth,
-    person::{session, throttle},
+    person::{oidc, session, throttle},
     rate_limit,
 };
 use tokio::{
@@ -99,5 +99,8 @@ async fn forget_old(context: &Context) {
     }
     if let Err(error) = context.db.once(move |conn| throttle::forget_old(conn, now)).await {
         tracing::debug!(error = error.chain(), "old failures of log-ins are still there");
+    }
+    if let Err(error) = context.db.once(move |conn| oidc::forget_old(conn, now)).await {
+        tracing::debug!(error = error.chain(), "log-ins that were never finished are still there");
     }
 }

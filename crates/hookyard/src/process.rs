@@ -132,6 +132,7 @@ pub(crate) async fn serve(
     wait_for_schema(&db, &stop).await;
     secrets::admit(&db, &vault, &clock, &stop).await?;
 
+    let egress = Egress::new(&settings.egress)?;
     let mut addr = None;
     for role in roles {
         match role {
@@ -146,11 +147,9 @@ pub(crate) async fn serve(
                         url_rules: UrlRules::new(&settings.hooks.extra_url_prefixes)?,
                         vault: vault.clone(),
                         passwords: Hasher::new(Cost::STANDARD)?,
+                        egress: egress.clone(),
                     },
-                    hookyard_gateway::Settings {
-                        http: settings.http.clone(),
-                        gateway: settings.gateway.clone(),
-                    },
+                    settings.of_gateway(),
                 )?;
                 addr = Some(gateway.addr());
                 supervisor.supervise("gateway", gateway.run(stop.clone()));
@@ -173,7 +172,7 @@ pub(crate) async fn serve(
                     db: engine_db.clone(),
                     bus: bus.clone(),
                     clock: clock.clone(),
-                    egress: Egress::new(&settings.egress)?,
+                    egress: egress.clone(),
                     vault: vault.clone(),
                     metrics: metrics.clone(),
                 };

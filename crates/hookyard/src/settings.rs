@@ -9,7 +9,7 @@ use hookyard_chassis::{
     telemetry::LogSettings,
 };
 use hookyard_domain::{db, subscription};
-use hookyard_gateway::{GatewaySettings, HttpSettings};
+use hookyard_gateway::{GatewaySettings, HttpSettings, OidcSettings};
 use hookyard_messaging::AmqpSettings;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) database: db::Settings,
     pub(crate) amqp: AmqpSettings,
     pub(crate) gateway: GatewaySettings,
+    pub(crate) oidc: OidcSettings,
     pub(crate) registry: hookyard_registry::Settings,
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
@@ -38,7 +39,7 @@ impl Settings {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.amqp.check().map_err(anyhow::Error::msg)?;
         self.database.check().map_err(anyhow::Error::msg)?;
-        hookyard_gateway::Settings { http: self.http.clone(), gateway: self.gateway.clone() }.check()?;
+        self.of_gateway().check()?;
         anyhow::ensure!(
             Duration::from_millis(self.http.shutdown_timeout_ms) < self.ops.shutdown_grace(),
             "http.shutdown_timeout_ms must be below ops.shutdown_grace_ms"
@@ -50,6 +51,15 @@ impl Settings {
             .context("hooks.extra_url_prefixes is not acceptable")?;
         hookyard_egress::Egress::new(&self.egress)?;
         Ok(())
+    }
+
+    /// What the gateway is told.
+    pub(crate) fn of_gateway(&self) -> hookyard_gateway::Settings {
+        hookyard_gateway::Settings {
+            http: self.http.clone(),
+            gateway: self.gateway.clone(),
+            oidc: self.oidc.clone(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use hookyard_domain::person::{Locale, Role, password::Weakness};
 use maud::{Markup, html};
 
-use crate::frame;
+use crate::{frame, login::with_provider};
 
 texts! {
     /// Of links.
@@ -133,6 +133,8 @@ pub struct Invited<'a> {
     pub email: &'a str,
     /// The path of this page.
     pub path: &'a str,
+    /// What people know the identity provider as, if they may get in with it.
+    pub provider: Option<&'a str>,
 }
 
 /// The page of an invitation for somebody without an account.
@@ -149,6 +151,7 @@ pub fn join(with: &Invited<'_>, typed: &Typed<'_>, wrong: Option<Trouble>) -> Ma
             (password(texts, false))
             button.wide { (texts.begin) }
         }
+        (by_provider(with))
     };
     invited(with, &rest)
 }
@@ -173,8 +176,13 @@ pub fn join_after_log_in(with: &Invited<'_>) -> Markup {
     let rest = html! {
         p { (texts.known) }
         a.button.wide href={ "/login?return_to=" (with.path) } { (texts.log_in) }
+        (by_provider(with))
     };
     invited(with, &rest)
+}
+
+fn by_provider(with: &Invited<'_>) -> Markup {
+    with_provider(with.locale, with.provider, &format!("return_to={}", with.path))
 }
 
 fn invited(with: &Invited<'_>, rest: &Markup) -> Markup {

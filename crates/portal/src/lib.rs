@@ -13,6 +13,7 @@ pub mod error;
 mod frame;
 pub mod join;
 pub mod login;
+pub mod provider;
 
 pub use frame::{POLICY, SCRIPT, STYLE, csrf_field, notice, page, page_at, policy_with_forms_to};
 pub use maud::Markup;

@@ -18,6 +18,8 @@ texts! {
         again: "Begin again", "Recommencer";
         wrong: "The e-mail address or the password is wrong.", "L’adresse e-mail ou le mot de passe est incorrect.";
         wrong_code: "This code is wrong, or was used already.", "Ce code est incorrect ou a déjà été utilisé.";
+        with: "Log in with ", "Se connecter avec ";
+        or: "or", "ou";
         late: "That took too long. Log in again.", "Le délai est dépassé. Connectez-vous de nouveau.";
         throttled: "Too many tries went wrong. Wait a quarter of an hour or longer, then try again.", "Trop de tentatives ont échoué. Attendez un quart d’heure ou plus, puis réessayez.";
     }
@@ -62,6 +64,20 @@ pub struct LogIn<'a> {
     pub email: &'a str,
     /// What went wrong before.
     pub trouble: Option<Trouble>,
+    /// What people know the identity provider as, if they may log in with it.
+    pub provider: Option<&'a str>,
+}
+
+/// The way to the identity provider, for pages on which there is another way. `query` says where to go afterwards, encoded.
+pub(crate) fn with_provider(locale: Locale, provider: Option<&str>, query: &str) -> Markup {
+    let texts = Texts::of(locale);
+    let separator = if query.is_empty() { "" } else { "?" };
+    html! {
+        @if let Some(provider) = provider {
+            p.or { (texts.or) }
+            a.button.wide href={ "/login/oidc" (separator) (query) } { (texts.with) (provider) }
+        }
+    }
 }
 
 /// The page with the password.
@@ -83,6 +99,7 @@ pub fn log_in(with: &LogIn<'_>) -> Markup {
             }
             button.wide { (texts.submit) }
         }
+        (with_provider(with.locale, with.provider, with.query))
     };
     frame::page_at(with.locale, texts.title, with.query, &body)
 }

@@ -17,6 +17,7 @@ use hookyard_domain::{
     },
     subscription::UrlRules,
 };
+use hookyard_egress::Egress;
 use hookyard_gateway::{Deps, Gateway, Settings};
 use hookyard_messaging::Bus;
 use tokio::task::JoinHandle;
@@ -46,6 +47,8 @@ pub struct Options {
     pub extra_url_prefixes: Vec<String>,
     /// What hashes passwords; by default with next to no work.
     pub passwords: Hasher,
+    /// What its gateways may reach; by default servers on this machine, too.
+    pub egress: hookyard_egress::Settings,
     /// The bus; by default the one inside this process.
     pub bus: Option<Bus>,
     /// What fans out and delivers; by default nothing does, and what is accepted stays where it is.
@@ -69,6 +72,10 @@ impl Default for Options {
             gateways: 1,
             passwords: Hasher::new(TINY).expect("a cost that Argon2 takes"),
             extra_url_prefixes: vec!["http://127.0.0.1".to_owned()],
+            egress: hookyard_egress::Settings {
+                allow: vec!["127.0.0.0/8".parse().expect("a range")],
+                ..hookyard_egress::Settings::default()
+            },
             bus: None,
             engine: None,
         }
@@ -235,6 +242,7 @@ impl RunningGateway {
             url_rules,
             vault: vault(),
             passwords: options.passwords.clone(),
+            egress: Egress::new(&options.egress).expect("a guarded client"),
         };
         let mut settings = options.gateway.clone();
         settings.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -52,6 +52,7 @@ words! {
         UserRemoved "user.removed";
         UserDisabled "user.disabled";
         UserEnabled "user.enabled";
+        UserIdentityLinked "user.identity_linked";
         InvitationCreated "invitation.created";
         InvitationAccepted "invitation.accepted";
         InvitationRevoked "invitation.revoked";

@@ -197,6 +197,22 @@ pub fn find_open(
         .optional()?)
 }
 
+/// The link with this identity, while it holds. A system path: a log-in with the identity provider remembers the link by it.
+///
+/// # Errors
+/// When the database is away.
+pub fn find_open_by_id(
+    conn: &mut PgConnection,
+    id: InvitationId,
+    now: DateTime<Utc>,
+) -> Result<Option<Invitation>> {
+    Ok(sql_query(format!("{VIEW} WHERE id = $1 AND {OPEN} $2"))
+        .bind::<Uuid, _>(id)
+        .bind::<Timestamptz, _>(now)
+        .get_result(conn)
+        .optional()?)
+}
+
 /// The invitations of a tenant that still hold, by id, after `after`.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 pub mod invitation;
 pub mod membership;
+pub mod oidc;
 pub mod password;
 mod role;
 pub mod session;

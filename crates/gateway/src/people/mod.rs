@@ -4,3 +4,5 @@
 pub(crate) mod account;
 pub(crate) mod log_in;
 pub(crate) mod prove;
+pub(crate) mod provider;
+pub(crate) mod with_provider;

@@ -9,18 +9,19 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("egress", &[]),
     ("messaging", &["domain"]),
     ("portal", &["domain"]),
-    ("gateway", &["chassis", "domain", "messaging", "portal"]),
+    ("gateway", &["chassis", "domain", "egress", "messaging", "portal"]),
     ("registry", &["chassis", "domain", "messaging"]),
     ("delivery", &["chassis", "domain", "egress", "messaging"]),
     ("hookyard", &["chassis", "domain", "egress", "messaging", "gateway", "registry", "delivery"]),
 ];
 
 /// Packages from outside that belong to one place, and where.
-const BELONGS: [(&str, &[&str]); 8] = [
+const BELONGS: [(&str, &[&str]); 9] = [
     ("argon2", &["domain"]),
     ("diesel", &["domain"]),
     ("diesel_migrations", &["domain"]),
     ("lapin", &["messaging"]),
+    ("openidconnect", &["gateway"]),
     ("reqwest", &["egress"]),
     ("actix-web", &["chassis", "gateway"]),
     ("config", &["chassis"]),

@@ -21,8 +21,8 @@ use self::{
 };
 
 /// The sections of the settings.
-const SECTIONS: [&str; 12] = [
-    "http", "ops", "log", "database", "amqp", "gateway", "registry", "delivery", "egress", "hooks",
+const SECTIONS: [&str; 13] = [
+    "http", "ops", "log", "database", "amqp", "gateway", "oidc", "registry", "delivery", "egress", "hooks",
     "secrets", "embedded",
 ];
 

@@ -6,6 +6,7 @@ mod csrf;
 mod links;
 mod log_in;
 mod members;
+mod oidc;
 mod pages;
 mod second_factor;
 mod throttling;

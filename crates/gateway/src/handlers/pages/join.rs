@@ -25,7 +25,7 @@ use hookyard_portal::{
 };
 use serde_json::json;
 
-use super::login::enter;
+use super::login::{enter, provider_name};
 use crate::{
     access::{form::Form, visitor::Visitor},
     context::Context,
@@ -240,6 +240,7 @@ fn page_of(
         role: link.invitation.role,
         email: link.invitation.email.as_deref().unwrap_or_default(),
         path: &format!("/invitations/{token}"),
+        provider: provider_name(context),
     };
     match (link.purpose, &link.user) {
         (Purpose::SetUp, _) | (Purpose::Reset(_), None) => Err(ApiError::not_found("this is no invitation")),

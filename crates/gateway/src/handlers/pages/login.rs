@@ -59,8 +59,14 @@ pub(super) fn page_of(
         query: &return_query(return_to),
         email,
         trouble,
+        provider: provider_name(context),
     });
     visitor.show(context, status_of(trouble), shown)
+}
+
+/// What people know the identity provider as, if they may log in with one.
+pub(super) fn provider_name(context: &Context) -> Option<&str> {
+    context.provider.as_ref().map(|_provider| context.settings.oidc.display_name.as_str())
 }
 
 /// 401 would make browsers ask by themselves.

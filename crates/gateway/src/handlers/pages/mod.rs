@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod join;
 pub(crate) mod login;
+pub(crate) mod oidc;
 
 use actix_web::{
     HttpResponse,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hookyard_egress::{
-    Egress, FailureKind, HeaderMap, HeaderValue, MAX_KEPT, MAX_READ, Method, RetryAfter, Settings,
+    Egress, FailureKind, HeaderMap, HeaderValue, MAX_FETCHED, MAX_KEPT, MAX_READ, Method, RetryAfter,
+    Settings,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -70,6 +71,26 @@ async fn a_connection_is_used_again_once_its_reply_was_read() {
         let answer = egress.clone().send(post(&server.url())).await.unwrap();
         assert_eq!((answer.status, answer.excerpt.len()), (200, MAX_KEPT));
     }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn what_is_fetched_is_whole_or_a_failure() {
+    for (length, fits) in [(MAX_FETCHED, true), (MAX_FETCHED + 1, false)] {
+        let server = Server::answering(reply("503 Busy", "x-kind: whole\r\n", &"x".repeat(length))).await;
+        match open().fetch(post(&server.url())).await {
+            Ok(fetched) => {
+                assert!(fits);
+                assert_eq!((fetched.status, fetched.body.len()), (503, length));
+                assert_eq!(fetched.headers["x-kind"], "whole");
+            }
+            Err(failure) => assert!(!fits && failure.kind == FailureKind::Protocol, "{failure:?}"),
+        }
+    }
+    let server = Server::answering(reply("302 Found", "location: /elsewhere\r\n", "")).await;
+    assert_eq!(open().fetch(post(&server.url())).await.unwrap().status, 302, "not followed");
+    let guarded = Egress::new(&settings(&[])).unwrap();
+    assert_eq!(guarded.fetch(post(&server.url())).await.unwrap_err().kind, FailureKind::Forbidden);
     assert_eq!(server.accepted(), 1);
 }
 

@@ -163,6 +163,8 @@ pub(super) const ROWS: &[Row] = &[
     open("POST /login", "/login"),
     open("GET /login/totp", "/login/totp"),
     open("POST /login/totp", "/login/totp"),
+    open("GET /login/oidc", "/login/oidc"),
+    open("GET /login/oidc/callback", "/login/oidc/callback"),
     open("POST /logout", "/logout"),
     open("GET /setup/{token}", "/setup/none"),
     open("POST /setup/{token}", "/setup/none"),
