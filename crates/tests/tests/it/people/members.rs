@@ -21,7 +21,7 @@ async fn access_token(system: &System, tenant: TenantId, user: UserId) -> String
     let now = system.clock.now();
     let token = Token::with_prefix("at_", rand::random());
     let grant = GrantId::new(now);
-    let scopes: Scopes = [Scope::EventsRead].into_iter().collect();
+    let scopes: Scopes = [Scope::EventsRead, Scope::EventsWrite].into_iter().collect();
     let new = NewCredential {
         grant: Some(grant),
         ..NewCredential::new(Kind::OAuthAccess, &token, tenant, "Zapier", scopes, now)
@@ -35,7 +35,7 @@ async fn access_token(system: &System, tenant: TenantId, user: UserId) -> String
         .execute(conn)?;
         diesel::sql_query(
             "INSERT INTO oauth_grants (id, client_id, tenant_id, user_id, scopes, created_at) \
-             VALUES ($1, $2, $3, $4, '{events:read}', now())",
+             VALUES ($1, $2, $3, $4, '{events:read,events:write}', now())",
         )
         .bind::<sql_types::Uuid, _>(grant)
         .bind::<sql_types::Uuid, _>(client)
@@ -57,7 +57,9 @@ async fn another_role_counts_with_the_next_request_on_every_gateway() {
     let mut ada = system.logged_in(ADA).await.at(system.gateways[1].addr);
     let token = access_token(&system, system.tenant, id).await;
     let program = Client::new(system.gateways[1].addr).with_key(&token);
+    let event = json!({"event_type": "a.b", "payload": {}});
     assert_eq!(program.get("/v1/events").await.status, 200);
+    assert_eq!(program.post_json("/events", &event).await.status, 202);
     assert_eq!(ada.api("POST", "/v1/event-types", Some(&json!({"name": "a.b"}))).await.status, 201);
     assert_eq!(ada.get("/v1/users").await.error(), (403, "INSUFFICIENT_PERMISSIONS".to_owned()));
 
@@ -66,11 +68,10 @@ async fn another_role_counts_with_the_next_request_on_every_gateway() {
     assert_eq!(lowered["role"], "viewer");
     let refused = ada.api("POST", "/v1/event-types", Some(&json!({"name": "a.c"}))).await;
     assert_eq!(refused.error(), (403, "INSUFFICIENT_PERMISSIONS".to_owned()));
-    assert_eq!(
-        program.get("/v1/events").await.status,
-        401,
-        "what a developer allowed is no viewer's to allow"
-    );
+    // What a developer allowed is no viewer's to allow: the app keeps what a viewer may.
+    let refused = program.post_json("/events", &event).await;
+    assert_eq!(refused.error(), (403, "INSUFFICIENT_PERMISSIONS".to_owned()));
+    assert_eq!(program.get("/v1/events").await.status, 200);
 
     admin.api("PATCH", &path, Some(&json!({"role": "admin"}))).await.expect(200);
     assert_eq!(ada.get("/v1/users").await.expect(200)["data"].as_array().unwrap().len(), 2);
