@@ -263,7 +263,7 @@ pub fn narrow_to_role(
     let narrowed = sql_query(
         "UPDATE credentials c SET scopes = ARRAY(SELECT s FROM unnest(c.scopes) s WHERE s = ANY ($3)) \
          FROM oauth_grants g WHERE g.user_id = $2 AND g.tenant_id = $1 AND c.grant_id = g.id AND c.revoked_at IS NULL \
-            AND c.expires_at > $4 AND NOT c.scopes <@ $3",
+            AND (c.expires_at IS NULL OR c.expires_at > $4) AND NOT c.scopes <@ $3",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(user)
