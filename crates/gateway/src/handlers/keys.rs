@@ -25,9 +25,14 @@ use hookyard_domain::{
 use serde::Serialize;
 
 use super::fields::{Fields, invalid};
-use crate::access::{
-    Caller,
-    idempotent::{Refusal, Reply},
+use crate::{
+    access::{
+        Caller,
+        idempotent::{Refusal, Reply},
+    },
+    context::Context,
+    paging::{Page, Query},
+    problem,
 };
 
 /// What a limit may be; 0 is unlimited.
@@ -36,6 +41,23 @@ const LIMITS: RangeInclusive<i32> = 0..=i32::MAX;
 /// A new token of a kind.
 fn token(kind: Kind) -> Token {
     Token::with_prefix(kind.prefix(), rand::random())
+}
+
+/// A page of the tenant's keys of a kind, newest first.
+///
+/// # Errors
+/// 400 `INVALID_PARAMETER`; 503 when the database is away.
+async fn page(
+    context: &Context,
+    caller: &Caller,
+    mut query: Query,
+    kind: Kind,
+) -> Result<Page<CredentialView>, ApiError> {
+    let (before, limit) = (query.cursor::<CredentialId>()?, query.limit()?);
+    query.finish()?;
+    let tenant = caller.tenant();
+    let keys = context.db.once(move |conn| store::page(conn, tenant, kind, before, limit + 1)).await;
+    Ok(Page::new(keys.map_err(problem::of)?, limit, |key| key.id))
 }
 
 /// Refuses whoever may do everything only for a time: a key would outlive what a person allowed.

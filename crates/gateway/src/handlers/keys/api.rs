@@ -18,8 +18,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Fields, check_given, end, end_of, invalid, limit, may_issue, name_of, scopes_of, set_limits, shown_once,
-    stored, token,
+    Fields, check_given, end, end_of, invalid, limit, may_issue, name_of, page, scopes_of, set_limits,
+    shown_once, stored, token,
 };
 use crate::{
     access::{
@@ -28,7 +28,7 @@ use crate::{
     },
     body::{JsonBody, SMALL},
     context::Context,
-    paging::{Id, Page, Query},
+    paging::{Id, Query},
     problem,
 };
 
@@ -114,17 +114,9 @@ pub(crate) struct Made {
 pub(crate) async fn list(
     context: Data<Context>,
     caller: Caller,
-    mut query: Query,
+    query: Query,
 ) -> Result<HttpResponse, ApiError> {
-    let (before, limit) = (query.cursor::<CredentialId>()?, query.limit()?);
-    query.finish()?;
-    let tenant = caller.tenant();
-    let keys = context
-        .db
-        .once(move |conn| store::page(conn, tenant, Kind::ApiKey, before, limit + 1))
-        .await
-        .map_err(problem::of)?;
-    Ok(Page::new(keys, limit, |key| key.id).map(View::from).respond())
+    Ok(page(&context, &caller, query, Kind::ApiKey).await?.map(View::from).respond())
 }
 
 /// Show an API key
