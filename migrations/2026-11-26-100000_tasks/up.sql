@@ -119,6 +119,7 @@ CREATE INDEX task_runs_worker ON task_runs (worker_id) WHERE state = 1 AND worke
 CREATE INDEX task_runs_due ON task_runs (due_at) WHERE state < 3;
 -- Lists and counts by state.
 CREATE INDEX task_runs_state ON task_runs (tenant_id, state, task_id) WHERE latest;
+CREATE INDEX task_runs_list ON task_runs (tenant_id, task_id) WHERE latest;
 CREATE INDEX task_runs_ended ON task_runs (tenant_id, ended_at) WHERE ended_at IS NOT NULL;
 
 -- Questions of runs, and their answers. The id is the request_id of task_needs_input.

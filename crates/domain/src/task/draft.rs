@@ -52,7 +52,7 @@ pub struct Draft {
 }
 
 /// Where the steps of a task are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Webhook {
     /// Where.
     pub url: url::Url,

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     RunState, Settings, Usage,
     step::{
-        Effect, Failure, MAX_ANSWER_BYTES, MAX_CHECKPOINT_BYTES, MAX_CHOICE_CHARS, MAX_CHOICES, MAX_CHUNK_BYTES,
+        Effect, MAX_ANSWER_BYTES, MAX_CHECKPOINT_BYTES, MAX_CHOICE_CHARS, MAX_CHOICES, MAX_CHUNK_BYTES,
         MAX_ERROR_CHARS, MAX_OUTPUT_BYTES, MAX_PROGRESS_CHARS, MAX_QUESTION_CHARS, MAX_RESULT_BYTES, MAX_SCHEMA_BYTES,
         Question, Refused, Step, Telling, Voice,
     },
