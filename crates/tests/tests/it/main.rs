@@ -27,6 +27,7 @@ mod openapi;
 mod people;
 mod pipeline;
 mod secrets;
+mod tasks;
 mod verification;
 mod wire_node;
 mod zapier_client;
