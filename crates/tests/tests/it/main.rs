@@ -21,6 +21,7 @@ mod hardening;
 mod hooks;
 mod keys;
 mod lifecycle;
+mod llm;
 mod matrix;
 mod oauth;
 mod openapi;

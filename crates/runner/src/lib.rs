@@ -1,0 +1,4 @@
+//! Runs of tasks.
+
+pub mod executor;
+pub mod offline;
