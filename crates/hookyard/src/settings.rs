@@ -65,6 +65,9 @@ impl Settings {
 
 /// Reads the settings.
 pub(crate) fn load(file: Option<PathBuf>) -> Result<Settings, SettingsError> {
-    let sources = Sources::process(file).alias("DATABASE_URL", "database.url").alias("AMQP_URL", "amqp.url");
+    let sources = Sources::process(file)
+        .alias("DATABASE_URL", "database.url")
+        .alias("AMQP_URL", "amqp.url")
+        .alias("CODETETHER_WEBHOOK_SECRET", "delivery.task_webhook_secret");
     hookyard_chassis::settings::load(sources)
 }

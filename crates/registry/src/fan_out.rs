@@ -145,7 +145,8 @@ fn write(
     for (group, event) in &events {
         for hook in matching::wanting(directory, event, now) {
             let id = DeliveryId { event: event.id, subscription: hook.id };
-            deliveries.push((*group, NewDelivery { id, tenant: event.tenant_id, profile: Profile::Hook }));
+            let (tenant, profile) = (event.tenant_id, Profile::Hook);
+            deliveries.push((*group, NewDelivery { id, tenant, profile, ordering: None }));
         }
     }
     // Until here nothing was taken: whoever is first with this statement has the groups.

@@ -33,7 +33,7 @@ pub(crate) struct View {
     last_status: Option<i16>,
     /// What came of the last try, as a word.
     last_reason: Option<String>,
-    /// When the next try is due; only while the delivery is pending.
+    /// When the next try is due; only while the delivery is pending, and `null` while it waits for the delivery before it.
     next_attempt_at: Option<String>,
     /// When it ended.
     settled_at: Option<String>,
@@ -51,7 +51,7 @@ impl From<DeliveryView> for View {
             deferrals: delivery.deferrals,
             last_status: delivery.last_status,
             last_reason: delivery.last_reason,
-            next_attempt_at: pending.then(|| wire_time(delivery.next_attempt_at)),
+            next_attempt_at: delivery.next_attempt_at.filter(|_| pending).map(wire_time),
             settled_at: delivery.settled_at.map(wire_time),
             event_type: delivery.event_type,
             url: delivery.url,
