@@ -19,6 +19,7 @@ pub mod person;
 pub mod rate_limit;
 pub mod service_token;
 pub mod subscription;
+pub mod task;
 pub mod tenant;
 pub mod trace;
 pub mod vault;

@@ -15,6 +15,7 @@ use diesel::{
 };
 
 pub use draft::{Draft, DraftError, MAX_BODY_BYTES, MAX_METADATA_BYTES, Provenance};
+pub(crate) use draft::{parse_time, without_nul};
 pub(crate) use event_type::check;
 pub use event_type::{EventType, EventTypeError};
 
