@@ -17,6 +17,8 @@ mod triage;
 mod wish;
 mod words;
 
+use hookyard_domain::task::AgentType;
+
 use crate::offline::{language::Tongue, material::Material, report::Report, words::Text};
 
 /// Longest text that is looked at, in bytes: what is longer is looked at up to here, and the result says so.
@@ -29,6 +31,28 @@ pub struct Analysis {
     pub result: String,
     /// One line of it.
     pub summary: String,
+    tongue: Tongue,
+}
+
+/// The model that was asked for, when this is done instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instead {
+    /// As the task names it.
+    pub model: String,
+    /// Whose it is, and for whom there is no key.
+    pub provider: String,
+}
+
+impl Analysis {
+    /// With a note behind the first line of what was asked for and could not be had.
+    #[must_use]
+    pub fn noting(mut self, agent: AgentType, instead: Option<&Instead>) -> Self {
+        let notes = report::notes(self.tongue, agent, instead);
+        if let Some(end) = self.result.find('\n').filter(|_| !notes.is_empty()) {
+            self.result.insert_str(end, &notes);
+        }
+        self
+    }
 }
 
 /// Does what a task asks for, as far as it can be done without understanding. Takes well below a millisecond for a page.

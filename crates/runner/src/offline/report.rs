@@ -1,9 +1,10 @@
 //! The result as people read it, in English or French. Webhooks carry it as one text.
 
+use hookyard_domain::task::AgentType;
 use whatlang::Lang;
 
 use crate::offline::{
-    Analysis,
+    Analysis, Instead,
     facts::Facts,
     language::Tongue,
     sentiment::{Sentiment, Tone},
@@ -91,7 +92,26 @@ pub(crate) fn write(tongue: Tongue, report: &Report<'_>) -> Analysis {
         lines.push(String::new());
         lines.push(t("Only the first 128 KiB of the text were looked at.", "Seuls les 128 premiers Kio du texte ont été lus.").to_owned());
     }
-    Analysis { result: lines.join("\n"), summary: shorten(&short.join(". ")) }
+    Analysis { result: lines.join("\n"), summary: shorten(&short.join(". ")), tongue }
+}
+
+/// Lines that say what was not done, each with a line feed before it.
+pub(crate) fn notes(tongue: Tongue, agent: AgentType, instead: Option<&Instead>) -> String {
+    let mut notes = String::new();
+    if let Some(Instead { model, provider }) = instead {
+        notes.push_str(&match tongue {
+            Tongue::English => format!("\nNote: {model} was asked for, but there is no API key for {provider}."),
+            Tongue::French => format!("\nNote : {model} était demandé, mais il n'y a pas de clé d'API pour {provider}."),
+        });
+    }
+    if agent == AgentType::Plan {
+        notes.push_str(say(
+            tongue,
+            "\nNote: making a plan needs a language model; this is an analysis of the text.",
+            "\nNote : établir un plan demande un modèle de langage ; ceci est une analyse du texte.",
+        ));
+    }
+    notes
 }
 
 fn section(lines: &mut Vec<String>, title: &str) {
