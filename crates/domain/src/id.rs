@@ -150,6 +150,8 @@ ids! {
     SessionId "ses_" "session";
     /// A link by which somebody becomes a user. Not the link itself.
     InvitationId "inv_" "invitation";
+    /// A mail that is to be sent.
+    EmailId "eml_" "email";
     /// A program that people may let in with OAuth.
     ClientId "oac_" "OAuth client";
     /// What a person allowed an OAuth client.

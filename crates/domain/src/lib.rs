@@ -9,6 +9,7 @@ pub mod clock;
 pub mod credential;
 pub mod db;
 pub mod delivery;
+pub mod email;
 pub mod error;
 pub mod event;
 pub mod id;

@@ -8,7 +8,7 @@ use hookyard_chassis::{
     settings::{SettingsError, Sources},
     telemetry::LogSettings,
 };
-use hookyard_domain::{db, subscription};
+use hookyard_domain::{db, email, subscription};
 use hookyard_gateway::{GatewaySettings, HttpSettings, OidcSettings};
 use hookyard_messaging::AmqpSettings;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) amqp: AmqpSettings,
     pub(crate) gateway: GatewaySettings,
     pub(crate) oidc: OidcSettings,
+    pub(crate) mail: email::Settings,
     pub(crate) registry: hookyard_registry::Settings,
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
@@ -45,6 +46,7 @@ impl Settings {
             "http.shutdown_timeout_ms must be below ops.shutdown_grace_ms"
         );
         self.secrets.check()?;
+        self.mail.check().map_err(anyhow::Error::msg)?;
         self.registry.check().map_err(anyhow::Error::msg)?;
         self.delivery.check().map_err(anyhow::Error::msg)?;
         subscription::UrlRules::new(&self.hooks.extra_url_prefixes)
@@ -59,6 +61,7 @@ impl Settings {
             http: self.http.clone(),
             gateway: self.gateway.clone(),
             oidc: self.oidc.clone(),
+            mail: self.mail.clone(),
         }
     }
 }

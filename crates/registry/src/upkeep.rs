@@ -8,7 +8,7 @@ use hookyard_domain::{
     Result,
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
     db::partition,
-    delivery, idempotency, rate_limit,
+    delivery, email, idempotency, rate_limit,
     subscription::{self, Ending},
 };
 use serde_json::json;
@@ -68,6 +68,7 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
             subscription::endpoint::remove_unused(conn, now, ENDPOINTS_AT_ONCE)?;
             let before = now - TimeDelta::days(i64::from(keep));
             subscription::endpoint::forget_removed(conn, before, ENDPOINTS_AT_ONCE)?;
+            email::store::forget_old(conn, before)?;
             idempotency::forget_old(conn, now)?;
             rate_limit::forget_old(conn, now)
         })

@@ -9,6 +9,7 @@ pub mod database;
 pub mod engine;
 pub mod http;
 pub mod ledger;
+pub mod llm;
 pub mod load;
 pub mod outcomes;
 pub mod postgres;

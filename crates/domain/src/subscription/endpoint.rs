@@ -237,6 +237,19 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Re
         .optional()?)
 }
 
+/// The secret with which an endpoint's Standard Webhooks triple is signed.
+///
+/// # Errors
+/// When the database is away, or the secret cannot be opened.
+pub fn signing_secret(
+    conn: &mut PgConnection,
+    vault: &Vault,
+    tenant: TenantId,
+    id: SubscriptionId,
+) -> Result<Option<SigningSecret>> {
+    super::store::signing_secret_of(conn, vault, Kind::Task, tenant, id)
+}
+
 /// The endpoint of a task that runs once more: the same, or the live one like it, named anew. One that was removed as unused
 /// is brought back; `None` when it is forgotten altogether. Belongs into a transaction.
 ///

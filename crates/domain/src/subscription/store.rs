@@ -277,7 +277,7 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &HookQuery) -> Res
     })
 }
 
-/// The signing secret of a hook or an endpoint of tasks.
+/// The signing secret of a hook.
 ///
 /// # Errors
 /// When the database is away, or the secret cannot be opened.
@@ -287,15 +287,26 @@ pub fn signing_secret(
     tenant: TenantId,
     id: SubscriptionId,
 ) -> Result<Option<SigningSecret>> {
+    signing_secret_of(conn, vault, Kind::Hook, tenant, id)
+}
+
+pub(super) fn signing_secret_of(
+    conn: &mut PgConnection,
+    vault: &Vault,
+    kind: Kind,
+    tenant: TenantId,
+    id: SubscriptionId,
+) -> Result<Option<SigningSecret>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Binary)]
         signing_secret: Vec<u8>,
     }
     let row: Option<Row> =
-        sql_query("SELECT signing_secret FROM subscriptions WHERE tenant_id = $1 AND id = $2 AND state <> 4")
+        sql_query("SELECT signing_secret FROM subscriptions WHERE tenant_id = $1 AND id = $2 AND kind = $3 AND state <> 4")
             .bind::<Uuid, _>(tenant)
             .bind::<Uuid, _>(id)
+            .bind::<SmallInt, _>(kind.code())
             .get_result(conn)
             .optional()?;
     let Some(row) = row else { return Ok(None) };

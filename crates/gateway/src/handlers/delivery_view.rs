@@ -18,7 +18,10 @@ pub(crate) struct View {
     event_id: String,
     /// The event's type.
     event_type: String,
-    /// To whom.
+    /// `hook`, `task` (a webhook of a task) or `farewell` (the reverse unsubscribe of a hook).
+    #[schema(example = "hook")]
+    kind: &'static str,
+    /// To whom: the hook, or the endpoint of tasks.
     hook_id: String,
     /// Where it goes.
     url: String,
@@ -45,6 +48,7 @@ impl From<DeliveryView> for View {
         Self {
             id: delivery.id().to_string(),
             event_id: delivery.event_id.to_string(),
+            kind: delivery.profile.as_str(),
             hook_id: delivery.subscription_id.to_string(),
             state: delivery.state.as_str(),
             attempts: delivery.attempts,
