@@ -8,7 +8,7 @@ use hookyard_chassis::{
     settings::{SettingsError, Sources},
     telemetry::LogSettings,
 };
-use hookyard_domain::{db, email, subscription};
+use hookyard_domain::{db, email, subscription, task};
 use hookyard_gateway::{GatewaySettings, HttpSettings, OidcSettings};
 use hookyard_messaging::AmqpSettings;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) gateway: GatewaySettings,
     pub(crate) oidc: OidcSettings,
     pub(crate) mail: email::Settings,
+    pub(crate) tasks: task::Settings,
+    pub(crate) llm: task::model::Settings,
     pub(crate) registry: hookyard_registry::Settings,
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
@@ -62,6 +64,8 @@ impl Settings {
             gateway: self.gateway.clone(),
             oidc: self.oidc.clone(),
             mail: self.mail.clone(),
+            tasks: self.tasks.clone(),
+            llm: self.llm.clone(),
         }
     }
 }
@@ -71,6 +75,8 @@ pub(crate) fn load(file: Option<PathBuf>) -> Result<Settings, SettingsError> {
     let sources = Sources::process(file)
         .alias("DATABASE_URL", "database.url")
         .alias("AMQP_URL", "amqp.url")
+        .alias("ANTHROPIC_API_KEY", "llm.anthropic_api_key")
+        .alias("OPENAI_API_KEY", "llm.openai_api_key")
         .alias("CODETETHER_WEBHOOK_SECRET", "delivery.task_webhook_secret");
     hookyard_chassis::settings::load(sources)
 }
