@@ -8,7 +8,11 @@ use hookyard_chassis::{
     settings::{SettingsError, Sources},
     telemetry::LogSettings,
 };
-use hookyard_domain::{db, email, subscription};
+use hookyard_domain::{
+    db, email, subscription,
+    task::{self, Ledger, respond::RespondLinks},
+    vault::Vault,
+};
 use hookyard_gateway::{GatewaySettings, HttpSettings, OidcSettings};
 use hookyard_messaging::AmqpSettings;
 use serde::{Deserialize, Serialize};
@@ -31,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
     pub(crate) hooks: subscription::Settings,
+    pub(crate) tasks: task::Settings,
     pub(crate) secrets: secrets::Settings,
     pub(crate) embedded: embedded::Settings,
 }
@@ -47,12 +52,19 @@ impl Settings {
         );
         self.secrets.check()?;
         self.mail.check().map_err(anyhow::Error::msg)?;
+        self.tasks.check().map_err(anyhow::Error::msg)?;
         self.registry.check().map_err(anyhow::Error::msg)?;
         self.delivery.check().map_err(anyhow::Error::msg)?;
         subscription::UrlRules::new(&self.hooks.extra_url_prefixes)
             .context("hooks.extra_url_prefixes is not acceptable")?;
         hookyard_egress::Egress::new(&self.egress)?;
         Ok(())
+    }
+
+    /// The writer of what happens to runs.
+    pub(crate) fn ledger(&self, vault: &Vault) -> Ledger {
+        let links = RespondLinks::new(vault, &self.http.link(""));
+        Ledger::new(self.tasks.clone(), links, self.mail.is_on().then(|| vault.clone()))
     }
 
     /// What the gateway is told.
