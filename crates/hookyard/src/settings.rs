@@ -38,7 +38,6 @@ pub(crate) struct Settings {
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
     pub(crate) hooks: subscription::Settings,
-    pub(crate) tasks: task::Settings,
     pub(crate) secrets: secrets::Settings,
     pub(crate) embedded: embedded::Settings,
 }
