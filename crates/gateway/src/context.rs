@@ -115,7 +115,7 @@ impl Context {
         models: Models,
     ) -> Self {
         let Deps { db, bus, clock, health, registry, url_rules, vault, passwords, egress: _ } = deps;
-        let mail = settings.mail.host.is_some().then(|| vault.clone());
+        let mail = settings.mail.is_on().then(|| vault.clone());
         let links = RespondLinks::new(&vault, &settings.http.link(""));
         let ledger = Ledger { settings: settings.tasks.clone(), links, mail };
         Self {

@@ -76,9 +76,8 @@ pub struct Deps {
 pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
     let metrics = Metrics::register(&deps.metrics)?;
-    let mail = deps.mail.host.is_some().then(|| deps.vault.clone());
-    let links = RespondLinks::new(&deps.vault, &deps.origin);
-    let ledger = Ledger { settings: deps.tasks.clone(), links, mail };
+    let mail = deps.mail.is_on().then(|| deps.vault.clone());
+    let ledger = Ledger::new(deps.tasks.clone(), RespondLinks::new(&deps.vault, &deps.origin), mail);
     let firing = Firing {
         settings: deps.tasks.clone(),
         models: deps.models.clone(),

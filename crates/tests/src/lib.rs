@@ -15,6 +15,7 @@ pub mod outcomes;
 pub mod postgres;
 pub mod processes;
 pub mod receiver;
+pub mod runner;
 pub mod secrets;
 pub mod session;
 pub mod sink;

@@ -28,6 +28,7 @@ mod oauth;
 mod openapi;
 mod people;
 mod pipeline;
+mod runner;
 mod secrets;
 mod task_webhooks;
 mod tasks;
