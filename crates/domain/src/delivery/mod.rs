@@ -10,6 +10,7 @@ mod judge;
 mod outcome;
 mod profile;
 pub mod replay;
+pub mod rung;
 pub mod store;
 
 use chrono::{DateTime, Utc};
