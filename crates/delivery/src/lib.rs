@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod job;
+mod lines;
 mod loader;
 mod metrics;
 mod sender;
@@ -17,7 +18,9 @@ mod trial;
 use std::sync::Arc;
 
 use hookyard_chassis::metrics::Registry;
-use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory, vault::Vault};
+use hookyard_domain::{
+    clock::Clock, db::Db, subscription::directory::Directory, vault::Vault, wire::WebhookSecret,
+};
 use hookyard_egress::Egress;
 use hookyard_messaging::{Bus, Lane, PARTITIONS, Queue};
 use tokio::sync::{Semaphore, mpsc};
@@ -27,6 +30,7 @@ pub use settings::{DestinationLimit, Settings};
 
 use crate::{
     dispatch::{Deps as DispatchDeps, Dispatcher, Load},
+    lines::Lines,
     loader::{Loader, Rung},
     metrics::Metrics,
     sweep::Sweep,
@@ -58,13 +62,22 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     let metrics = Metrics::register(&deps.metrics)?;
     let directory = Directory::with_secrets(deps.vault);
     let load = Load::default();
+    let task_secret = settings.task_secret().map_err(anyhow::Error::msg)?.map(Arc::<WebhookSecret>::new);
+    let lines = Lines {
+        db: deps.db.clone(),
+        bus: deps.bus.clone(),
+        clock: deps.clock.clone(),
+        lease: settings.lease(),
+    };
     let (settler, writer) = settle::channel(
         deps.db.clone(),
         deps.bus.clone(),
         deps.clock.clone(),
         metrics.clone(),
         settings.settle_batch,
+        lines.clone(),
     );
+    let walking = tokio::spawn(lines.walk(stop.clone()));
     let writing = tokio::spawn(writer.run());
 
     let (commands, ended) = mpsc::unbounded_channel();
@@ -78,6 +91,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             settler: settler.clone(),
             metrics: metrics.clone(),
             lease: settings.lease(),
+            task_secret,
         },
         &settings,
         commands,
@@ -123,5 +137,6 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     // Each ends when all who speak to it have ended: listeners, loaders, tries, the dispatcher, the writer.
     dispatching.await?;
     writing.await?;
+    walking.await?;
     Ok(())
 }

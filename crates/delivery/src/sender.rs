@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use hookyard_domain::{
     delivery::{Attempt, Outcome, Profile, RetryAfter},
+    event,
     id::EventId,
+    wire::WebhookSecret,
 };
 use hookyard_egress::{
     Egress, Failure, FailureKind, HeaderMap, HeaderName, HeaderValue, Method, Reply, Request,
@@ -21,18 +24,20 @@ pub(crate) struct Tried {
     pub(crate) latency: Duration,
 }
 
-/// Makes one try.
-pub(crate) async fn send(egress: &Egress, job: &Job, now: DateTime<Utc>) -> Tried {
+/// Makes one try. `task_secret` signs webhooks of tasks that have no secret of their own.
+pub(crate) async fn send(
+    egress: &Egress,
+    job: &Job,
+    task_secret: Option<&WebhookSecret>,
+    now: DateTime<Utc>,
+) -> Tried {
+    let body = body(job);
     let number = job.held.attempts.saturating_add(1);
     let request = Request {
         method: if job.held.profile == Profile::Farewell { Method::DELETE } else { Method::POST },
         url: job.hook.url.clone(),
-        headers: headers(job, number, now),
-        body: if job.held.profile == Profile::Farewell {
-            bytes::Bytes::new()
-        } else {
-            job.event.body.clone()
-        },
+        headers: headers(job, &body, task_secret, number, now),
+        body,
         timeout: job.held.profile.timeout(),
     };
     let (outcome, latency, reply) = match egress.send(request).await {
@@ -58,7 +63,24 @@ fn message_id(event: EventId) -> String {
     event.to_string().replacen("evt_", "msg_", 1)
 }
 
-fn headers(job: &Job, number: u16, now: DateTime<Utc>) -> HeaderMap {
+/// What is sent: the stored bytes. Of a task's event its payload, which is a webhook of source 1; nothing is serialised anew.
+fn body(job: &Job) -> Bytes {
+    match job.held.profile {
+        Profile::Hook | Profile::Callback | Profile::Consumer => job.event.body.clone(),
+        Profile::Task => event::payload(&job.event.body)
+            .map(|payload| job.event.body.slice_ref(payload))
+            .unwrap_or_else(|| job.event.body.clone()),
+        Profile::Farewell => Bytes::new(),
+    }
+}
+
+fn headers(
+    job: &Job,
+    body: &[u8],
+    task_secret: Option<&WebhookSecret>,
+    number: u16,
+    now: DateTime<Utc>,
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
     let mut put = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -74,9 +96,14 @@ fn headers(job: &Job, number: u16, now: DateTime<Utc>) -> HeaderMap {
     put("content-type", "application/json");
     put("webhook-id", &id);
     put("webhook-timestamp", &timestamp.to_string());
-    put("webhook-signature", &job.secrets.signing.standard_webhooks(&id, timestamp, &job.event.body));
-    if let Some(secret) = &job.secrets.webhook {
-        put("x-triggersapi-signature", &secret.triggers_api(&job.event.body));
+    put("webhook-signature", &job.secrets.signing.standard_webhooks(&id, timestamp, body));
+    let secret = job.secrets.webhook.as_ref();
+    if job.held.profile == Profile::Task {
+        if let Some(secret) = secret.or(task_secret) {
+            put("x-codetether-signature", &secret.codetether(body));
+        }
+    } else if let Some(secret) = secret {
+        put("x-triggersapi-signature", &secret.triggers_api(body));
     }
     put("x-event-id", &job.event.id.to_string());
     put("x-delivery-id", &job.held.id.to_string());

@@ -1,6 +1,8 @@
 //! The `[delivery]` section.
 
 use chrono::TimeDelta;
+use hookyard_chassis::settings::Secret;
+use hookyard_domain::wire::WebhookSecret;
 use serde::{Deserialize, Serialize};
 
 /// How deliveries are tried.
@@ -33,6 +35,10 @@ pub struct Settings {
     pub body_memory_mib: usize,
     /// Most results written in one statement. Range 1–5,000. Default: 1000.
     pub settle_batch: usize,
+    /// Signs webhooks of tasks (`X-CodeTether-Signature`) where neither the task nor its tenant has a secret: 1 to 256 bytes.
+    /// Default: none, and then such webhooks are without that header. Also `CODETETHER_WEBHOOK_SECRET`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_webhook_secret: Option<Secret>,
     /// Pace per set of destination hosts. Default: 25/s and 9,000 per 300 s for hooks.zapier.com and zapier.com.
     pub destination_limits: Vec<DestinationLimit>,
 }
@@ -66,6 +72,7 @@ impl Default for Settings {
             prefetch: 16,
             body_memory_mib: 32,
             settle_batch: 1_000,
+            task_webhook_secret: None,
             destination_limits: vec![DestinationLimit {
                 hosts: vec!["hooks.zapier.com".to_owned(), "zapier.com".to_owned()],
                 per_second: 25,
@@ -80,6 +87,16 @@ impl Settings {
     /// `lease_ms` as a duration.
     pub(crate) fn lease(&self) -> TimeDelta {
         TimeDelta::milliseconds(i64::try_from(self.lease_ms).unwrap_or(30_000))
+    }
+
+    /// `task_webhook_secret` as a key.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub(crate) fn task_secret(&self) -> Result<Option<WebhookSecret>, String> {
+        let parse = |secret: &Secret| WebhookSecret::parse(secret.expose());
+        let parsed = self.task_webhook_secret.as_ref().map(parse).transpose();
+        parsed.map_err(|error| format!("delivery.task_webhook_secret is not acceptable: {error}"))
     }
 
     /// Checks the ranges.
@@ -103,6 +120,7 @@ impl Settings {
                 return Err(format!("delivery.{name} must lie between {least} and {most}, not {value}"));
             }
         }
+        self.task_secret()?;
         if self.breaker_failures == 0 || self.breaker_cooldown_ms == 0 {
             return Err("delivery.breaker_failures and delivery.breaker_cooldown_ms must not be 0".to_owned());
         }

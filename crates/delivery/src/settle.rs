@@ -21,7 +21,11 @@ use hookyard_domain::{
 use hookyard_messaging::{Bus, Message, Queue};
 use tokio::sync::mpsc;
 
-use crate::{job::Ring, metrics::Metrics};
+use crate::{
+    job::Ring,
+    lines::{self, Lines},
+    metrics::Metrics,
+};
 
 /// What became of a delivery that was in memory.
 #[derive(Debug)]
@@ -59,6 +63,7 @@ pub(crate) struct Writer {
     clock: Clock,
     metrics: Metrics,
     batch: usize,
+    lines: Lines,
     /// Settlements that are to be rung together.
     unrung: Arc<Mutex<Vec<SettlementId>>>,
 }
@@ -75,9 +80,19 @@ const GATHER: Duration = Duration::from_millis(50);
 const RING_AT_ONCE: usize = 64;
 
 /// A settler and its writer.
-pub(crate) fn channel(db: Db, bus: Bus, clock: Clock, metrics: Metrics, batch: usize) -> (Settler, Writer) {
+pub(crate) fn channel(
+    db: Db,
+    bus: Bus,
+    clock: Clock,
+    metrics: Metrics,
+    batch: usize,
+    lines: Lines,
+) -> (Settler, Writer) {
     let (sender, notes) = mpsc::channel(batch * 4);
-    (Settler { notes: sender }, Writer { notes, db, bus, clock, metrics, batch, unrung: Arc::default() })
+    (
+        Settler { notes: sender },
+        Writer { notes, db, bus, clock, metrics, batch, lines, unrung: Arc::default() },
+    )
 }
 
 impl Writer {
@@ -102,6 +117,7 @@ impl Writer {
         let (mut tried, mut parked, mut cancelled, mut rings) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut reports: Vec<Report> = Vec::new();
+        let mut moved = Vec::new();
         let mut places: HashMap<SubscriptionId, usize> = HashMap::new();
         for note in notes {
             match note {
@@ -115,6 +131,9 @@ impl Writer {
                         });
                         reports[place].note(&outcome, effect, now);
                     }
+                    if lines::moves_a_line(&settled) {
+                        moved.push(settled.held.id);
+                    }
                     tried.push(settled);
                     rings.push(ring);
                 }
@@ -123,6 +142,9 @@ impl Writer {
                     rings.push(ring);
                 }
                 Note::Cancelled { held, ring } => {
+                    if held.profile == Profile::Task {
+                        moved.push(held.id);
+                    }
                     cancelled.push(held);
                     rings.push(ring);
                 }
@@ -141,6 +163,7 @@ impl Writer {
         })
         .await;
         drop(rings);
+        self.lines.go_on(moved);
         if let Some(settlement) = settlement {
             self.ring(settlement);
         }

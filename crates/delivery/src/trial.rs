@@ -29,7 +29,8 @@ impl Verdicts {
 
 /// Makes a try and writes it down. Returns what it says about the endpoint, and how long it took.
 pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Duration) {
-    let Tried { outcome, attempt, latency } = sender::send(&deps.egress, &job, verdicts.clock.now()).await;
+    let Tried { outcome, attempt, latency } =
+        sender::send(&deps.egress, &job, deps.task_secret.as_deref(), verdicts.clock.now()).await;
     let now = verdicts.clock.now();
     let standing = Standing {
         tries_spent: job.held.tries,

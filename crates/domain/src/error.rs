@@ -30,6 +30,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the tenant may use in a month is used up (contract §5).
+    #[error("{reason}")]
+    BudgetExceeded {
+        /// Which budget, as a sentence a caller can act on.
+        reason: String,
+    },
     /// No database connection became free in time; worth another try later.
     #[error("no database connection within {waited:?}")]
     Busy {
@@ -62,6 +68,7 @@ impl Error {
             Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Invalid { .. }
+            | Self::BudgetExceeded { .. }
             | Self::Sealed(_)
             | Self::Database(_) => false,
         }

@@ -22,8 +22,9 @@ pub struct IdError {
     example: &'static str,
 }
 
-macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident $prefix:literal $noun:literal;)+) => {$(
+/// What all ids have, however they are written.
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow, Serialize, Deserialize)]
         #[diesel(sql_type = sql_types::Uuid)]
@@ -50,6 +51,24 @@ macro_rules! ids {
             }
         }
 
+        impl ToSql<sql_types::Uuid, Pg> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                ToSql::<sql_types::Uuid, Pg>::to_sql(&self.0, out)
+            }
+        }
+
+        impl FromSql<sql_types::Uuid, Pg> for $name {
+            fn from_sql(bytes: PgValue<'_>) -> deserialize::Result<Self> {
+                FromSql::<sql_types::Uuid, Pg>::from_sql(bytes).map(Self)
+            }
+        }
+    };
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident $prefix:literal $noun:literal;)+) => {$(
+        id_type!($(#[$doc])* $name);
+
         /// The text form that leaves over HTTP.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,19 +86,47 @@ macro_rules! ids {
                 })
             }
         }
+    )+};
+}
 
-        impl ToSql<sql_types::Uuid, Pg> for $name {
-            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-                ToSql::<sql_types::Uuid, Pg>::to_sql(&self.0, out)
+/// Ids whose text is a plain UUID with hyphens, as source 1 writes those of tasks and runs.
+macro_rules! plain_ids {
+    ($($(#[$doc:meta])* $name:ident $noun:literal;)+) => {$(
+        id_type!($(#[$doc])* $name);
+
+        /// The text form that leaves over HTTP.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0.hyphenated(), f)
             }
         }
 
-        impl FromSql<sql_types::Uuid, Pg> for $name {
-            fn from_sql(bytes: PgValue<'_>) -> deserialize::Result<Self> {
-                FromSql::<sql_types::Uuid, Pg>::from_sql(bytes).map(Self)
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                // `uuid` takes braces, `urn:` and digits without hyphens, too: an id has one spelling but for its case.
+                let uuid = (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten();
+                uuid.map(Self).ok_or(IdError { noun: $noun, example: "550e8400-e29b-41d4-a716-446655440000" })
             }
         }
     )+};
+}
+
+plain_ids! {
+    /// What somebody asked for.
+    TaskId "task";
+    /// One try of a whole task.
+    RunId "run";
+    /// The lease under which an executor or a worker holds a run.
+    LeaseId "lease";
+    /// A question of a run: the `request_id` of its answer.
+    InputId "request";
+    /// An external worker.
+    WorkerId "worker";
+    /// What makes tasks by the clock.
+    ScheduleId "schedule";
+    /// A tenant's key at a provider of language models. Not the key itself.
+    LlmKeyId "provider key";
 }
 
 ids! {
@@ -103,6 +150,8 @@ ids! {
     SessionId "ses_" "session";
     /// A link by which somebody becomes a user. Not the link itself.
     InvitationId "inv_" "invitation";
+    /// A mail that is to be sent.
+    EmailId "eml_" "email";
     /// A program that people may let in with OAuth.
     ClientId "oac_" "OAuth client";
     /// What a person allowed an OAuth client.
@@ -221,6 +270,17 @@ mod tests {
         ] {
             assert!(bad.parse::<EventId>().is_err(), "{bad}");
             assert!(bad.replace("evt_", "dlv_").parse::<DeliveryId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_task_id_is_a_plain_uuid() {
+        let text = "550e8400-e29b-41d4-a716-446655440000";
+        let id: TaskId = text.parse().unwrap();
+        assert_eq!(id.to_string(), text);
+        assert_eq!(text.to_uppercase().parse(), Ok(id));
+        for bad in ["", "550e8400e29b41d4a716446655440000", "{550e8400-e29b-41d4-a716-446655440000}", &text[1..]] {
+            assert!(bad.parse::<TaskId>().is_err(), "{bad}");
         }
     }
 

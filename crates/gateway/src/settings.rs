@@ -8,6 +8,7 @@ use std::{net::SocketAddr, thread, time::Duration};
 use hookyard_chassis::settings::{SettingsError, in_range};
 use hookyard_domain::{
     credential::Limits,
+    email,
     rate_limit::{Bucket, WINDOW_S},
 };
 use ipnet::IpNet;
@@ -20,7 +21,7 @@ pub use oidc::OidcSettings;
 pub(crate) const MAX_BATCH_BYTES: usize = 10 << 20;
 
 /// What the gateway is told.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Section `[http]`.
     pub http: HttpSettings,
@@ -28,6 +29,8 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     /// Section `[oidc]`.
     pub oidc: OidcSettings,
+    /// Section `[mail]`: whether people are written to.
+    pub mail: email::Settings,
 }
 
 /// Section `[http]`: the public port.

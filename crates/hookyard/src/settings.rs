@@ -8,7 +8,10 @@ use hookyard_chassis::{
     settings::{SettingsError, Sources},
     telemetry::LogSettings,
 };
-use hookyard_domain::{db, subscription};
+use hookyard_domain::{
+    db, email, subscription,
+    task::{self, model::Models},
+};
 use hookyard_gateway::{GatewaySettings, HttpSettings, OidcSettings};
 use hookyard_messaging::AmqpSettings;
 use serde::{Deserialize, Serialize};
@@ -26,6 +29,10 @@ pub(crate) struct Settings {
     pub(crate) amqp: AmqpSettings,
     pub(crate) gateway: GatewaySettings,
     pub(crate) oidc: OidcSettings,
+    pub(crate) mail: email::Settings,
+    pub(crate) tasks: task::Settings,
+    pub(crate) llm: task::model::Settings,
+    pub(crate) runner: hookyard_runner::Settings,
     pub(crate) registry: hookyard_registry::Settings,
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
@@ -45,6 +52,14 @@ impl Settings {
             "http.shutdown_timeout_ms must be below ops.shutdown_grace_ms"
         );
         self.secrets.check()?;
+        self.mail.check().map_err(anyhow::Error::msg)?;
+        self.tasks.check().map_err(anyhow::Error::msg)?;
+        self.models()?;
+        self.runner.check().map_err(anyhow::Error::msg)?;
+        anyhow::ensure!(
+            self.runner.grace() < self.ops.shutdown_grace(),
+            "runner.grace_ms must be below ops.shutdown_grace_ms"
+        );
         self.registry.check().map_err(anyhow::Error::msg)?;
         self.delivery.check().map_err(anyhow::Error::msg)?;
         subscription::UrlRules::new(&self.hooks.extra_url_prefixes)
@@ -53,18 +68,34 @@ impl Settings {
         Ok(())
     }
 
+    /// Which language models there are.
+    pub(crate) fn models(&self) -> anyhow::Result<Models> {
+        Models::new(&self.llm).map_err(anyhow::Error::msg)
+    }
+
+    /// The way to where they are.
+    pub(crate) fn services(&self) -> anyhow::Result<hookyard_egress::Services> {
+        let models = self.models()?;
+        let urls: Vec<_> = models.providers().filter_map(|provider| provider.base_url.clone()).collect();
+        Ok(hookyard_egress::Services::new(&self.egress, &urls)?)
+    }
+
     /// What the gateway is told.
     pub(crate) fn of_gateway(&self) -> hookyard_gateway::Settings {
         hookyard_gateway::Settings {
             http: self.http.clone(),
             gateway: self.gateway.clone(),
             oidc: self.oidc.clone(),
+            mail: self.mail.clone(),
         }
     }
 }
 
 /// Reads the settings.
 pub(crate) fn load(file: Option<PathBuf>) -> Result<Settings, SettingsError> {
-    let sources = Sources::process(file).alias("DATABASE_URL", "database.url").alias("AMQP_URL", "amqp.url");
+    let sources = Sources::process(file)
+        .alias("DATABASE_URL", "database.url")
+        .alias("AMQP_URL", "amqp.url")
+        .alias("CODETETHER_WEBHOOK_SECRET", "delivery.task_webhook_secret");
     hookyard_chassis::settings::load(sources)
 }

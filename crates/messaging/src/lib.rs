@@ -8,6 +8,7 @@ mod amqp;
 mod backoff;
 mod bus;
 mod counters;
+mod due;
 mod incoming;
 mod memory;
 mod message;

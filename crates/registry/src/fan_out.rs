@@ -148,7 +148,8 @@ fn write(
     for event in &events {
         for hook in matching::wanting(directory, event, now) {
             let id = DeliveryId { event: event.id, subscription: hook.id };
-            deliveries.push((event.group, NewDelivery { id, tenant: event.tenant, profile: Profile::Hook }));
+            let (tenant, profile) = (event.tenant, Profile::Hook);
+            deliveries.push((event.group, NewDelivery { id, tenant, profile, ordering: None }));
         }
     }
     // Until here nothing was taken: whoever is first with this statement has the groups.

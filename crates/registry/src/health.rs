@@ -9,7 +9,7 @@ use hookyard_domain::{
     db::Conn,
     delivery,
     id::{EventGroupId, SettlementId, SubscriptionId},
-    subscription::{self, Ended, Ending, Health, HealthChange, HookState, Report, apply},
+    subscription::{self, Ended, Ending, Health, HealthChange, HookState, Kind, Report, apply},
     trace::TraceContext,
 };
 use hookyard_messaging::{Consumer, Incoming, Message, Queue};
@@ -110,9 +110,16 @@ fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Ve
             let reason = reason(&change, report);
             subscription::store::set_state(conn, report.tenant, id, change.state, reason.as_deref(), now)?;
             if let Some(ended) = change.ended {
+                if health.kind == Kind::Task {
+                    // Nobody subscribed it: there is nobody to say good-bye to, and what its tasks report shows the end.
+                    delivery::store::cancel_pending(conn, report.tenant, id, now, "task_endpoint.disabled")?;
+                    tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "an endpoint of tasks was disabled");
+                    changes.push((report, change));
+                    continue;
+                }
                 let ending = match ended {
                     Ended::Gone => Ending::Removed,
-                    Ended::Refused | Ended::Disabled => Ending::Disabled,
+                    Ended::Refused | Ended::Disabled | Ended::Hopeless => Ending::Disabled,
                 };
                 tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "a hook ended");
                 let reason = reason.unwrap_or_default();
@@ -136,15 +143,19 @@ pub(crate) fn actor() -> Actor {
 /// What the audit log is told: the end of a hook, and an address that must not be spoken to. Not that a hook fails or
 /// works again, which comes and goes.
 fn entries(health: &Health, change: &HealthChange, report: &Report, url: &str) -> Vec<Entry> {
-    let entry =
-        |action| Entry::new(report.tenant, action, ObjectRef::new(ObjectKind::Hook, report.subscription));
-    let forbidden = change
-        .turned_forbidden
-        .then(|| entry(Action::HookAddressForbidden).after(json!({"url": url, "sent": false})));
+    let (kind, forbidden, disabled) = match health.kind {
+        Kind::Hook => (ObjectKind::Hook, Action::HookAddressForbidden, Action::HookDisabled),
+        Kind::Task => {
+            (ObjectKind::TaskEndpoint, Action::TaskEndpointAddressForbidden, Action::TaskEndpointDisabled)
+        }
+    };
+    let entry = |action| Entry::new(report.tenant, action, ObjectRef::new(kind, report.subscription));
+    let forbidden =
+        change.turned_forbidden.then(|| entry(forbidden).after(json!({"url": url, "sent": false})));
     let ended = change.ended.map(|ended| {
         let action = match ended {
             Ended::Gone => Action::HookRemoved,
-            Ended::Refused | Ended::Disabled => Action::HookDisabled,
+            Ended::Refused | Ended::Disabled | Ended::Hopeless => disabled,
         };
         entry(action).before(json!({"state": health.state.as_str(), "url": url})).after(
             json!({"state": change.state.as_str(), "state_reason": reason(change, report), "url": url}),
@@ -161,6 +172,9 @@ fn reason(change: &HealthChange, report: &Report) -> Option<String> {
             "the receiver refused {} deliveries in a row, the last with {}",
             change.consecutive_refusals, report.last_reason
         )),
+        (Some(Ended::Hopeless), _) => {
+            Some(format!("nothing has arrived for five days, the last try ended with {}", report.last_reason))
+        }
         (Some(Ended::Disabled), _) | (None, HookState::Failing) => Some(report.last_reason.clone()),
         (None, HookState::Pending | HookState::Active | HookState::Disabled | HookState::Deleted) => None,
     }

@@ -3,11 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use hookyard_domain::{
     Result,
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
     db::partition,
-    delivery, idempotency, rate_limit,
+    delivery, email, idempotency, rate_limit,
     subscription::{self, Ending},
 };
 use serde_json::json;
@@ -17,6 +18,9 @@ use crate::{context::Context, health, settings::Settings};
 
 /// Hooks ended in one transaction.
 const HOOKS_AT_ONCE: i64 = 200;
+
+/// Endpoints of tasks removed, and forgotten, in one pass.
+const ENDPOINTS_AT_ONCE: i64 = 5_000;
 
 pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_secs(settings.upkeep_interval_s));
@@ -61,6 +65,10 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
     context
         .db
         .once(move |conn| {
+            subscription::endpoint::remove_unused(conn, now, ENDPOINTS_AT_ONCE)?;
+            let before = now - TimeDelta::days(i64::from(keep));
+            subscription::endpoint::forget_removed(conn, before, ENDPOINTS_AT_ONCE)?;
+            email::store::forget_old(conn, before)?;
             idempotency::forget_old(conn, now)?;
             rate_limit::forget_old(conn, now)
         })

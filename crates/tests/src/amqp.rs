@@ -22,6 +22,14 @@ pub fn url() -> String {
 /// # Panics
 /// When the test does, or the broker is away.
 pub async fn with_bus<F: Future<Output = ()>>(test: impl FnOnce(Bus) -> F) {
+    with_names(|bus, _namespace| test(bus)).await;
+}
+
+/// The same for a test that tells the names to processes, too (`amqp.namespace`).
+///
+/// # Panics
+/// When the test does, or the broker is away.
+pub async fn with_names<F: Future<Output = ()>>(test: impl FnOnce(Bus, String) -> F) {
     let namespace = format!("test.{:032x}.", rand::random::<u128>());
     let settings = AmqpSettings {
         url: Some(url().parse().expect("TEST_AMQP_URL is the address of a broker")),
@@ -34,7 +42,7 @@ pub async fn with_bus<F: Future<Output = ()>>(test: impl FnOnce(Bus) -> F) {
         .await
         .expect("RabbitMQ runs (TEST_AMQP_URL)")
         .expect("the bus lives");
-    let result = AssertUnwindSafe(test(bus.clone())).catch_unwind().await;
+    let result = AssertUnwindSafe(test(bus.clone(), namespace.clone())).catch_unwind().await;
     bus.close().await;
     remove(&namespace).await;
     if let Err(panic) = result {

@@ -23,6 +23,7 @@ use hookyard_domain::{
     delivery::{HeldDelivery, Profile, store},
     id::{SubscriptionId, TenantId},
     subscription::directory::Directory,
+    wire::WebhookSecret,
 };
 use hookyard_egress::Egress;
 use hookyard_messaging::Lane;
@@ -67,6 +68,8 @@ pub(crate) struct Deps {
     pub(crate) settler: Settler,
     pub(crate) metrics: Metrics,
     pub(crate) lease: TimeDelta,
+    /// Signs `X-CodeTether-Signature` where neither the task nor its tenant has a secret.
+    pub(crate) task_secret: Option<Arc<WebhookSecret>>,
 }
 
 /// How many deliveries wait in memory, for those who would bring more.

@@ -80,6 +80,8 @@ words! {
         HookAddressForbidden "hook.address_forbidden";
         HookSecretShown "hook.secret_shown";
         HookReplayed "hook.replayed";
+        TaskEndpointDisabled "task_endpoint.disabled";
+        TaskEndpointAddressForbidden "task_endpoint.address_forbidden";
         DeliveryRetried "delivery.retried";
         DeadLettersRetried "dead_letters.retried";
         DeadLettersDiscarded "dead_letters.discarded";
@@ -102,6 +104,7 @@ words! {
         Client "client";
         Grant "grant";
         Hook "hook";
+        TaskEndpoint "task_endpoint";
         Delivery "delivery";
         DeadLetters "dead_letters";
         EventType "event_type";

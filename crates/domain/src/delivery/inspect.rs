@@ -40,9 +40,9 @@ pub struct DeliveryView {
     /// Times the receiver asked for later.
     #[diesel(sql_type = SmallInt)]
     pub deferrals: i16,
-    /// The next try, while pending.
-    #[diesel(sql_type = Timestamptz)]
-    pub next_attempt_at: DateTime<Utc>,
+    /// The next try, while pending; `None` when it waits for another delivery.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub next_attempt_at: Option<DateTime<Utc>>,
     /// When it ended.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub settled_at: Option<DateTime<Utc>>,
@@ -63,7 +63,7 @@ impl DeliveryView {
 }
 
 pub(super) const VIEW: &str = "d.event_id, d.subscription_id, e.event_type, s.url, d.profile, d.state, d.attempts, \
-     d.deferrals, d.next_attempt_at, d.settled_at, d.last_status, d.last_reason";
+     d.deferrals, NULLIF(d.next_attempt_at, 'infinity') AS next_attempt_at, d.settled_at, d.last_status, d.last_reason";
 
 pub(super) const VIEWED: &str = "deliveries d \
      JOIN events e ON e.tenant_id = d.tenant_id AND e.id = d.event_id JOIN subscriptions s ON s.id = d.subscription_id";

@@ -7,6 +7,7 @@
 pub mod dead_letter;
 pub mod inspect;
 mod judge;
+pub mod ordered;
 mod outcome;
 mod profile;
 pub mod replay;
@@ -98,6 +99,8 @@ pub struct NewDelivery {
     pub tenant: TenantId,
     /// How it is tried.
     pub profile: Profile,
+    /// What it stands in line behind: [`ordered`]. `None` = it waits for nobody.
+    pub ordering: Option<uuid::Uuid>,
 }
 
 /// A delivery that a deliverer holds under a claim.

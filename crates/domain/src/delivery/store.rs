@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// No lease: the claim of a delivery that waits for its time.
-fn nobody() -> ClaimId {
+pub(super) fn nobody() -> ClaimId {
     ClaimId::from_uuid(uuid::Uuid::nil())
 }
 
@@ -58,7 +58,8 @@ fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }
 
-/// Makes deliveries, held under `claim` until `lease_until`. One that exists already stays as it is (invariant 3).
+/// Makes deliveries, held under `claim` until `lease_until`; those that stand in a line are held back, and
+/// [`super::ordered::release`] lets go those that may, after the commit. One that exists already stays as it is (invariant 3).
 ///
 /// # Errors
 /// When the database is away.
@@ -75,9 +76,10 @@ pub fn insert(
     let (events, subscriptions) = split(deliveries.iter().map(|d| d.id));
     prepared(
         "INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
-            due_at, next_attempt_at, claim) \
-         SELECT e, s, t, p, 0, 0, 0, 0, $5, $6, $7 FROM unnest($1, $2, $3, $4) AS new (e, s, t, p) \
-         ON CONFLICT DO NOTHING",
+            due_at, next_attempt_at, claim, ordering) \
+         SELECT e, s, t, p, 0, 0, 0, 0, $5, CASE WHEN o IS NULL THEN $6 ELSE 'infinity' END, \
+            CASE WHEN o IS NULL THEN $7 ELSE '00000000-0000-0000-0000-000000000000' END, o \
+         FROM unnest($1, $2, $3, $4, $8) AS new (e, s, t, p, o) ON CONFLICT DO NOTHING",
     )
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
@@ -86,6 +88,7 @@ pub fn insert(
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(lease_until)
     .bind::<Uuid, _>(claim)
+    .bind::<Array<Nullable<Uuid>>, _>(deliveries.iter().map(|d| d.ordering).collect::<Vec<_>>())
     .execute(conn)?;
     Ok(())
 }
@@ -219,10 +222,7 @@ pub fn renew(
         .bind::<Timestamptz, _>(lease_until)
         .load::<KeyRow>(conn);
         match rows {
-            Ok(rows) => renewed.extend(
-                rows.into_iter()
-                    .map(|row| DeliveryId { event: row.event_id, subscription: row.subscription_id }),
-            ),
+            Ok(rows) => renewed.extend(rows.into_iter().map(DeliveryId::from)),
             Err(error) if partition::is_dropped(&error) => {}
             Err(error) => return Err(error.into()),
         }
@@ -231,11 +231,17 @@ pub fn renew(
 }
 
 #[derive(QueryableByName)]
-struct KeyRow {
+pub(super) struct KeyRow {
     #[diesel(sql_type = Uuid)]
     event_id: EventId,
     #[diesel(sql_type = Uuid)]
     subscription_id: SubscriptionId,
+}
+
+impl From<KeyRow> for DeliveryId {
+    fn from(row: KeyRow) -> Self {
+        Self { event: row.event_id, subscription: row.subscription_id }
+    }
 }
 
 /// Gives held deliveries back to the schedule without a try: their endpoint is busy, paused or paced, or we stop.

@@ -108,6 +108,13 @@ impl Draft {
         Self { event_type, payload: Json::Object(payload), metadata: Object::new(), timestamp: None }
     }
 
+    /// The draft with more metadata, behind what delivered metadata always has.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Object) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
     /// The type the event will have.
     #[must_use]
     pub fn event_type(&self) -> &EventType {
@@ -166,7 +173,7 @@ impl Draft {
 }
 
 /// RFC 3339 with an offset; the years Postgres and JavaScript both print with four digits.
-fn parse_time(value: &Json) -> Result<DateTime<Utc>, String> {
+pub(crate) fn parse_time(value: &Json) -> Result<DateTime<Utc>, String> {
     let text = value.as_str().ok_or("must be a string")?;
     let time = DateTime::parse_from_rfc3339(text)
         .map_err(|_| "must be an RFC 3339 time with an offset, such as 2026-11-21T10:30:00.000Z".to_owned())?
@@ -179,7 +186,7 @@ fn parse_time(value: &Json) -> Result<DateTime<Utc>, String> {
 }
 
 /// Postgres' jsonb cannot hold U+0000. The column is for filters only, the body keeps every character.
-fn without_nul(value: serde_json::Value) -> serde_json::Value {
+pub(crate) fn without_nul(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
         Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "")),

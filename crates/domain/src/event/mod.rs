@@ -17,6 +17,7 @@ use diesel::{
 };
 
 pub use draft::{Draft, DraftError, MAX_BODY_BYTES, MAX_METADATA_BYTES, Provenance};
+pub(crate) use draft::{parse_time, without_nul};
 pub(crate) use event_type::check;
 pub use event_type::{EventType, EventTypeError};
 
@@ -72,8 +73,46 @@ pub struct NewEvent {
     pub body: Vec<u8>,
 }
 
+/// The payload within a canonical body, byte for byte: what a task webhook sends (contract §5). `None` when it is no body of an
+/// event.
+#[must_use]
+pub fn payload(body: &[u8]) -> Option<&[u8]> {
+    #[derive(serde::Deserialize)]
+    struct Envelope<'a> {
+        #[serde(borrow)]
+        payload: &'a serde_json::value::RawValue,
+    }
+    serde_json::from_slice::<Envelope<'_>>(body).ok().map(|envelope| envelope.payload.get().as_bytes())
+}
+
 /// A time as every wire of Hookyard prints it: RFC 3339, UTC, milliseconds, `Z`.
 #[must_use]
 pub fn wire_time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{MAX_DEPTH, parse, to_canonical};
+
+    #[test]
+    fn the_payload_is_a_slice_of_the_body_whatever_it_holds() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(MAX_DEPTH - 2), "]".repeat(MAX_DEPTH - 2));
+        for payload in [
+            "{}",
+            r#"{"payload":{"payload":1},"1":"é ☕ \u0000 \ud800 \" \\ </script>","x":1e+21}"#,
+            r#"{"result":"café ☕","error":null}"#,
+            deep.as_str(),
+        ] {
+            let canonical = to_canonical(&parse(payload.as_bytes()).unwrap());
+            let mut body =
+                br#"{"id":"evt_1","event_id":"evt_1","metadata0":{"payload":[1]},"payload":"#.to_vec();
+            body.extend_from_slice(&canonical);
+            body.extend_from_slice(br#","metadata":{"payload":"no"},"created_at":"x"}"#);
+            assert_eq!(super::payload(&body), Some(canonical.as_slice()), "{payload}");
+        }
+        assert_eq!(payload(b"{}"), None);
+        assert_eq!(payload(b"["), None);
+    }
 }

@@ -15,7 +15,7 @@ use diesel::{
     sql_types::{BigInt, Binary, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{EventPattern, Filter, HookState, Secrets, Subscription};
+use super::{EventPattern, Filter, HookState, Kind, Secrets, Subscription};
 use crate::{
     Result,
     db::prepared::prepared,
@@ -87,6 +87,8 @@ struct Row {
     id: Option<SubscriptionId>,
     #[diesel(sql_type = Nullable<Uuid>)]
     tenant_id: Option<TenantId>,
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    kind: Option<Kind>,
     #[diesel(sql_type = Nullable<Text>)]
     url: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -109,12 +111,13 @@ struct Row {
 /// written by another life of the cluster (a restored dump) and were read at the first look.
 ///
 /// A tenant's secret counts for hooks without one; whoever changes it touches the tenant's hooks.
-const REFRESH: &str = "SELECT h.horizon, s.id, s.tenant_id, s.url, s.pattern, s.filter, s.state, s.signing_secret, \
+const REFRESH: &str = "SELECT h.horizon, s.id, s.tenant_id, s.kind, s.url, s.pattern, s.filter, s.state, s.signing_secret, \
      s.webhook_secret, (SELECT t.webhook_secret FROM tenants t WHERE t.id = s.tenant_id) AS tenant_webhook_secret, \
      s.expires_at \
      FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
                   pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ceiling) h \
-     LEFT JOIN subscriptions s ON s.changed_in >= $1 AND ($1 = 0 OR s.changed_in < h.ceiling)";
+     LEFT JOIN subscriptions s ON s.changed_in >= $1 AND ($1 = 0 OR s.changed_in < h.ceiling) \
+     AND ($1 > 0 OR s.state <> 4)";
 
 impl Directory {
     /// A snapshot with the secrets of hooks, opened when they are read.
@@ -189,7 +192,8 @@ impl Inner {
             let Some((id, tenant)) = row.id.zip(row.tenant_id) else { continue };
             let state = row.state.unwrap_or(HookState::Deleted);
             self.forget(id);
-            if state == HookState::Deleted {
+            // Only whoever delivers has to do with endpoints of tasks, of which there may be very many.
+            if state == HookState::Deleted || (row.kind == Some(Kind::Task) && vault.is_none()) {
                 continue;
             }
             match parsed(id, tenant, state, row, vault) {
@@ -229,7 +233,7 @@ impl Inner {
 
     fn remember(&mut self, hook: Arc<Subscription>) {
         self.by_id.insert(hook.id, Arc::clone(&hook));
-        if !hook.state.takes_events() {
+        if hook.kind != Kind::Hook || !hook.state.takes_events() {
             return;
         }
         if hook.filter.is_some() {
@@ -270,6 +274,7 @@ fn parsed(
     Ok(Subscription {
         id,
         tenant,
+        kind: row.kind.unwrap_or(Kind::Hook),
         url: row.url.unwrap_or_default().parse().map_err(|error: url::ParseError| text(&error))?,
         pattern: row.pattern,
         filter,

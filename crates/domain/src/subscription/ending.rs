@@ -73,6 +73,7 @@ pub fn end(
             id: DeliveryId { event: id, subscription: hook },
             tenant,
             profile: Profile::Farewell,
+            ordering: None,
         };
         // Due at once and held by nobody: the next sweep takes it.
         delivery::store::insert(conn, &[farewell], ClaimId::from_uuid(uuid::Uuid::nil()), now, now)?;

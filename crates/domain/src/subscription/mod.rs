@@ -1,11 +1,13 @@
 //! Subscriptions: who wants which events where, and how it goes there.
 //!
-//! Today there is one kind, the REST hook of contract §3.
+//! There are two kinds: the REST hook of contract §3, and the endpoint of tasks (contract §5), which takes part in no matching.
 
 pub mod directory;
 mod ending;
+pub mod endpoint;
 mod filter;
 mod health;
+mod kind;
 mod pattern;
 mod state;
 pub mod store;
@@ -18,7 +20,10 @@ use serde::{Deserialize, Serialize};
 
 pub use ending::{Ending, end};
 pub use filter::{Filter, FilterError};
-pub use health::{Ended, Health, HealthChange, REFUSALS_TO_DISABLE, Report, Standing, apply};
+pub use health::{
+    Ended, FAILING_TO_DISABLE, Health, HealthChange, REFUSALS_TO_DISABLE, Report, Standing, apply,
+};
+pub use kind::Kind;
 pub use pattern::{EventPattern, PatternError};
 pub use state::HookState;
 pub use url_rule::{HookUrl, UrlError, UrlRules};
@@ -64,6 +69,8 @@ pub struct Subscription {
     pub id: SubscriptionId,
     /// Owner.
     pub tenant: TenantId,
+    /// What it is.
+    pub kind: Kind,
     /// Where deliveries go.
     pub url: url::Url,
     /// Which types; `None` = all.
@@ -84,7 +91,7 @@ pub struct Subscription {
 pub struct Secrets {
     /// Signs the Standard Webhooks triple.
     pub signing: SigningSecret,
-    /// Signs `X-TriggersAPI-Signature`: the hook's own, else the tenant's.
+    /// Signs `X-TriggersAPI-Signature`, or `X-CodeTether-Signature` of tasks: the subscription's own, else the tenant's.
     pub webhook: Option<WebhookSecret>,
 }
 

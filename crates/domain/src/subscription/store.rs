@@ -7,7 +7,7 @@ use diesel::{
 };
 use ring::digest::{SHA256, digest};
 
-use super::{Health, HealthChange, HookState, Report};
+use super::{Health, HealthChange, HookState, Kind, Report};
 use crate::{
     Error, Result,
     db::prepared::{planned_for_values, prepared},
@@ -122,7 +122,7 @@ pub struct HookView {
     pub last_reason: Option<String>,
 }
 
-const VIEW: &str = "SELECT s.id, s.url, s.event_type, s.pattern, s.filter, s.state, s.state_reason, s.expires_at, \
+pub(super) const VIEW: &str = "SELECT s.id, s.url, s.event_type, s.pattern, s.filter, s.state, s.state_reason, s.expires_at, \
      s.created_at, s.updated_at, COALESCE(h.delivery_count, 0) AS delivery_count, \
      COALESCE(h.failure_count, 0) AS failure_count, COALESCE(h.consecutive_failures, 0) AS consecutive_failures, \
      h.last_delivered_at, h.last_attempt_at, h.last_status, h.last_reason \
@@ -227,7 +227,7 @@ fn renew(conn: &mut PgConnection, vault: &Vault, id: SubscriptionId, hook: &NewH
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Result<Option<HookView>> {
-    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.id = $2"))
+    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind = 0"))
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(id)
         .get_result(conn)
@@ -239,7 +239,7 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Re
 /// # Errors
 /// When the database is away.
 pub fn with_url(conn: &mut PgConnection, tenant: TenantId, url: &str) -> Result<Vec<HookView>> {
-    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.url = $2 AND s.state <> 4"))
+    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.url = $2 AND s.kind = 0 AND s.state <> 4"))
         .bind::<Uuid, _>(tenant)
         .bind::<Text, _>(url)
         .load(conn)?)
@@ -265,7 +265,7 @@ pub struct HookQuery {
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &HookQuery) -> Result<Vec<HookView>> {
     planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
-            "{VIEW} WHERE s.tenant_id = $1 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
+            "{VIEW} WHERE s.tenant_id = $1 AND s.kind = 0 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
            AND ($3 IS NULL OR s.event_type = $3) AND ($4 IS NULL OR s.id < $4) ORDER BY s.id DESC LIMIT $5"
         ))
         .bind::<Uuid, _>(tenant)
@@ -287,15 +287,26 @@ pub fn signing_secret(
     tenant: TenantId,
     id: SubscriptionId,
 ) -> Result<Option<SigningSecret>> {
+    signing_secret_of(conn, vault, Kind::Hook, tenant, id)
+}
+
+pub(super) fn signing_secret_of(
+    conn: &mut PgConnection,
+    vault: &Vault,
+    kind: Kind,
+    tenant: TenantId,
+    id: SubscriptionId,
+) -> Result<Option<SigningSecret>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Binary)]
         signing_secret: Vec<u8>,
     }
     let row: Option<Row> =
-        sql_query("SELECT signing_secret FROM subscriptions WHERE tenant_id = $1 AND id = $2 AND state <> 4")
+        sql_query("SELECT signing_secret FROM subscriptions WHERE tenant_id = $1 AND id = $2 AND kind = $3 AND state <> 4")
             .bind::<Uuid, _>(tenant)
             .bind::<Uuid, _>(id)
+            .bind::<SmallInt, _>(kind.code())
             .get_result(conn)
             .optional()?;
     let Some(row) = row else { return Ok(None) };
@@ -353,7 +364,7 @@ pub fn activate_pending(
 ) -> Result<()> {
     sql_query(
         "UPDATE subscriptions SET state = 1, updated_at = $3 \
-         WHERE tenant_id = $1 AND state = 0 AND ($2 IS NULL OR event_type IS NULL OR event_type = $2)",
+         WHERE tenant_id = $1 AND kind = 0 AND state = 0 AND ($2 IS NULL OR event_type IS NULL OR event_type = $2)",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Nullable<Text>, _>(event_type)
@@ -407,13 +418,17 @@ pub fn lock_health(
         url: String,
         #[diesel(sql_type = SmallInt)]
         state: HookState,
+        #[diesel(sql_type = SmallInt)]
+        kind: Kind,
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        first_failure_at: Option<DateTime<Utc>>,
         #[diesel(sql_type = Integer)]
         consecutive_refusals: i32,
         #[diesel(sql_type = Bool)]
         forbidden: bool,
     }
     let rows: Vec<Row> = prepared(
-        "SELECT s.id, s.url, s.state, COALESCE(h.consecutive_refusals, 0) AS consecutive_refusals, \
+        "SELECT s.id, s.url, s.state, s.kind, h.first_failure_at, COALESCE(h.consecutive_refusals, 0) AS consecutive_refusals, \
             COALESCE(h.last_reason = $2, false) AS forbidden \
          FROM subscriptions s LEFT JOIN subscription_health h ON h.subscription_id = s.id \
          WHERE s.id = ANY($1) ORDER BY s.id FOR UPDATE OF s",
@@ -422,7 +437,9 @@ pub fn lock_health(
     .bind::<Text, _>(Outcome::Forbidden.word())
     .load(conn)?;
     let health = |row: &Row| Health {
+        kind: row.kind,
         state: row.state,
+        failing_since: row.first_failure_at,
         consecutive_refusals: u32::try_from(row.consecutive_refusals).unwrap_or(0),
         forbidden: row.forbidden,
     };

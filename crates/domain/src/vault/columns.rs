@@ -21,10 +21,22 @@ pub const TOTP_KEY: Column = Column::new("users", "totp_key");
 /// One that was shown and not yet confirmed; its row is the person's id.
 pub const TOTP_PENDING: Column = Column::new("users", "totp_pending");
 
+/// Text of a mail that waits to be sent; its row is the mail's id.
+pub const EMAIL_BODY: Column = Column::new("emails", "body");
+/// Key of a tenant at a provider of language models; its row is the key's id.
+pub const LLM_API_KEY: Column = Column::new("llm_keys", "api_key");
+
 /// What is rotated. Each is `bytea` in a table with a primary key `id` of type `uuid`, and has beside it a column
 /// `…_sealed_by` that the database computes from the value and holds against `master_keys`.
-pub const ROTATED: [Column; 5] =
-    [SIGNING_SECRET, HOOK_WEBHOOK_SECRET, TENANT_WEBHOOK_SECRET, TOTP_KEY, TOTP_PENDING];
+pub const ROTATED: [Column; 7] = [
+    SIGNING_SECRET,
+    HOOK_WEBHOOK_SECRET,
+    TENANT_WEBHOOK_SECRET,
+    TOTP_KEY,
+    TOTP_PENDING,
+    EMAIL_BODY,
+    LLM_API_KEY,
+];
 
 /// PKCE verifier of a log-in that is under way at a provider; its row is the hash of `state`. It lives for minutes and is
 /// not rotated: whoever logs in while its key goes begins again.

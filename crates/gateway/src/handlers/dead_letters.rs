@@ -28,7 +28,6 @@ use super::{
     deliveries::{self, Detail},
     delivery_view::View,
     fields::{Fields, invalid, text_of},
-    hooks,
     samples::EventBody,
 };
 use crate::{
@@ -163,7 +162,7 @@ impl Moved {
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = Moved, example = json!({"moved": 1, "ids": ["dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7"], "has_more": false}))),
-    extensions(("x-errors" = json!(["HOOK_DISABLED", "HOOK_DELETED"])))
+    extensions(("x-errors" = json!(["HOOK_DISABLED", "HOOK_DELETED", "TASK_ENDPOINT_DISABLED"])))
 )]
 pub(crate) async fn retry(
     context: Data<Context>,
@@ -175,8 +174,8 @@ pub(crate) async fn retry(
     let (tenant, now) = (caller.tenant(), context.clock.now());
     let key = key(&request, &caller, &body)?;
     idempotent(&context, key, move |conn| {
-        found(conn, tenant, id)?;
-        hooks::takes_events(&hooks::found(conn, tenant, id.subscription)?)?;
+        let delivery = found(conn, tenant, id)?;
+        deliveries::takes_deliveries(conn, tenant, &delivery)?;
         let selection = Selection::Ids(vec![id]);
         let ids = one(dead_letter::retry(conn, tenant, &selection, now)?)?;
         let entry = audited::of_delivery(&caller, Action::DeadLettersRetried, id);

@@ -13,6 +13,7 @@ use hookyard_domain::{
     },
     event::wire_time,
     id::{DeliveryId, TenantId},
+    subscription::endpoint,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -22,7 +23,7 @@ use super::{audited, delivery_view::View, hooks};
 use crate::{
     access::{
         Caller,
-        idempotent::{Reply, idempotent, key},
+        idempotent::{Refusal, Reply, idempotent, key},
     },
     body::{JsonBody, SMALL},
     context::Context,
@@ -83,7 +84,7 @@ impl From<AttemptView> for Try {
     operation_id = "list_deliveries",
     tag = "Deliveries",
     params(
-        ("hook_id" = Option<String>, Query, description = "Only deliveries to this hook.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("hook_id" = Option<String>, Query, description = "Only deliveries to this hook, or this endpoint of tasks.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
         ("state" = Option<String>, Query, description = "Only deliveries in this state: `pending`, `delivered`, `dead`, `cancelled` or `discarded`."),
         ("since" = Option<String>, Query, description = "Of events accepted at or after this time: RFC 3339 with an offset."),
         ("until" = Option<String>, Query, description = "Of events accepted before this time."),
@@ -152,6 +153,25 @@ pub(super) fn found(conn: &mut Conn, tenant: TenantId, id: DeliveryId) -> Domain
     inspect::find(conn, tenant, id)?.ok_or(Error::NotFound { what: "delivery" })
 }
 
+/// 409 for a delivery whose hook, or whose tasks' endpoint, takes none.
+pub(super) fn takes_deliveries(
+    conn: &mut Conn,
+    tenant: TenantId,
+    delivery: &DeliveryView,
+) -> Result<(), Refusal> {
+    if delivery.profile != Profile::Task {
+        return Ok(hooks::takes_events(&hooks::found(conn, tenant, delivery.subscription_id)?)?);
+    }
+    match endpoint::find(conn, tenant, delivery.subscription_id)? {
+        Some(endpoint) if endpoint.state.takes_events() => Ok(()),
+        Some(_) | None => Err(ApiError::conflict(
+            "TASK_ENDPOINT_DISABLED",
+            "this webhook of tasks takes no deliveries; a task that names its URL enables it again",
+        )
+        .into()),
+    }
+}
+
 /// The delivery with its tries.
 pub(super) fn detail(conn: &mut Conn, delivery: DeliveryView) -> DomainResult<Detail> {
     let tries = inspect::attempts(conn, delivery.id())?.into_iter().map(Try::from).collect();
@@ -171,7 +191,7 @@ pub(super) fn detail(conn: &mut Conn, delivery: DeliveryView) -> DomainResult<De
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = View)),
-    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED"])))
+    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "TASK_ENDPOINT_DISABLED"])))
 )]
 pub(crate) async fn retry(
     context: Data<Context>,
@@ -184,12 +204,9 @@ pub(crate) async fn retry(
     let key = key(&request, &caller, &body)?;
     idempotent(&context, key, move |conn| {
         let delivery = found(conn, tenant, id)?;
-        match delivery.profile {
-            Profile::Hook | Profile::Callback | Profile::Consumer | Profile::Task => {
-                hooks::takes_events(&hooks::found(conn, tenant, id.subscription)?)?;
-            }
-            // It goes to hooks that take nothing else any more.
-            Profile::Farewell => {}
+        // A farewell goes to hooks that take nothing else any more.
+        if delivery.profile != Profile::Farewell {
+            takes_deliveries(conn, tenant, &delivery)?;
         }
         if replay::schedule(conn, tenant, id.subscription, delivery.profile, &[id.event], now)? == 0 {
             return Err(ApiError::conflict("DELIVERY_PENDING", "the delivery is still under way").into());

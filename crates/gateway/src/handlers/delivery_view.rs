@@ -18,7 +18,10 @@ pub(crate) struct View {
     event_id: String,
     /// The event's type.
     event_type: String,
-    /// To whom.
+    /// `hook`, `task` (a webhook of a task) or `farewell` (the reverse unsubscribe of a hook).
+    #[schema(example = "hook")]
+    kind: &'static str,
+    /// To whom: the hook, or the endpoint of tasks.
     hook_id: String,
     /// Where it goes.
     url: String,
@@ -33,7 +36,7 @@ pub(crate) struct View {
     last_status: Option<i16>,
     /// What came of the last try, as a word.
     last_reason: Option<String>,
-    /// When the next try is due; only while the delivery is pending.
+    /// When the next try is due; only while the delivery is pending, and `null` while it waits for the delivery before it.
     next_attempt_at: Option<String>,
     /// When it ended.
     settled_at: Option<String>,
@@ -45,13 +48,14 @@ impl From<DeliveryView> for View {
         Self {
             id: delivery.id().to_string(),
             event_id: delivery.event_id.to_string(),
+            kind: delivery.profile.as_str(),
             hook_id: delivery.subscription_id.to_string(),
             state: delivery.state.as_str(),
             attempts: delivery.attempts,
             deferrals: delivery.deferrals,
             last_status: delivery.last_status,
             last_reason: delivery.last_reason,
-            next_attempt_at: pending.then(|| wire_time(delivery.next_attempt_at)),
+            next_attempt_at: delivery.next_attempt_at.filter(|_| pending).map(wire_time),
             settled_at: delivery.settled_at.map(wire_time),
             event_type: delivery.event_type,
             url: delivery.url,

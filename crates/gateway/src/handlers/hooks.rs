@@ -255,7 +255,13 @@ fn queue_test(
     event::store::insert_alone(conn, &event)?;
     // Due at once and held by nobody: the next sweep takes it.
     let nobody = ClaimId::from_uuid(uuid::Uuid::nil());
-    delivery::store::insert(conn, &[NewDelivery { id, tenant, profile: Profile::Hook }], nobody, now, now)?;
+    delivery::store::insert(
+        conn,
+        &[NewDelivery { id, tenant, profile: Profile::Hook, ordering: None }],
+        nobody,
+        now,
+        now,
+    )?;
     Ok(id)
 }
 

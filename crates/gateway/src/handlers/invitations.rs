@@ -1,16 +1,21 @@
 //! `/v1/invitations`: who is invited to a tenant.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
+    db::Conn,
+    email::{self, letter::Letter},
     event::wire_time,
     id::InvitationId,
     person::{
-        Role,
+        Locale, Role,
         invitation::{self, Invitation, LIFETIME, NewInvitation, Purpose},
         user,
     },
+    tenant,
+    vault::Vault,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -91,7 +96,8 @@ pub(crate) async fn list(
 
 /// Invite somebody
 ///
-/// The link is shown in this answer only: give it to the person. It holds for seven days and once. Inviting the same address
+/// The link is shown in this answer only: give it to the person. When this installation sends mail, the person is sent it, too.
+/// It holds for seven days and once. Inviting the same address
 /// again ends the earlier link.
 #[utoipa::path(
     post,
@@ -125,6 +131,8 @@ pub(crate) async fn create(
         invited_by: caller.user(),
         hash: invitation::token(&context.vault, id).hash(),
     };
+    let link = context.link(&format!("/invitations/{}", invitation::token(&context.vault, id).expose()));
+    let mail = context.settings.mail.is_on().then(|| (context.vault.clone(), link));
     // What is kept with the key is without the link, which is made anew from the id.
     let reply = idempotent(&context, key, move |conn| {
         invitation::insert(conn, &new, now)?;
@@ -132,6 +140,9 @@ pub(crate) async fn create(
         let entry = Entry::new(tenant, Action::InvitationCreated, object)
             .after(json!({ "email": email, "role": role.as_str() }));
         audit::record(conn, &actor, &entry, now)?;
+        if let Some((vault, link)) = &mail {
+            write_to(conn, vault, &new, link, now)?;
+        }
         let view = View {
             id: id.to_string(),
             email,
@@ -148,6 +159,28 @@ pub(crate) async fn create(
         let token = invitation::token(&context.vault, id);
         answer["invite_url"] = context.link(&format!("/invitations/{}", token.expose())).into();
     })
+}
+
+/// Writes to whom is invited, in the language of who invites.
+fn write_to(
+    conn: &mut Conn,
+    vault: &Vault,
+    new: &NewInvitation,
+    link: &str,
+    now: DateTime<Utc>,
+) -> hookyard_domain::Result<()> {
+    let (Purpose::Join(id), Some(address)) = (new.purpose, &new.email) else { return Ok(()) };
+    let inviter = new.invited_by.map(|id| user::find(conn, id)).transpose()?.flatten();
+    let name = tenant::store::find(conn, id)?.map_or_else(String::new, |tenant| tenant.name);
+    let locale = inviter.as_ref().and_then(|user| Locale::parse(&user.locale)).unwrap_or_default();
+    let letter = Letter::Invitation {
+        tenant: &name,
+        inviter: inviter.as_ref().map(|user| user.name.as_str()),
+        role: new.role,
+        link,
+    };
+    email::store::enqueue(conn, vault, Some(id), &letter.to(address, locale), now)?;
+    Ok(())
 }
 
 /// Take an invitation back

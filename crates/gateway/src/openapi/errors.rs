@@ -58,6 +58,7 @@ static KNOWN: &[Known] = &[
     known("IDEMPOTENCY_IN_FLIGHT", 409, "A request with the same Idempotency-Key still runs after 10 s.", "a request with this Idempotency-Key is still running, ask again later", None, None),
     known("HOOK_DISABLED", 409, "The hook takes no deliveries until it is enabled.", "the hook is disabled; enable it, or subscribe it again, first", None, None),
     known("HOOK_DELETED", 409, "The hook is gone.", "the hook is deleted; subscribe it again first", None, None),
+    known("TASK_ENDPOINT_DISABLED", 409, "The webhook of tasks takes no deliveries.", "this webhook of tasks takes no deliveries; a task that names its URL enables it again", None, None),
     known("DELIVERY_PENDING", 409, "The delivery has not ended yet.", "the delivery is still under way", None, None),
     known("PAYLOAD_TOO_LARGE", 413, "The body is too large.", "the body is larger than the allowed 65536 bytes", None, None),
     known("UNSUPPORTED_MEDIA_TYPE", 415, "The body is of another type, or compressed.", "the Content-Type has to be application/json", None, None),

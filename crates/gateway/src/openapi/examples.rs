@@ -154,6 +154,7 @@ fn delivery() -> Value {
         "id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7",
         "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",
         "event_type": "order.created",
+        "kind": "hook",
         "hook_id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m7",
         "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/",
         "state": "dead",

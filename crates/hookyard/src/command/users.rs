@@ -11,6 +11,7 @@ use hookyard_domain::{
     clock::Clock,
     credential::directory::known_everywhere,
     db::Db,
+    email::{self, letter::Letter},
     event::wire_time,
     id::{InvitationId, TenantId, UserId},
     person::{
@@ -21,6 +22,8 @@ use hookyard_domain::{
         session, totp,
         user::{self, NewUser, User},
     },
+    tenant,
+    vault::Vault,
 };
 use serde_json::json;
 
@@ -188,13 +191,18 @@ impl At {
             }
         };
         let new = NewInvitation { id, purpose, email, role, invited_by: None, hash: token.hash() };
+        let link = settings.http.link(&format!("/invitations/{}", token.expose()));
+        let mail = settings.mail.is_on().then(|| (vault, link.clone()));
         db.run(move |conn| {
             invitation::insert(conn, &new, now)?;
+            if let Some((vault, link)) = &mail {
+                write_to(conn, vault, &new, link, now)?;
+            }
             let entry = Entry::new(tenant, Action::InvitationCreated, object).after(after);
             audit::record(conn, &actor, &entry, now)
         })
         .await?;
-        Ok(settings.http.link(&format!("/invitations/{}", token.expose())))
+        Ok(link)
     }
 
     async fn list(self, tenant: Option<TenantId>, is_json: bool) -> anyhow::Result<()> {
@@ -316,6 +324,32 @@ impl At {
         }
         Ok(())
     }
+}
+
+/// Writes to whom the link is for, when this installation sends mail.
+fn write_to(
+    conn: &mut hookyard_domain::db::Conn,
+    vault: &Vault,
+    new: &NewInvitation,
+    link: &str,
+    now: DateTime<Utc>,
+) -> hookyard_domain::Result<()> {
+    match (new.purpose, &new.email) {
+        (Purpose::Join(id), Some(address)) => {
+            let name = tenant::store::find(conn, id)?.map_or_else(String::new, |tenant| tenant.name);
+            let letter = Letter::Invitation { tenant: &name, inviter: None, role: new.role, link };
+            email::store::enqueue(conn, vault, Some(id), &letter.to(address, Locale::default()), now)?;
+        }
+        (Purpose::Reset(id), _) => {
+            if let Some(user) = user::find(conn, id)? {
+                let locale = Locale::parse(&user.locale).unwrap_or_default();
+                let mail = Letter::NewPassword { link }.to(&user.email, locale);
+                email::store::enqueue(conn, vault, None, &mail, now)?;
+            }
+        }
+        (Purpose::Join(_), None) | (Purpose::SetUp, _) => {}
+    }
+    Ok(())
 }
 
 /// Something that concerns a person at every tenant; without one, the installation.

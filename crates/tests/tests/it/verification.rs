@@ -14,7 +14,7 @@ use crate::pipeline::stage::{PATIENCE, Stage, text};
 const SECRET: &str = "your_webhook_secret";
 
 /// Payloads that have broken signatures before: a name, and the text as it is posted.
-fn payloads() -> Vec<(String, String)> {
+pub(crate) fn payloads() -> Vec<(String, String)> {
     let deep = |levels: usize| format!("{}1{}", r#"{"a":["#.repeat(levels / 2), "]}".repeat(levels / 2));
     let keys: String = (0..500).map(|n| format!(r#""{}":{n},"#, n * 7_919 % 1_009)).collect();
     let named = [

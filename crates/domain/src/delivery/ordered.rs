@@ -1,0 +1,389 @@
+//! Lines: deliveries to one subscription that go one after the other (contract §5: in order per run).
+//!
+//! A delivery that stands in a line is written held back: pending, with `next_attempt_at` at infinity, so that no sweep takes it.
+//! [`release`] lets the first of a line go; from then on it is a delivery like any other. Whoever writes deliveries into a line
+//! releases it after the commit, and whoever ends one, too: of the two, the later sees what both have done. What a crash leaves
+//! behind is found by [`left_behind`].
+//!
+//! Deliveries come into a line in the order of their events' ids: the writer of a run says so. Hence the first that is pending
+//! stays the first until it ends, and a compare-and-set on its row is all the locking there is.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl,
+    sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid},
+};
+
+use super::{
+    Profile,
+    store::{KeyRow, by_partition, nobody, split},
+};
+use crate::{
+    Result,
+    db::{partition, prepared::prepared},
+    id::{ClaimId, DeliveryId, EventId, SubscriptionId},
+};
+
+/// Deliveries to one subscription that go one after the other: of a task, those of one run.
+pub type Line = (SubscriptionId, uuid::Uuid);
+
+/// After so many failed tries a delivery of a task that waits for the next one gives way to the step behind it.
+pub const TRIES_BEFORE_GIVING_WAY: u16 = 2;
+
+/// Why a delivery that gave way was cancelled.
+pub const SUPERSEDED: &str = "superseded";
+
+/// A pending delivery in a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How it is tried.
+    pub profile: Profile,
+    /// Failed tries so far.
+    pub tries: u16,
+    /// It was not let go yet.
+    pub held_back: bool,
+    /// It is between two tries, or waits for its turn at a busy endpoint: nobody is trying it.
+    pub waiting: bool,
+}
+
+/// What is to be done about a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The first is under way, or there is nobody to make way for.
+    Nothing,
+    /// The first goes.
+    Release,
+    /// The first gives way to the one behind it.
+    Supersede,
+}
+
+/// The rule: what the two foremost pending deliveries of a line mean.
+///
+/// Order is strict until the foremost has failed twice. A receiver that refuses «started» must not hold up «completed» for the
+/// hours that the schedule of tasks lasts; a later step of a run says more than an earlier one.
+#[must_use]
+pub fn step(first: &Standing, second: Option<&Standing>) -> Step {
+    if first.held_back {
+        Step::Release
+    } else if first.profile == Profile::Task
+        && first.waiting
+        && first.tries >= TRIES_BEFORE_GIVING_WAY
+        && second.is_some()
+    {
+        Step::Supersede
+    } else {
+        Step::Nothing
+    }
+}
+
+/// Lets those go that may, of these lines, and claims them. Returns them: they are to be rung under that claim. Harmless when
+/// repeated, or done by several at once. Not within a transaction that wrote into the lines: only what is committed counts.
+///
+/// # Errors
+/// When the database is away; what was let go is then taken by the sweep when its lease ends.
+pub fn release(
+    conn: &mut PgConnection,
+    lines: &[Line],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Vec<DeliveryId>> {
+    let mut lines: Vec<Line> = lines.to_vec();
+    lines.sort_unstable();
+    lines.dedup();
+    let mut released = Vec::new();
+    // Each turn either ends a delivery or is the last.
+    while !lines.is_empty() {
+        let heads = foremost(conn, &lines)?;
+        let (mut go, mut end) = (Vec::new(), Vec::new());
+        for pair in &heads {
+            match step(&pair.first, pair.second.as_ref()) {
+                Step::Nothing => {}
+                Step::Release => go.push(pair.id),
+                Step::Supersede => end.push((pair.id, pair.line)),
+            }
+        }
+        released.extend(let_go(conn, &go, claim, now, lease_until)?);
+        let ended = supersede(conn, &end.iter().map(|(id, _)| *id).collect::<Vec<_>>(), now)?;
+        lines = end.into_iter().filter(|(id, _)| ended.contains(id)).map(|(_, line)| line).collect();
+    }
+    Ok(released)
+}
+
+/// As [`release`], for the lines that these deliveries stand in: one of them has ended, or failed.
+///
+/// # Errors
+/// As [`release`].
+pub fn release_behind(
+    conn: &mut PgConnection,
+    ids: &[DeliveryId],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Vec<DeliveryId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        subscription_id: SubscriptionId,
+        #[diesel(sql_type = Uuid)]
+        ordering: uuid::Uuid,
+    }
+    let mut lines = Vec::with_capacity(ids.len());
+    for (table, ids) in by_partition(ids.iter().copied(), |id| id.event) {
+        let (events, subscriptions) = split(ids);
+        let rows = prepared(format!(
+            "SELECT d.subscription_id, d.ordering FROM unnest($1, $2) AS k (e, s) \
+             JOIN {table} d ON d.event_id = k.e AND d.subscription_id = k.s WHERE d.ordering IS NOT NULL"
+        ))
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .load::<Row>(conn);
+        match rows {
+            Ok(rows) => lines.extend(rows.into_iter().map(|row| (row.subscription_id, row.ordering))),
+            Err(error) if partition::is_dropped(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    release(conn, &lines, claim, now, lease_until)
+}
+
+/// Gives deliveries that were let go and could not be rung to the next sweep.
+///
+/// # Errors
+/// When the database is away; their leases then end by themselves.
+pub fn give_back(
+    conn: &mut PgConnection,
+    ids: &[DeliveryId],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    for (table, ids) in by_partition(ids.iter().copied(), |id| id.event) {
+        let (events, subscriptions) = split(ids);
+        let changed = prepared(format!(
+            "UPDATE {table} d SET next_attempt_at = $3, claim = $4 FROM unnest($1, $2) AS k (e, s) \
+             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.claim = $5 AND d.state + 0 = 0"
+        ))
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .bind::<Timestamptz, _>(now)
+        .bind::<Uuid, _>(nobody())
+        .bind::<Uuid, _>(claim)
+        .execute(conn);
+        match changed {
+            Ok(_) => {}
+            Err(error) if partition::is_dropped(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The lines behind `after` in which something is to be done, found by looking at `limit` pending deliveries; and where to go
+/// on, `None` at the end.
+///
+/// # Errors
+/// When the database is away.
+pub fn left_behind(
+    conn: &mut PgConnection,
+    after: Option<uuid::Uuid>,
+    limit: i64,
+) -> Result<(Vec<Line>, Option<uuid::Uuid>)> {
+    let rows: Vec<Row> = prepared(format!(
+        "SELECT {STANDING} FROM deliveries d \
+         WHERE d.state = 0 AND d.ordering IS NOT NULL AND d.ordering > $1 ORDER BY d.ordering, d.event_id LIMIT $2"
+    ))
+    .bind::<Uuid, _>(after.unwrap_or_default())
+    .bind::<BigInt, _>(limit)
+    .load(conn)?;
+    let mut rows = rows;
+    let last = rows.last().map(|row| row.ordering).filter(|_| rows.len() as i64 == limit);
+    if let Some(last) = last
+        && rows.first().is_some_and(|row| row.ordering != last)
+    {
+        // It may go on behind the limit: seen as a whole the next time.
+        rows.retain(|row| row.ordering != last);
+    }
+    let go_on = last.and_then(|_| rows.last().map(|row| row.ordering));
+    let mut lines = BTreeSet::new();
+    for pair in pairs(rows) {
+        if step(&pair.first, pair.second.as_ref()) != Step::Nothing {
+            lines.insert(pair.line);
+        }
+    }
+    Ok((lines.into_iter().collect(), go_on))
+}
+
+/// The foremost pending delivery of a line, and what stands behind it.
+struct Pair {
+    line: Line,
+    id: DeliveryId,
+    first: Standing,
+    second: Option<Standing>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Uuid)]
+    event_id: EventId,
+    #[diesel(sql_type = Uuid)]
+    subscription_id: SubscriptionId,
+    #[diesel(sql_type = Uuid)]
+    ordering: uuid::Uuid,
+    #[diesel(sql_type = SmallInt)]
+    profile: Profile,
+    #[diesel(sql_type = SmallInt)]
+    tries: i16,
+    #[diesel(sql_type = Bool)]
+    held_back: bool,
+    #[diesel(sql_type = Bool)]
+    unclaimed: bool,
+}
+
+const STANDING: &str = "d.event_id, d.subscription_id, d.ordering, d.profile, d.tries, d.next_attempt_at = 'infinity' AS held_back, \
+     d.claim = '00000000-0000-0000-0000-000000000000' AS unclaimed";
+
+impl Row {
+    fn line(&self) -> Line {
+        (self.subscription_id, self.ordering)
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            profile: self.profile,
+            tries: u16::try_from(self.tries).unwrap_or(0),
+            held_back: self.held_back,
+            waiting: self.unclaimed && !self.held_back,
+        }
+    }
+}
+
+/// The pairs of rows that are in the order of their events within each line.
+fn pairs(rows: Vec<Row>) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    let mut seen: HashMap<Line, usize> = HashMap::new();
+    for row in rows {
+        match seen.get(&row.line()) {
+            None => {
+                seen.insert(row.line(), pairs.len());
+                pairs.push(Pair {
+                    line: row.line(),
+                    id: DeliveryId { event: row.event_id, subscription: row.subscription_id },
+                    first: row.standing(),
+                    second: None,
+                });
+            }
+            Some(at) => {
+                let second = &mut pairs[*at].second;
+                if second.is_none() {
+                    *second = Some(row.standing());
+                }
+            }
+        }
+    }
+    pairs
+}
+
+fn foremost(conn: &mut PgConnection, lines: &[Line]) -> Result<Vec<Pair>> {
+    let (subscriptions, orderings): (Vec<SubscriptionId>, Vec<uuid::Uuid>) = lines.iter().copied().unzip();
+    let rows: Vec<Row> = prepared(format!(
+        "SELECT h.* FROM unnest($1, $2) AS k (s, o) CROSS JOIN LATERAL \
+            (SELECT {STANDING} FROM deliveries d \
+             WHERE d.ordering = k.o AND d.subscription_id = k.s AND d.state = 0 AND d.ordering IS NOT NULL \
+             ORDER BY d.event_id LIMIT 2) h"
+    ))
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .bind::<Array<Uuid>, _>(orderings)
+    .load(conn)?;
+    let mut rows = rows;
+    rows.sort_by_key(|row| row.event_id);
+    Ok(pairs(rows))
+}
+
+/// Claims what is held back; what somebody else let go meanwhile stays his.
+fn let_go(
+    conn: &mut PgConnection,
+    ids: &[DeliveryId],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Vec<DeliveryId>> {
+    change(ids, |table, events, subscriptions| {
+        // `+ 0`, as in the store: by key, not through the index of everything that is pending.
+        prepared(format!(
+            "UPDATE {table} d SET claim = $3, next_attempt_at = $4, due_at = $5 FROM unnest($1, $2) AS k (e, s) \
+             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.state + 0 = 0 AND d.next_attempt_at = 'infinity' \
+             RETURNING d.event_id, d.subscription_id"
+        ))
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .bind::<Uuid, _>(claim)
+        .bind::<Timestamptz, _>(lease_until)
+        .bind::<Timestamptz, _>(now)
+        .load(conn)
+    })
+}
+
+/// Ends what waits for its next try; not what somebody has begun to try meanwhile.
+fn supersede(conn: &mut PgConnection, ids: &[DeliveryId], now: DateTime<Utc>) -> Result<Vec<DeliveryId>> {
+    change(ids, |table, events, subscriptions| {
+        prepared(format!(
+            "UPDATE {table} d SET state = 3, settled_at = $3, last_reason = $4 FROM unnest($1, $2) AS k (e, s) \
+             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.state + 0 = 0 AND d.claim = $5 AND d.tries >= $6 \
+             RETURNING d.event_id, d.subscription_id"
+        ))
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .bind::<Timestamptz, _>(now)
+        .bind::<Text, _>(SUPERSEDED)
+        .bind::<Uuid, _>(nobody())
+        .bind::<SmallInt, _>(i16::try_from(TRIES_BEFORE_GIVING_WAY).unwrap_or(i16::MAX))
+        .load(conn)
+    })
+}
+
+fn change(
+    ids: &[DeliveryId],
+    mut statement: impl FnMut(&str, Vec<EventId>, Vec<SubscriptionId>) -> diesel::QueryResult<Vec<KeyRow>>,
+) -> Result<Vec<DeliveryId>> {
+    let mut changed = Vec::with_capacity(ids.len());
+    for (table, ids) in by_partition(ids.iter().copied(), |id| id.event) {
+        let (events, subscriptions) = split(ids);
+        match statement(&table, events, subscriptions) {
+            Ok(rows) => changed.extend(rows.into_iter().map(DeliveryId::from)),
+            Err(error) if partition::is_dropped(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_goes_and_gives_way_after_two_failures_while_it_waits() {
+        let standing = |profile, tries, held_back, waiting| Standing { profile, tries, held_back, waiting };
+        let new = standing(Profile::Task, 0, true, false);
+        let table = [
+            (new, None, Step::Release),
+            (new, Some(new), Step::Release),
+            // Under way.
+            (standing(Profile::Task, 0, false, false), Some(new), Step::Nothing),
+            (standing(Profile::Task, 1, false, true), Some(new), Step::Nothing),
+            (standing(Profile::Task, 2, false, true), Some(new), Step::Supersede),
+            (standing(Profile::Task, 7, false, true), Some(new), Step::Supersede),
+            // Nobody to give way to.
+            (standing(Profile::Task, 2, false, true), None, Step::Nothing),
+            // It is being tried at this moment.
+            (standing(Profile::Task, 2, false, false), Some(new), Step::Nothing),
+            // Order only: the others have no steps that outlive each other.
+            (standing(Profile::Consumer, 2, false, true), Some(new), Step::Nothing),
+        ];
+        for (first, second, expected) in table {
+            assert_eq!(step(&first, second.as_ref()), expected, "{first:?} {second:?}");
+        }
+    }
+}
