@@ -20,6 +20,9 @@ pub(crate) fn of(error: Error) -> ApiError {
         Error::Invalid { field, reason } => {
             ApiError::unprocessable("INVALID_FIELD", format!("{field} {reason}")).field(field).reason(reason)
         }
+        Error::BudgetExceeded { reason } => {
+            ApiError::new(StatusCode::PAYMENT_REQUIRED, "BUDGET_EXCEEDED", reason)
+        }
         Error::Busy { .. } => overloaded("all database connections are in use"),
         Error::Away(_) => {
             tracing::debug!(error = error.chain(), "request refused");
@@ -71,6 +74,7 @@ mod tests {
             (Error::NotFound { what: "hook" }, (404, "NOT_FOUND")),
             (Error::Conflict { reason: "no".to_owned() }, (409, "CONFLICT")),
             (Error::Invalid { field: "url", reason: "is bad".to_owned() }, (422, "INVALID_FIELD")),
+            (Error::BudgetExceeded { reason: "spent".to_owned() }, (402, "BUDGET_EXCEEDED")),
             (Error::Busy { waited: SOON }, (503, "OVERLOADED")),
             (Error::Away(cause()), (503, "UNAVAILABLE")),
             (Error::Locked, (503, "UNAVAILABLE")),

@@ -30,6 +30,7 @@ mod people;
 mod pipeline;
 mod runner;
 mod secrets;
+mod tasks;
 mod task_webhooks;
 mod verification;
 mod wire_node;
