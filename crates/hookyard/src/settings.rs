@@ -10,7 +10,8 @@ use hookyard_chassis::{
 };
 use hookyard_domain::{
     db, email, subscription,
-    task::{self, model::Models},
+    task::{self, Ledger, model::Models, respond::RespondLinks},
+    vault::Vault,
 };
 use hookyard_gateway::{GatewaySettings, HttpSettings, OidcSettings};
 use hookyard_messaging::AmqpSettings;
@@ -37,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
     pub(crate) hooks: subscription::Settings,
+    pub(crate) tasks: task::Settings,
     pub(crate) secrets: secrets::Settings,
     pub(crate) embedded: embedded::Settings,
 }
@@ -78,6 +80,12 @@ impl Settings {
         let models = self.models()?;
         let urls: Vec<_> = models.providers().filter_map(|provider| provider.base_url.clone()).collect();
         Ok(hookyard_egress::Services::new(&self.egress, &urls)?)
+    }
+
+    /// The writer of what happens to runs.
+    pub(crate) fn ledger(&self, vault: &Vault) -> Ledger {
+        let links = RespondLinks::new(vault, &self.http.link(""));
+        Ledger::new(self.tasks.clone(), links, self.mail.is_on().then(|| vault.clone()))
     }
 
     /// What the gateway is told.

@@ -74,7 +74,9 @@ pub struct Deps {
 pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
     let metrics = Metrics::register(&deps.metrics)?;
-    let ledger = Ledger { settings: deps.tasks.clone(), links: RespondLinks::new(&deps.vault, &deps.origin) };
+    let links = RespondLinks::new(&deps.vault, &deps.origin);
+    let mail = deps.mail.is_on().then(|| deps.vault.clone());
+    let ledger = Ledger::new(deps.tasks.clone(), links, mail);
     let firing = Firing {
         settings: deps.tasks.clone(),
         models: deps.models.clone(),

@@ -82,6 +82,7 @@ words! {
         HookReplayed "hook.replayed";
         TaskEndpointDisabled "task_endpoint.disabled";
         TaskEndpointAddressForbidden "task_endpoint.address_forbidden";
+        TaskAnswered "task.answered";
         DeliveryRetried "delivery.retried";
         DeadLettersRetried "dead_letters.retried";
         DeadLettersDiscarded "dead_letters.discarded";
@@ -104,6 +105,7 @@ words! {
         Client "client";
         Grant "grant";
         Hook "hook";
+        Task "task";
         TaskEndpoint "task_endpoint";
         Delivery "delivery";
         DeadLetters "dead_letters";

@@ -3,14 +3,14 @@
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 
-use super::{
-    Run,
-    respond::RespondLinks,
-    rows::Row,
-    run::cut,
-    step::Telling,
+use super::{Run, respond::RespondLinks, rows::Row, run::cut, step::Telling};
+use crate::{
+    Result,
+    email::{self, Email},
+    event::wire_time,
+    id::TenantId,
+    vault::Vault,
 };
-use crate::{Result, event::wire_time, id::TenantId};
 
 /// A mail that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,11 @@ pub(super) fn of(row: &Row, run: &Run, telling: &Telling, links: &RespondLinks) 
                 text.push_str("\n\n");
                 text.push_str(&choices.iter().map(|choice| format!("- {choice}\n")).collect::<String>());
             }
-            text.push_str(&format!("\n\nAnswer here until {}:\n{}", wire_time(*expires_at), links.link(*input)));
+            text.push_str(&format!(
+                "\n\nAnswer here until {}:\n{}",
+                wire_time(*expires_at),
+                links.link(*input)
+            ));
             ("Needs an answer", text)
         }
     };
@@ -46,9 +50,15 @@ pub(super) fn of(row: &Row, run: &Run, telling: &Telling, links: &RespondLinks) 
 }
 
 /// Puts mails into the outbox, in the caller's transaction.
-pub(super) fn enqueue(_conn: &mut PgConnection, notices: &[Notice], _now: DateTime<Utc>) -> Result<()> {
+pub(super) fn enqueue(
+    conn: &mut PgConnection,
+    vault: &Vault,
+    notices: &[Notice],
+    now: DateTime<Utc>,
+) -> Result<()> {
     for notice in notices {
-        tracing::debug!(tenant = %notice.tenant, bytes = notice.text.len() + notice.subject.len() + notice.to.len(), "no mail is sent");
+        let email = Email::new(&notice.to, &notice.subject, &notice.text);
+        email::store::enqueue(conn, vault, Some(notice.tenant), &email, now)?;
     }
     Ok(())
 }

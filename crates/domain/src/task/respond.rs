@@ -78,7 +78,10 @@ mod tests {
     use super::*;
 
     fn links(keys: &[u8]) -> RespondLinks {
-        RespondLinks { keys: keys.iter().map(|key| [*key; 32]).collect(), origin: "https://h.example".to_owned() }
+        RespondLinks {
+            keys: keys.iter().map(|key| [*key; 32]).collect(),
+            origin: "https://h.example".to_owned(),
+        }
     }
 
     #[test]

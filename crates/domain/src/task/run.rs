@@ -9,8 +9,8 @@ use super::{
     RunState, Settings, Usage,
     step::{
         Effect, MAX_ANSWER_BYTES, MAX_CHECKPOINT_BYTES, MAX_CHOICE_CHARS, MAX_CHOICES, MAX_CHUNK_BYTES,
-        MAX_ERROR_CHARS, MAX_OUTPUT_BYTES, MAX_PROGRESS_CHARS, MAX_QUESTION_CHARS, MAX_RESULT_BYTES, MAX_SCHEMA_BYTES,
-        Question, Refused, Step, Telling, Voice,
+        MAX_ERROR_CHARS, MAX_OUTPUT_BYTES, MAX_PROGRESS_CHARS, MAX_QUESTION_CHARS, MAX_RESULT_BYTES,
+        MAX_SCHEMA_BYTES, Question, Refused, Step, Telling, Voice,
     },
 };
 use crate::id::{InputId, LeaseId};
@@ -264,7 +264,10 @@ impl Run {
                     }
                 }
                 if message.as_ref().is_some_and(|text| longer(text, MAX_PROGRESS_CHARS)) {
-                    return Err(field("message", format!("must have at most {MAX_PROGRESS_CHARS} characters")));
+                    return Err(field(
+                        "message",
+                        format!("must have at most {MAX_PROGRESS_CHARS} characters"),
+                    ));
                 }
             }
             Step::Output { text } => {
@@ -272,7 +275,10 @@ impl Run {
                     return Err(field("text", format!("must have at most {MAX_CHUNK_BYTES} bytes")));
                 }
                 if self.output_bytes + text.len() as u64 > MAX_OUTPUT_BYTES {
-                    return Err(field("text", format!("makes the output larger than {MAX_OUTPUT_BYTES} bytes")));
+                    return Err(field(
+                        "text",
+                        format!("makes the output larger than {MAX_OUTPUT_BYTES} bytes"),
+                    ));
                 }
             }
             Step::Checkpoint { seq, data } => {

@@ -123,7 +123,9 @@ impl WebhookUrls {
                 Ok(WebhookUrl { is_callback: is_callback(&url), url })
             }
             // Addresses are vetted like all others when something is sent; those that are refused for sure, here.
-            Some(Host::Ipv4(address)) if !address.is_private() && !address.is_loopback() && !address.is_unspecified() => {
+            Some(Host::Ipv4(address))
+                if !address.is_private() && !address.is_loopback() && !address.is_unspecified() =>
+            {
                 Ok(WebhookUrl { is_callback: false, url })
             }
             Some(Host::Ipv6(address)) if !address.is_loopback() && !address.is_unspecified() => {

@@ -41,7 +41,7 @@ impl Shop {
         let database = Database::create().await;
         let db = database.pool();
         let now = hookyard_domain::clock::Clock::system().now();
-        let ledger = Ledger { settings, links: RespondLinks::new(&vault(), "https://h.example") };
+        let ledger = Ledger::new(settings, RespondLinks::new(&vault(), "https://h.example"), None);
         let mut shop = Self { db, tenant: TenantId::new(now), ledger, now, made: AtomicI64::new(0), _database: database };
         shop.tenant = shop.new_tenant().await;
         shop
