@@ -93,28 +93,9 @@ impl Egress {
     /// # Errors
     /// [`SetupError`] names the setting that cannot be used.
     pub fn with_resolver(settings: &Settings, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
-        if !(1..=60_000).contains(&settings.connect_timeout_ms) {
-            return Err(SetupError::ConnectTimeout);
-        }
-        let connect_timeout = Duration::from_millis(settings.connect_timeout_ms);
-        let user_agent =
-            HeaderValue::from_str(&settings.user_agent).map_err(|_invalid| SetupError::UserAgent)?;
         let guard = Guard::new(&settings.allow);
-        #[expect(clippy::disallowed_methods, reason = "this is the guard that the ban points to")]
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(settings.extra_ca_file.as_deref())?)
-            .dns_resolver(GuardedResolver { inner: resolver, guard: guard.clone() })
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .user_agent(user_agent)
-            .connect_timeout(connect_timeout)
-            .pool_max_idle_per_host(settings.max_idle_per_host)
-            .pool_idle_timeout(Duration::from_millis(settings.idle_timeout_ms))
-            .http2_keep_alive_interval(PING_EVERY)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build()
-            .map_err(SetupError::Client)?;
+        let client = client(settings, GuardedResolver { inner: resolver, guard: guard.clone() })?;
+        let connect_timeout = Duration::from_millis(settings.connect_timeout_ms);
         Ok(Self { client, guard, connect_timeout })
     }
 
@@ -193,17 +174,10 @@ impl Egress {
 
     /// Up to the head of the reply.
     async fn begin(&self, request: Request) -> Result<reqwest::Response, (FailureKind, String)> {
-        let Request { method, url, mut headers, body, timeout: limit } = request;
-        self.check(&url).map_err(refused)?;
-        for framing in [HOST, CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING] {
-            headers.remove(framing);
-        }
-        let mut outgoing = reqwest::Request::new(method, url);
-        *outgoing.headers_mut() = headers;
-        *outgoing.body_mut() = Some(body.into());
-
+        let limit = request.timeout;
+        self.check(&request.url).map_err(refused)?;
         // Not reqwest's own timeout: it would box a timer and hand it on to the body.
-        timeout(limit, self.client.execute(outgoing))
+        timeout(limit, self.client.execute(outgoing(request)))
             .await
             .map_err(|_elapsed| late("no reply", limit))?
             .map_err(|error| classify(&error, self.connect_timeout))
@@ -223,6 +197,45 @@ impl Egress {
         }
         Ok(body)
     }
+}
+
+/// The one way in which clients are made: no redirects, no proxies of the environment, names by this resolver.
+pub(crate) fn client(
+    settings: &Settings,
+    resolver: impl reqwest::dns::Resolve + 'static,
+) -> Result<reqwest::Client, SetupError> {
+    if !(1..=60_000).contains(&settings.connect_timeout_ms) {
+        return Err(SetupError::ConnectTimeout);
+    }
+    let user_agent = HeaderValue::from_str(&settings.user_agent).map_err(|_invalid| SetupError::UserAgent)?;
+    #[expect(clippy::disallowed_methods, reason = "this is the guard that the ban points to")]
+    let builder = reqwest::Client::builder();
+    builder
+        .tls_backend_preconfigured(tls::client_config(settings.extra_ca_file.as_deref())?)
+        .dns_resolver(resolver)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .user_agent(user_agent)
+        .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
+        .pool_max_idle_per_host(settings.max_idle_per_host)
+        .pool_idle_timeout(Duration::from_millis(settings.idle_timeout_ms))
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .build()
+        .map_err(SetupError::Client)
+}
+
+/// A request as it is sent: its framing is ours to say.
+pub(crate) fn outgoing(request: Request) -> reqwest::Request {
+    let Request { method, url, mut headers, body, timeout: _ } = request;
+    for framing in [HOST, CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING] {
+        headers.remove(framing);
+    }
+    let mut outgoing = reqwest::Request::new(method, url);
+    *outgoing.headers_mut() = headers;
+    *outgoing.body_mut() = Some(body.into());
+    outgoing
 }
 
 fn late(what: &str, limit: Duration) -> (FailureKind, String) {

@@ -72,7 +72,7 @@ impl fmt::Display for FailureKind {
 pub(crate) fn refused(refusal: Refusal) -> (FailureKind, String) {
     let kind = match refusal {
         Refusal::Address(_) => FailureKind::Forbidden,
-        Refusal::Scheme | Refusal::Userinfo | Refusal::NoHost => FailureKind::InvalidUrl,
+        Refusal::Scheme | Refusal::Userinfo | Refusal::NoHost | Refusal::NoService => FailureKind::InvalidUrl,
     };
     (kind, refusal.to_string())
 }

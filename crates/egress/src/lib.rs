@@ -6,6 +6,8 @@
 //! ignored; one deadline covers names, connection, TLS, headers and body; of a receiver's reply no more than 64 KiB is read,
 //! of what is fetched from a service that we ask no more than 1 MiB.
 //!
+//! What the operator named, and tenants cannot, has a door of its own: [`Services`], for replies that are streams.
+//!
 //! It is not a policy of retries (that is the delivery's) and not a rule of which hook addresses Zapier uses (that is
 //! the domain's): it knows neither tenants nor events.
 //!
@@ -17,6 +19,7 @@ mod client;
 mod failure;
 mod resolver;
 mod retry_after;
+mod services;
 mod settings;
 mod target;
 mod tls;
@@ -28,5 +31,6 @@ pub use reqwest::Method;
 pub use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 pub use resolver::{Answer, Resolver};
 pub use retry_after::RetryAfter;
+pub use services::{Opened, Services};
 pub use settings::{Settings, SetupError};
 pub use target::{Refusal, host_of};

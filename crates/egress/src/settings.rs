@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::target::Refusal;
 
 /// The `[egress]` section of the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -72,6 +75,15 @@ pub enum SetupError {
     /// `connect_timeout_ms` is outside of 1 to 60000.
     #[error("egress.connect_timeout_ms must be between 1 and 60000")]
     ConnectTimeout,
+    /// The URL of a service cannot be requested.
+    #[error("the service `{url}` cannot be used")]
+    Service {
+        /// As it was configured.
+        url: Url,
+        /// What is wrong with it.
+        #[source]
+        refusal: Refusal,
+    },
     /// `user_agent` cannot stand in a header.
     #[error("egress.user_agent is not a header value")]
     UserAgent,

@@ -19,6 +19,9 @@ pub enum Refusal {
     /// There is no host to connect to.
     #[error("the address has no host")]
     NoHost,
+    /// Not one of the services that the client was made for.
+    #[error("the address is none of the configured services")]
+    NoService,
     /// The host is a literal address (or `localhost`) that the guard refuses.
     #[error("the address is forbidden ({0})")]
     Address(Reason),
@@ -33,25 +36,31 @@ pub fn host_of(url: &Url) -> Option<&str> {
 /// reqwest asks no resolver for a literal address, so that this is where literals are judged. `Url` has already
 /// decoded their odd spellings (`0x7f.1`, `2130706433`, full-width digits).
 pub(crate) fn check(guard: &Guard, url: &Url) -> Result<(), Refusal> {
+    form(url)?;
+    let ip = match url.host() {
+        None => return Err(Refusal::NoHost),
+        Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
+        Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
+        Some(Host::Domain(name)) => literal(name.trim_end_matches('.')),
+    };
+    match ip.and_then(|ip| guard.verdict(ip)) {
+        Some(reason) => Err(Refusal::Address(reason)),
+        None => Ok(()),
+    }
+}
+
+/// What holds for every URL, wherever it leads.
+pub(crate) fn form(url: &Url) -> Result<(), Refusal> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(Refusal::Scheme);
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Refusal::Userinfo);
     }
-    let ip = match url.host() {
-        None => return Err(Refusal::NoHost),
-        Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
-        Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
-        Some(Host::Domain(name)) => match name.trim_end_matches('.') {
-            "" => return Err(Refusal::NoHost),
-            name => literal(name),
-        },
-    };
-    match ip.and_then(|ip| guard.verdict(ip)) {
-        Some(reason) => Err(Refusal::Address(reason)),
-        None => Ok(()),
+    if host_of(url).is_none() {
+        return Err(Refusal::NoHost);
     }
+    Ok(())
 }
 
 /// `localhost` is loopback by definition (RFC 6761 §6.3): saying so at once is kinder than a failure at delivery. The

@@ -47,6 +47,8 @@ enum Command {
     Gateway,
     /// Matching, fan-out and the health of hooks
     Registry,
+    /// Runs of tasks: language models, offline analysis, timers, schedules, mail
+    Runner,
     /// Tries, retries and dead letters
     Delivery,
     /// Bring the database's schema up to date
@@ -108,6 +110,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Gateway => process::run(Role::Gateway, settings?)?,
         Command::Registry => process::run(Role::Registry, settings?)?,
+        Command::Runner => process::run(Role::Runner, settings?)?,
         Command::Delivery => process::run(Role::Delivery, settings?)?,
         Command::Migrate => {
             let settings = settings?;

@@ -22,6 +22,7 @@ use hookyard_domain::{
     db::{Db, Url, migrate},
     person::password::{Cost, Hasher},
     subscription::UrlRules,
+    task::webhook::WebhookUrls,
     vault::Vault,
 };
 use hookyard_egress::Egress;
@@ -36,16 +37,18 @@ use crate::{secrets, settings::Settings};
 pub(crate) enum Role {
     Gateway,
     Registry,
+    Runner,
     Delivery,
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 3] = [Self::Gateway, Self::Registry, Self::Delivery];
+    pub(crate) const ALL: [Self; 4] = [Self::Gateway, Self::Registry, Self::Runner, Self::Delivery];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
             Self::Registry => "registry",
+            Self::Runner => "runner",
             Self::Delivery => "delivery",
         }
     }
@@ -167,6 +170,24 @@ pub(crate) async fn serve(
                     hookyard_registry::run(deps, settings.registry.clone(), stop.clone()),
                 );
             }
+            Role::Runner => {
+                let deps = hookyard_runner::Deps {
+                    db: db.clone(),
+                    engine_db: engine_db.clone(),
+                    bus: bus.clone(),
+                    clock: clock.clone(),
+                    vault: vault.clone(),
+                    services: settings.services()?,
+                    metrics: metrics.clone(),
+                    tasks: settings.tasks.clone(),
+                    models: settings.models()?,
+                    urls: WebhookUrls::new(UrlRules::new(&settings.hooks.extra_url_prefixes)?),
+                    origin: origin(settings, addr),
+                    mail: settings.mail.clone(),
+                };
+                supervisor
+                    .supervise("runner", hookyard_runner::run(deps, settings.runner.clone(), stop.clone()));
+            }
             Role::Delivery => {
                 let deps = hookyard_delivery::Deps {
                     db: engine_db.clone(),
@@ -191,6 +212,15 @@ pub(crate) async fn serve(
     bus.close().await;
     tracing::info!(service = name, "stopped");
     result
+}
+
+/// Where people find us: as the gateway says it, with the port that it was given.
+fn origin(settings: &Settings, api: Option<std::net::SocketAddr>) -> String {
+    let mut http = settings.http.clone();
+    if let Some(api) = api {
+        http.listen = api;
+    }
+    http.link("")
 }
 
 /// Readiness tells the truth (invariant 12): not ready while the database or the broker is away, or the schema is not

@@ -10,7 +10,7 @@ use hookyard_chassis::{
 };
 use hookyard_domain::{
     db, email, subscription,
-    task::{self, Ledger, respond::RespondLinks},
+    task::{self, Ledger, model::Models, respond::RespondLinks},
     vault::Vault,
 };
 use hookyard_gateway::{GatewaySettings, HttpSettings, OidcSettings};
@@ -31,6 +31,9 @@ pub(crate) struct Settings {
     pub(crate) gateway: GatewaySettings,
     pub(crate) oidc: OidcSettings,
     pub(crate) mail: email::Settings,
+    pub(crate) tasks: task::Settings,
+    pub(crate) llm: task::model::Settings,
+    pub(crate) runner: hookyard_runner::Settings,
     pub(crate) registry: hookyard_registry::Settings,
     pub(crate) delivery: hookyard_delivery::Settings,
     pub(crate) egress: hookyard_egress::Settings,
@@ -53,12 +56,30 @@ impl Settings {
         self.secrets.check()?;
         self.mail.check().map_err(anyhow::Error::msg)?;
         self.tasks.check().map_err(anyhow::Error::msg)?;
+        self.models()?;
+        self.runner.check().map_err(anyhow::Error::msg)?;
+        anyhow::ensure!(
+            self.runner.grace() < self.ops.shutdown_grace(),
+            "runner.grace_ms must be below ops.shutdown_grace_ms"
+        );
         self.registry.check().map_err(anyhow::Error::msg)?;
         self.delivery.check().map_err(anyhow::Error::msg)?;
         subscription::UrlRules::new(&self.hooks.extra_url_prefixes)
             .context("hooks.extra_url_prefixes is not acceptable")?;
         hookyard_egress::Egress::new(&self.egress)?;
         Ok(())
+    }
+
+    /// Which language models there are.
+    pub(crate) fn models(&self) -> anyhow::Result<Models> {
+        Models::new(&self.llm).map_err(anyhow::Error::msg)
+    }
+
+    /// The way to where they are.
+    pub(crate) fn services(&self) -> anyhow::Result<hookyard_egress::Services> {
+        let models = self.models()?;
+        let urls: Vec<_> = models.providers().filter_map(|provider| provider.base_url.clone()).collect();
+        Ok(hookyard_egress::Services::new(&self.egress, &urls)?)
     }
 
     /// The writer of what happens to runs.

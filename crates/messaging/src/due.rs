@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use hookyard_domain::{
-    id::{ClaimId, DeliveryId},
+    id::{ClaimId, DeliveryId, TenantId},
     subscription::spread,
+    task::AgentType,
     trace::TraceContext,
 };
 
@@ -14,6 +15,17 @@ use crate::{Bus, Lane, Message, PARTITIONS, Queue};
 const AT_ONCE: usize = 256;
 
 impl Bus {
+    /// Rings the runners when any of what was queued is work for them.
+    pub async fn ring_tasks(&self, queued: &[(TenantId, AgentType)]) {
+        if !queued.iter().any(|(_, agent)| agent.built_in()) {
+            return;
+        }
+        let rung = self.publish(Queue::TaskQueued, &Message::TaskQueued {}, &TraceContext::fresh()).await;
+        if let Err(error) = rung {
+            tracing::debug!(%error, "queued tasks were not rung; runners look by themselves");
+        }
+    }
+
     /// Rings deliveries that are held under `claim`. Returns those that nobody can have heard of: their leases may be given
     /// back at once.
     pub async fn ring_due(&self, lane: Lane, claim: ClaimId, deliveries: &[DeliveryId]) -> Vec<DeliveryId> {

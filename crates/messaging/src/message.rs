@@ -30,6 +30,8 @@ pub enum Message {
         /// The reports, rows of `settlements`.
         settlements: Vec<SettlementId>,
     },
+    /// Runs of tasks wait for the built-in executor. Which ones is asked of the database: who is first is decided there.
+    TaskQueued {},
 }
 
 /// Bytes that are not a message of this version.
@@ -129,6 +131,7 @@ mod tests {
                 Message::DeliverySettled { settlements: vec![SettlementId::from_uuid(uuid(6))] },
                 r#"{"kind":"delivery_settled","settlements":["0190163d-8694-739b-aea5-966c26f80006"]}"#,
             ),
+            (Message::TaskQueued {}, r#"{"kind":"task_queued"}"#),
         ] {
             assert_eq!(String::from_utf8(message.to_bytes().unwrap()).unwrap(), text);
             assert_eq!(Message::from_bytes(text.as_bytes()).unwrap(), message);

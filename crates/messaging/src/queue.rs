@@ -32,6 +32,8 @@ pub enum Queue {
         /// Which part of the endpoints; taken modulo [`PARTITIONS`].
         partition: u16,
     },
+    /// [`TaskQueued`](crate::Message::TaskQueued), for the runners.
+    TaskQueued,
 }
 
 impl Queue {
@@ -42,6 +44,7 @@ impl Queue {
             .into_iter()
             .chain(lane(Lane::First))
             .chain(lane(Lane::Retry))
+            .chain([Self::TaskQueued])
     }
 
     /// The place of this queue in a table of all queues.
@@ -53,6 +56,7 @@ impl Queue {
             Self::DeliveryDue { lane: Lane::Retry, partition } => {
                 2 + usize::from(PARTITIONS) + usize::from(partition % PARTITIONS)
             }
+            Self::TaskQueued => 2 + 2 * usize::from(PARTITIONS),
         }
     }
 
@@ -68,6 +72,7 @@ impl Queue {
             Self::DeliveryDue { lane: Lane::Retry, partition } => {
                 format!("delivery.due.retry.{}", partition % PARTITIONS)
             }
+            Self::TaskQueued => "task.queued".to_owned(),
         }
     }
 }
@@ -97,6 +102,7 @@ mod tests {
                 "delivery.due.retry.1",
                 "delivery.due.retry.2",
                 "delivery.due.retry.3",
+                "task.queued",
             ]
         );
         let beyond = Queue::DeliveryDue { lane: Lane::Retry, partition: PARTITIONS + 1 };

@@ -40,6 +40,10 @@ pub struct Engine {
     pub registry_bus: Option<Bus>,
     /// The deliverers' bus, if it is not the gateways'.
     pub delivery_bus: Option<Bus>,
+    /// How many runners of tasks.
+    pub runners: usize,
+    /// What they are told.
+    pub runner: crate::runner::Runner,
 }
 
 impl Default for Engine {
@@ -65,6 +69,8 @@ impl Default for Engine {
             resolver: None,
             registry_bus: None,
             delivery_bus: None,
+            runners: 0,
+            runner: crate::runner::Runner::default(),
         }
     }
 }
@@ -98,6 +104,8 @@ impl RunningEngine {
             running.extend((0..engine.registries).map(|_| registry()));
             let deliverer = || engine.deliverer(database.engine_pool(), bus, clock, stop.clone());
             running.extend((0..engine.deliverers).map(|_| deliverer()));
+            let runner = || engine.runner.start(database, bus, clock, stop.clone());
+            running.extend((0..engine.runners).map(|_| runner()));
         }
         Self { stop, running }
     }

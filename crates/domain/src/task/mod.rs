@@ -12,6 +12,7 @@ pub mod input;
 pub mod keys;
 pub mod ledger;
 pub mod list;
+pub mod look;
 pub mod model;
 mod notice;
 pub mod respond;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::Command};
 
 /// Each crate of ours, and which others of ours it may know. `tests` and `bench` stand outside.
-const MAY_KNOW: [(&str, &[&str]); 9] = [
+const MAY_KNOW: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("chassis", &[]),
     ("egress", &[]),
@@ -12,15 +12,17 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("gateway", &["chassis", "domain", "egress", "messaging", "portal"]),
     ("registry", &["chassis", "domain", "messaging"]),
     ("delivery", &["chassis", "domain", "egress", "messaging"]),
-    ("hookyard", &["chassis", "domain", "egress", "messaging", "gateway", "registry", "delivery"]),
+    ("runner", &["chassis", "domain", "egress", "messaging"]),
+    ("hookyard", &["chassis", "domain", "egress", "messaging", "gateway", "registry", "delivery", "runner"]),
 ];
 
 /// Packages from outside that belong to one place, and where.
-const BELONGS: [(&str, &[&str]); 9] = [
+const BELONGS: [(&str, &[&str]); 10] = [
     ("argon2", &["domain"]),
     ("diesel", &["domain"]),
     ("diesel_migrations", &["domain"]),
     ("lapin", &["messaging"]),
+    ("lettre", &["runner"]),
     ("openidconnect", &["gateway"]),
     ("reqwest", &["egress"]),
     ("actix-web", &["chassis", "gateway"]),

@@ -13,7 +13,7 @@ use hookyard_tests::secrets::MASTER_KEY;
 use serde_json::Value;
 
 /// Our services, and the role each runs as.
-const SERVICES: [&str; 4] = ["delivery", "gateway", "migrate", "registry"];
+const SERVICES: [&str; 5] = ["delivery", "gateway", "migrate", "registry", "runner"];
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
