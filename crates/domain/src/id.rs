@@ -156,6 +156,8 @@ ids! {
     ClientId "oac_" "OAuth client";
     /// What a person allowed an OAuth client.
     GrantId "grt_" "grant";
+    /// A key that callbacks are signed with. Receivers know it by its `kid`.
+    SigningKeyId "sgk_" "signing key";
 }
 
 /// A delivery: one event on its way to one subscription. There is at most one for each pair (invariant 3).

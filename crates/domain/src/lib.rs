@@ -18,6 +18,7 @@ pub mod oauth;
 pub mod person;
 pub mod rate_limit;
 pub mod service_token;
+pub mod signing_key;
 pub mod subscription;
 pub mod task;
 pub mod tenant;

@@ -32,7 +32,7 @@ use crate::{
     access::Access,
     handlers::{
         audit, automation, dead_letters, deliveries, event_types, events, hooks, invitations, keys, oauth,
-        ops, pages, replay, samples, session, users, zapier,
+        ops, pages, replay, samples, session, signing_keys, users, zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -52,6 +52,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Tasks", description = "Work for an AI: posted, run, followed, answered, and told step by step."),
         (name = "Schedules", description = "Tasks that are made by the clock."),
         (name = "Automation", description = "Around tasks: who asks, what there is, what it uses and may use."),
+        (name = "Action runs", description = "Actions that act, with their results called back and signed."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
         (name = "Keys", description = "Who may call: API keys, keys of services that publish, and the one that Zapier is given."),
         (name = "Audit log", description = "Who did what, when and from where."),
@@ -117,6 +118,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         automation::llm_keys::list,
         automation::llm_keys::set,
         automation::llm_keys::remove,
+        signing_keys::show,
         event_types::list,
         event_types::show,
         event_types::create,

@@ -20,7 +20,7 @@ use crate::{
         dead_letters, deliveries, event_types, events, hooks, invitations,
         keys::{api as keys, integration as integration_key, source as source_keys},
         oauth::{authorize, clients, grants, introspect, metadata, token},
-        ops, pages, replay, samples, session, users,
+        ops, pages, replay, samples, session, signing_keys, users,
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -192,6 +192,7 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/login/assets/portal.js", Public, Requests => pages::script;
 
     GET "/.well-known/oauth-authorization-server", Public, Requests => metadata::show;
+    GET "/.well-known/jwks.json", Public, Requests => signing_keys::show;
     GET "/oauth/authorize", Page, Requests => authorize::show;
     POST "/oauth/authorize", Page, Requests => authorize::decide;
     POST "/oauth/token", Public, Requests => token::exchange;
@@ -336,6 +337,7 @@ mod tests {
             "GET /login/assets/portal.css",
             "GET /login/assets/portal.js",
             "GET /.well-known/oauth-authorization-server",
+            "GET /.well-known/jwks.json",
             "GET /oauth/authorize",
             "POST /oauth/authorize",
             "POST /oauth/token",

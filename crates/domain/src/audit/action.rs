@@ -39,6 +39,8 @@ words! {
         TenantSecretSet "tenant.secret_set";
         SecretsRotated "secrets.rotated";
 
+        SigningKeyRotated "signing_key.rotated";
+
         KeyCreated "key.created";
         KeyUpdated "key.updated";
         KeyRevoked "key.revoked";
@@ -107,6 +109,7 @@ words! {
         Installation "installation";
         Tenant "tenant";
         Key "key";
+        SigningKey "signing_key";
         Address "address";
         User "user";
         Invitation "invitation";

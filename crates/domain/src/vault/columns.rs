@@ -25,10 +25,12 @@ pub const TOTP_PENDING: Column = Column::new("users", "totp_pending");
 pub const EMAIL_BODY: Column = Column::new("emails", "body");
 /// Key of a tenant at a provider of language models; its row is the key's id.
 pub const LLM_API_KEY: Column = Column::new("llm_keys", "api_key");
+/// Private half of a key that callbacks are signed with, as PKCS#8; its row is the key's id.
+pub const SIGNING_PRIVATE_KEY: Column = Column::new("signing_keys", "private_key");
 
 /// What is rotated. Each is `bytea` in a table with a primary key `id` of type `uuid`, and has beside it a column
 /// `…_sealed_by` that the database computes from the value and holds against `master_keys`.
-pub const ROTATED: [Column; 7] = [
+pub const ROTATED: [Column; 8] = [
     SIGNING_SECRET,
     HOOK_WEBHOOK_SECRET,
     TENANT_WEBHOOK_SECRET,
@@ -36,6 +38,7 @@ pub const ROTATED: [Column; 7] = [
     TOTP_PENDING,
     EMAIL_BODY,
     LLM_API_KEY,
+    SIGNING_PRIVATE_KEY,
 ];
 
 /// PKCE verifier of a log-in that is under way at a provider; its row is the hash of `state`. It lives for minutes and is

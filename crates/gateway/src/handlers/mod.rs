@@ -21,5 +21,6 @@ pub(crate) mod replay;
 pub(crate) mod rings;
 pub(crate) mod samples;
 pub(crate) mod session;
+pub(crate) mod signing_keys;
 pub(crate) mod users;
 pub(crate) mod zapier;

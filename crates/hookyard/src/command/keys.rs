@@ -19,7 +19,7 @@ use hookyard_domain::{
 use serde_json::{Value, json};
 
 use crate::{
-    command::{self, operator},
+    command::{self, operator, signing_keys},
     process,
     settings::Settings,
 };
@@ -58,6 +58,21 @@ pub(crate) enum Command {
         #[arg(long)]
         tenant: TenantId,
         /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publishes the next key that callbacks are signed with; it is used a day later, and the one before stays published
+    RotateSigning {
+        /// After how many hours it is used: 24 to 2160. Receivers that keep the set of keys for longer than a day want more.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(24..=2160))]
+        lead_hours: i64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the keys that callbacks are signed with; their public halves are at `/.well-known/jwks.json`
+    ListSigning {
+        /// Print JSON, an object per line.
         #[arg(long)]
         json: bool,
     },
@@ -164,6 +179,10 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
             Command::Update(wanted) => update(&db, wanted, now).await,
             Command::Revoke { id, force } => revoke(&db, id, force, now).await,
             Command::RotateIntegration { tenant, json } => rotate(&db, tenant, json, now).await,
+            Command::RotateSigning { lead_hours, json } => {
+                signing_keys::rotate(&settings, &db, lead_hours, json, now).await
+            }
+            Command::ListSigning { json } => signing_keys::list(&db, json, now).await,
         }
     })
 }

@@ -9,6 +9,7 @@ pub(crate) mod oauth;
 pub(crate) mod operator;
 pub(crate) mod secrets;
 pub(crate) mod service_token;
+mod signing_keys;
 pub(crate) mod source_keys;
 pub(crate) mod tenants;
 pub(crate) mod users;

@@ -30,6 +30,7 @@ mod people;
 mod pipeline;
 mod runner;
 mod secrets;
+mod signing_keys;
 mod task_webhooks;
 mod tasks;
 mod verification;

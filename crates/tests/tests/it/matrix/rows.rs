@@ -182,6 +182,7 @@ pub(super) const ROWS: &[Row] = &[
     plain("GET /v1/oauth/grants", "/v1/oauth/grants"),
     about("DELETE /v1/oauth/grants/{id}", "/v1/oauth/grants/{grant}"),
 
+    plain("GET /.well-known/jwks.json", "/.well-known/jwks.json"),
     plain("GET /.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server"),
     plain("GET /login/assets/portal.css", "/login/assets/portal.css"),
     plain("GET /login/assets/portal.js", "/login/assets/portal.js"),
