@@ -5,6 +5,7 @@
 //! killed at any point.
 
 mod answer;
+mod callback;
 mod dispatch;
 mod job;
 mod lines;
@@ -31,6 +32,7 @@ pub use settings::{DestinationLimit, Settings};
 
 use crate::{
     answer::Answers,
+    callback::Callbacks,
     dispatch::{Deps as DispatchDeps, Dispatcher, Load},
     lines::Lines,
     loader::{Loader, Rung},
@@ -53,6 +55,8 @@ pub struct Deps {
     pub vault: Vault,
     /// Writes what receivers answer to questions of tasks.
     pub ledger: Ledger,
+    /// Where people find us, without a path: who signs callbacks.
+    pub origin: String,
     /// Where metrics are registered.
     pub metrics: Registry,
 }
@@ -64,6 +68,7 @@ pub struct Deps {
 pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
     let metrics = Metrics::register(&deps.metrics)?;
+    let callbacks = Callbacks::new(deps.db.clone(), deps.vault.clone(), &deps.origin);
     let directory = Directory::with_secrets(deps.vault);
     let load = Load::default();
     let task_secret = settings.task_secret().map_err(anyhow::Error::msg)?.map(Arc::<WebhookSecret>::new);
@@ -103,6 +108,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             metrics: metrics.clone(),
             lease: settings.lease(),
             task_secret,
+            callbacks,
             answers,
         },
         &settings,

@@ -26,19 +26,28 @@ pub(crate) struct Tried {
     pub(crate) said: Option<Vec<u8>>,
 }
 
-/// Makes one try. `task_secret` signs webhooks of tasks that have no secret of their own.
+/// What a try is signed with besides the secrets of its endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signing<'a> {
+    /// Signs webhooks of tasks that have no secret of their own.
+    pub(crate) task_secret: Option<&'a WebhookSecret>,
+    /// The token of a callback.
+    pub(crate) token: Option<&'a str>,
+}
+
+/// Makes one try, with this body: [`body`].
 pub(crate) async fn send(
     egress: &Egress,
     job: &Job,
-    task_secret: Option<&WebhookSecret>,
+    body: Bytes,
+    signing: Signing<'_>,
     now: DateTime<Utc>,
 ) -> Tried {
-    let body = body(job);
     let number = job.held.attempts.saturating_add(1);
     let request = Request {
         method: if job.held.profile == Profile::Farewell { Method::DELETE } else { Method::POST },
         url: job.hook.url.clone(),
-        headers: headers(job, &body, task_secret, number, now),
+        headers: headers(job, &body, signing, number, now),
         body,
         timeout: job.held.profile.timeout(),
     };
@@ -69,24 +78,19 @@ fn message_id(event: EventId) -> String {
     event.to_string().replacen("evt_", "msg_", 1)
 }
 
-/// What is sent: the stored bytes. Of a task's event its payload, which is a webhook of source 1; nothing is serialised anew.
+/// What is sent: the stored bytes. Of an event of a task or a run its payload, which is a webhook of source 1 or a callback of
+/// source 3; nothing is serialised anew.
 pub(crate) fn body(job: &Job) -> Bytes {
     match job.held.profile {
-        Profile::Hook | Profile::Callback | Profile::Consumer => job.event.body.clone(),
-        Profile::Task => event::payload(&job.event.body)
+        Profile::Hook | Profile::Consumer => job.event.body.clone(),
+        Profile::Task | Profile::Callback => event::payload(&job.event.body)
             .map(|payload| job.event.body.slice_ref(payload))
             .unwrap_or_else(|| job.event.body.clone()),
         Profile::Farewell => Bytes::new(),
     }
 }
 
-fn headers(
-    job: &Job,
-    body: &[u8],
-    task_secret: Option<&WebhookSecret>,
-    number: u16,
-    now: DateTime<Utc>,
-) -> HeaderMap {
+fn headers(job: &Job, body: &[u8], signing: Signing<'_>, number: u16, now: DateTime<Utc>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
     let mut put = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -104,12 +108,18 @@ fn headers(
     put("webhook-timestamp", &timestamp.to_string());
     put("webhook-signature", &job.secrets.signing.standard_webhooks(&id, timestamp, body));
     let secret = job.secrets.webhook.as_ref();
-    if job.held.profile == Profile::Task {
-        if let Some(secret) = secret.or(task_secret) {
-            put("x-codetether-signature", &secret.codetether(body));
+    match job.held.profile {
+        Profile::Task => {
+            if let Some(secret) = secret.or(signing.task_secret) {
+                put("x-codetether-signature", &secret.codetether(body));
+            }
         }
-    } else if let Some(secret) = secret {
-        put("x-triggersapi-signature", &secret.triggers_api(body));
+        Profile::Callback => put("zapier-callback-signature", signing.token.unwrap_or_default()),
+        Profile::Hook | Profile::Consumer | Profile::Farewell => {
+            if let Some(secret) = secret {
+                put("x-triggersapi-signature", &secret.triggers_api(body));
+            }
+        }
     }
     put("x-event-id", &job.event.id.to_string());
     put("x-delivery-id", &job.held.id.to_string());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     clock::Clock,
     delivery::{DeliveryState, Effect, Fate, Outcome, Profile, Settled, Standing, Verdict, judge},
@@ -11,7 +11,7 @@ use hookyard_domain::{
 use crate::{
     dispatch::{Deps, Sign},
     job::Job,
-    sender::{self, Tried},
+    sender::{self, Signing, Tried},
     settle::Note,
 };
 
@@ -27,10 +27,28 @@ impl Verdicts {
     }
 }
 
+/// After this, a callback that could not be signed is looked at again.
+const UNSIGNED: TimeDelta = TimeDelta::seconds(1);
+
 /// Makes a try and writes it down. Returns what it says about the endpoint, and how long it took.
 pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Duration) {
+    let body = sender::body(&job);
+    let token = if job.held.profile == Profile::Callback {
+        match deps.callbacks.token(&job, body.clone(), verdicts.clock.now()).await {
+            Ok(token) => Some(token),
+            Err(error) => {
+                tracing::warn!(delivery.id = %job.held.id, error = error.chain(), "a callback cannot be signed yet");
+                let at = verdicts.clock.now() + UNSIGNED;
+                deps.settler.note(Note::Parked { held: job.held, at, ring: job.ring }).await;
+                return (Sign::Answered, Duration::ZERO);
+            }
+        }
+    } else {
+        None
+    };
+    let signing = Signing { task_secret: deps.task_secret.as_deref(), token: token.as_deref() };
     let Tried { outcome, attempt, latency, said } =
-        sender::send(&deps.egress, &job, deps.task_secret.as_deref(), verdicts.clock.now()).await;
+        sender::send(&deps.egress, &job, body, signing, verdicts.clock.now()).await;
     // Before the outcome: whoever dies in between is told again, and the same answer twice is one.
     if let Some(said) = said
         && let Err(error) = deps.answers.take(&job, &said).await

@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of HTTP servers, brokers or processes: those stand above it.
 
+pub mod action_run;
 pub mod audit;
 pub mod catalogue;
 pub mod clock;

@@ -59,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) vault: Vault,
     /// Hashes of passwords.
     pub(crate) passwords: Hasher,
+    /// Knows which addresses are public.
+    pub(crate) egress: Egress,
     /// The identity provider, if people may log in with one.
     pub(crate) provider: Option<Provider>,
     pub(crate) settings: Settings,
@@ -114,7 +116,7 @@ impl Context {
         provider: Option<Provider>,
         models: Models,
     ) -> Self {
-        let Deps { db, bus, clock, health, registry, url_rules, vault, passwords, egress: _ } = deps;
+        let Deps { db, bus, clock, health, registry, url_rules, vault, passwords, egress } = deps;
         let mail = settings.mail.is_on().then(|| vault.clone());
         let links = RespondLinks::new(&vault, &settings.http.link(""));
         let ledger = Ledger { settings: settings.tasks.clone(), links, mail };
@@ -142,6 +144,7 @@ impl Context {
             url_rules,
             vault,
             passwords,
+            egress,
             provider,
             settings,
         }

@@ -17,22 +17,23 @@ use actix_web::{
     },
 };
 use bytes::Bytes;
+use hookyard_chassis::api_error::Shape;
 use hookyard_domain::{credential::Scope, person::Role};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    AnswerRequest, BatchRequest, BudgetRequest, CancelRequest, EventAccepted, EventRequest, EventTypePatch,
-    EventTypeRequest, InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, PageOf,
-    PasswordChange, PasswordProof, SchedulePatch, ScheduleRequest, SessionPatch, SourceKeyRequest,
-    StoredEvent, TaskRequest, TotpCode, UserPatch,
+    ActionRunRequest, AnswerRequest, BatchRequest, BudgetRequest, CancelRequest, EventAccepted, EventRequest,
+    EventTypePatch, EventTypeRequest, InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest,
+    LlmKeyRequest, PageOf, PasswordChange, PasswordProof, SchedulePatch, ScheduleRequest, SessionPatch,
+    SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch,
 };
 
 use crate::{
     access::Access,
     handlers::{
         audit, automation, dead_letters, deliveries, event_types, events, hooks, invitations, keys, oauth,
-        ops, pages, replay, samples, session, signing_keys, users, zapier,
+        ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -118,6 +119,15 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         automation::llm_keys::list,
         automation::llm_keys::set,
         automation::llm_keys::remove,
+        v2::runs::create,
+        v2::runs::create_with_slash,
+        v2::runs::list,
+        v2::runs::list_with_slash,
+        v2::runs::show,
+        v2::runs::show_with_slash,
+        v2::runs::send_again,
+        v2::actions::list,
+        v2::actions::show,
         signing_keys::show,
         event_types::list,
         event_types::show,
@@ -193,7 +203,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         docs_style,
         docs_script,
     ),
-    components(schemas(shapes::Error))
+    components(schemas(shapes::Error, shapes::ErrorV2))
 )]
 struct Document;
 
@@ -265,7 +275,7 @@ fn complete(entry: &Entry, operation: &mut Value) {
     }
     let codes = errors::codes(entry, operation);
     // A code that is not known shows itself as missing; a test compares.
-    let told = errors::responses(&codes).unwrap_or_default();
+    let told = errors::responses(&codes, Shape::of_path(entry.path)).unwrap_or_default();
     operation["x-errors"] = codes.into();
     tidy_parameters(operation);
     if let Some(responses) = operation["responses"].as_object_mut() {

@@ -21,6 +21,7 @@ use crate::{
         keys::{api as keys, integration as integration_key, source as source_keys},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, signing_keys, users,
+        v2::{actions, runs},
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -138,6 +139,16 @@ pub(crate) static TABLE: &[Entry] = table! {
     PUT "/v1/automation/llm-keys/{provider}", managed(Scope::Admin, Role::Admin), Requests => llm_keys::set;
     DELETE "/v1/automation/llm-keys/{provider}", managed(Scope::Admin, Role::Admin), Requests => llm_keys::remove;
     GET "/v1/automation/stats", scope(Scope::TasksRead), Requests => stats::show;
+
+    GET "/v2/actions", scope(Scope::AutomationRead), Actions => actions::list;
+    GET "/v2/actions/{key}", scope(Scope::AutomationRead), Actions => actions::show;
+    GET "/v2/action-runs", scope(Scope::AutomationRead), Actions => runs::list;
+    POST "/v2/action-runs", scope(Scope::AutomationWrite), Actions => runs::create;
+    GET "/v2/action-runs/", scope(Scope::AutomationRead), Actions => runs::list_with_slash;
+    POST "/v2/action-runs/", scope(Scope::AutomationWrite), Actions => runs::create_with_slash;
+    GET "/v2/action-runs/{id}", scope(Scope::AutomationRead), Actions => runs::show;
+    GET "/v2/action-runs/{id}/", scope(Scope::AutomationRead), Actions => runs::show_with_slash;
+    POST "/v2/action-runs/{id}/callback", scope(Scope::AutomationWrite), Actions => runs::send_again;
 
     GET "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::list;
     POST "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::create;

@@ -144,6 +144,13 @@ pub struct GatewaySettings {
     /// Samples per minute and credential, 0 to 1,000,000,000; 0 = unlimited. Default: 60.
     #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
     pub sample_limit: u32,
+    /// Requests to `/v2` per minute and tenant, 0 to 1,000,000,000; 0 = unlimited, as for credentials whose own limit of requests
+    /// is 0. Default: 150.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
+    pub action_limit: u32,
+    /// Requests to `/v2` per minute and peer (an IPv4 address or an IPv6 /64), likewise. Default: 60.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
+    pub action_address_limit: u32,
     /// Requests per minute of a person who is logged in, 0 to 1,000,000,000; 0 = unlimited. Default: 600.
     #[serde(deserialize_with = "in_range::<_, _, 0, 1_000_000_000>")]
     pub person_limit: u32,
@@ -191,6 +198,8 @@ impl Default for GatewaySettings {
             hook_write_limit: 10,
             hook_write_burst: 20,
             sample_limit: 60,
+            action_limit: 150,
+            action_address_limit: 60,
             person_limit: 600,
             unauthenticated_limit: 60,
             credential_refresh_ms: 200,
@@ -211,6 +220,9 @@ impl GatewaySettings {
             Bucket::HookWrites => own.hook_writes.unwrap_or(self.hook_write_limit),
             Bucket::HookWriteBurst => self.hook_write_burst(own),
             Bucket::Samples => own.samples.unwrap_or(self.sample_limit),
+            Bucket::Actions | Bucket::ActionsOfAddress if own.requests == Some(0) => 0,
+            Bucket::Actions => self.action_limit,
+            Bucket::ActionsOfAddress => self.action_address_limit,
             Bucket::Unauthenticated => self.unauthenticated_limit,
         }
     }

@@ -178,6 +178,7 @@ pub(crate) async fn serve(
                     clock: clock.clone(),
                     vault: vault.clone(),
                     services: settings.services()?,
+                    egress: egress.clone(),
                     metrics: metrics.clone(),
                     tasks: settings.tasks.clone(),
                     models: settings.models()?,
@@ -195,6 +196,7 @@ pub(crate) async fn serve(
                     clock: clock.clone(),
                     egress: egress.clone(),
                     ledger: settings.ledger(&vault),
+                    origin: origin(settings, addr),
                     vault: vault.clone(),
                     metrics: metrics.clone(),
                 };

@@ -110,7 +110,7 @@ fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Ve
             let reason = reason(&change, report);
             subscription::store::set_state(conn, report.tenant, id, change.state, reason.as_deref(), now)?;
             if let Some(ended) = change.ended {
-                if health.kind == Kind::Task {
+                if health.kind != Kind::Hook {
                     // Nobody subscribed it: there is nobody to say good-bye to, and what its tasks report shows the end.
                     delivery::store::cancel_pending(conn, report.tenant, id, now, "task_endpoint.disabled")?;
                     tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "an endpoint of tasks was disabled");
@@ -148,6 +148,8 @@ fn entries(health: &Health, change: &HealthChange, report: &Report, url: &str) -
         Kind::Task => {
             (ObjectKind::TaskEndpoint, Action::TaskEndpointAddressForbidden, Action::TaskEndpointDisabled)
         }
+        // Nothing disables a callback: each run that names it is tried.
+        Kind::Callback => (ObjectKind::Callback, Action::CallbackAddressForbidden, Action::HookDisabled),
     };
     let entry = |action| Entry::new(report.tenant, action, ObjectRef::new(kind, report.subscription));
     let forbidden =

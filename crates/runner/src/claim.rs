@@ -25,7 +25,7 @@ use crate::{
 const AT_ONCE: usize = 64;
 
 /// Rings are answered at once: what they announce is asked of the database, and one look serves many.
-pub(crate) async fn listen(mut consumer: Consumer, room: Arc<Notify>, stop: CancellationToken) {
+pub(crate) async fn listen(mut consumer: Consumer, waiting: [Arc<Notify>; 2], stop: CancellationToken) {
     loop {
         let mut rings = Vec::new();
         let heard = tokio::select! {
@@ -41,7 +41,10 @@ pub(crate) async fn listen(mut consumer: Consumer, room: Arc<Notify>, stop: Canc
             }
         }
         Incoming::ack_all(rings);
-        room.notify_one();
+        // The ring says that there is something, of tasks or of actions.
+        for room in &waiting {
+            room.notify_one();
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) slots: Arc<Semaphore>,
     /// Rung when there may be something to claim.
     pub(crate) room: Arc<Notify>,
+    /// Rung when there may be an action run to take.
+    pub(crate) actions: Arc<Notify>,
     /// Cancelled when what is under way has to be given back.
     pub(crate) hurry: CancellationToken,
     pub(crate) settings: Settings,

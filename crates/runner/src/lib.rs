@@ -1,10 +1,12 @@
-//! The runner: does what tasks ask, looks after the time of runs, fires schedules, and sends mail.
+//! The runner: does what tasks ask and what action runs ask ([`action`]), looks after the time of runs, fires schedules, and sends
+//! mail.
 //!
 //! A [`claim`] takes runs that wait, as many as there are slots; [`work`] does one of them, with a language model
 //! ([`executor`]) or without ([`offline`]); what comes of it goes to the one [`writer`], which groups what is at hand. The
 //! [`pulse`] keeps the leases of what takes longer and sees when a run is not wanted any more; [`timers`] end what waited for
 //! too long, whoever holds it, and fire schedules. Rows decide everything: a runner may be killed at any point.
 
+mod action;
 mod claim;
 mod context;
 pub mod executor;
@@ -31,7 +33,7 @@ use hookyard_domain::{
     },
     vault::Vault,
 };
-use hookyard_egress::Services;
+use hookyard_egress::{Egress, Services};
 use hookyard_messaging::{Bus, Queue};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -55,6 +57,8 @@ pub struct Deps {
     pub vault: Vault,
     /// The way to the providers of language models.
     pub services: Services,
+    /// The guarded client, for requests of actions.
+    pub egress: Egress,
     /// Where metrics are registered.
     pub metrics: Registry,
     /// How runs are queued, held and given up.
@@ -105,7 +109,8 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         reports,
         pulse: Pulse::default(),
         slots: Arc::new(Semaphore::new(settings.slots)),
-        room,
+        room: Arc::clone(&room),
+        actions: Arc::new(Notify::new()),
         hurry: CancellationToken::new(),
         settings: settings.clone(),
     });
@@ -119,7 +124,24 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         others.spawn(mail::run(Arc::clone(&context), post, stop.clone()));
     }
     let consumer = deps.bus.consume(Queue::TaskQueued, 64).await;
-    others.spawn(claim::listen(consumer, Arc::clone(&context.room), stop.clone()));
+    let waiting = [Arc::clone(&context.room), Arc::clone(&context.actions)];
+    others.spawn(claim::listen(consumer, waiting, stop.clone()));
+
+    let (ends, ending) = action::channel(
+        (deps.db.clone(), deps.bus.clone(), deps.clock.clone()),
+        deps.vault.clone(),
+        metrics.clone(),
+    );
+    let ending = tokio::spawn(ending.run());
+    let actions = Arc::new(action::Actions {
+        context: Arc::clone(&context),
+        egress: deps.egress,
+        urls: deps.urls,
+        mail: deps.mail.is_on(),
+        ends,
+        slots: Arc::new(Semaphore::new(settings.action_slots)),
+    });
+    let acting = tokio::spawn(action::run(actions, stop.clone()));
 
     let working = TaskTracker::new();
     claim::run(&context, &working, &stop).await;
@@ -132,6 +154,8 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     others.wait().await;
     last.cancel();
     beating.await?;
+    acting.await?;
+    ending.await?;
     // The writer ends when all who speak to it have ended.
     drop(context);
     writing.await?;

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     timers: IntCounter,
     fired: IntCounter,
     mail: IntCounterVec,
+    actions: IntCounterVec,
 }
 
 /// From 1 ms to an hour.
@@ -73,6 +74,11 @@ impl Metrics {
                 .counter("hookyard_runner_timers_total", "Runs that were moved because a timer was due.")?,
             fired: registry
                 .counter("hookyard_runner_schedules_fired_total", "Tasks that were made by schedules.")?,
+            actions: registry.counters(
+                "hookyard_runner_action_runs_total",
+                "Action runs that ended, by their state.",
+                &["state"],
+            )?,
             mail: registry.counters("hookyard_runner_mail_total", "Mail, by outcome of the try.", &["outcome"])?,
         })
     }
@@ -107,6 +113,10 @@ impl Metrics {
 
     pub(crate) fn fired(&self, tasks: usize) {
         self.fired.inc_by(tasks as u64);
+    }
+
+    pub(crate) fn action(&self, good: bool) {
+        self.actions.with_label_values(&[if good { "success" } else { "error" }]).inc();
     }
 
     pub(crate) fn mail(&self, outcome: &str) {

@@ -12,6 +12,8 @@ use crate::executor::Patience;
 pub struct Settings {
     /// Runs under way at once in this process. Range 1–10,000. Default: 64.
     pub slots: usize,
+    /// Action runs under way at once in this process. Range 1–10,000. Default: 128.
+    pub action_slots: usize,
     /// How often a runner looks for work that nobody rang, in milliseconds. Range 10–1,000. Default: 500.
     pub poll_interval_ms: u64,
     /// How often it looks whether its runs are still wanted, in milliseconds: so long a cancelled call of a language model goes
@@ -43,6 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             slots: 64,
+            action_slots: 128,
             poll_interval_ms: 500,
             look_interval_ms: 400,
             timer_interval_ms: 1_000,
@@ -64,8 +67,9 @@ impl Settings {
     /// # Errors
     /// Names the first setting that is out of its range, and the range.
     pub fn check(&self) -> Result<(), String> {
-        let ranges: [(&str, u64, u64, u64); 12] = [
+        let ranges: [(&str, u64, u64, u64); 13] = [
             ("slots", self.slots as u64, 1, 10_000),
+            ("action_slots", self.action_slots as u64, 1, 10_000),
             ("poll_interval_ms", self.poll_interval_ms, 10, 1_000),
             ("look_interval_ms", self.look_interval_ms, 10, 10_000),
             ("timer_interval_ms", self.timer_interval_ms, 10, 60_000),

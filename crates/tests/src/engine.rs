@@ -165,6 +165,7 @@ impl Engine {
             clock: clock.clone(),
             egress: egress.expect("a guarded client"),
             ledger: Ledger::new(self.tasks.clone(), RespondLinks::new(&self.vault, "http://127.0.0.1"), None),
+            origin: crate::runner::ORIGIN.to_owned(),
             vault: self.vault.clone(),
             metrics: Metrics::new("test").expect("a registry of metrics"),
         };

@@ -21,7 +21,7 @@ use hookyard_domain::{
     trace::TraceContext,
     wire::parse_stored,
 };
-use hookyard_egress::Services;
+use hookyard_egress::{Egress, Services};
 use hookyard_messaging::Bus;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -43,6 +43,8 @@ pub struct Runner {
     pub llm: model::Settings,
     /// Section `[mail]`.
     pub mail: email::Settings,
+    /// What the guard is told; by default the loopback addresses are allowed.
+    pub egress: hookyard_egress::Settings,
 }
 
 impl Default for Runner {
@@ -59,6 +61,10 @@ impl Default for Runner {
             tasks: task::Settings::default(),
             llm: model::Settings::default(),
             mail: email::Settings::default(),
+            egress: hookyard_egress::Settings {
+                allow: vec!["127.0.0.0/8".parse().expect("a range")],
+                ..hookyard_egress::Settings::default()
+            },
         }
     }
 }
@@ -97,6 +103,7 @@ impl Runner {
             clock: clock.clone(),
             vault: vault(),
             services: Services::new(&hookyard_egress::Settings::default(), &urls).expect("a client"),
+            egress: Egress::new(&self.egress).expect("a guarded client"),
             metrics: Metrics::new("test").expect("a registry of metrics"),
             tasks: self.tasks.clone(),
             models,

@@ -38,6 +38,7 @@ use self::{
 };
 use crate::{
     answer::Answers,
+    callback::Callbacks,
     job::Job,
     metrics::Metrics,
     settings::Settings,
@@ -71,6 +72,8 @@ pub(crate) struct Deps {
     pub(crate) lease: TimeDelta,
     /// Signs `X-CodeTether-Signature` where neither the task nor its tenant has a secret.
     pub(crate) task_secret: Option<Arc<WebhookSecret>>,
+    /// Signs callbacks of action runs.
+    pub(crate) callbacks: Callbacks,
     /// Takes what receivers answer to questions.
     pub(crate) answers: Answers,
 }

@@ -84,6 +84,7 @@ words! {
         HookReplayed "hook.replayed";
         TaskEndpointDisabled "task_endpoint.disabled";
         TaskEndpointAddressForbidden "task_endpoint.address_forbidden";
+        CallbackAddressForbidden "callback.address_forbidden";
         TaskAnswered "task.answered";
         DeliveryRetried "delivery.retried";
         DeadLettersRetried "dead_letters.retried";
@@ -120,6 +121,7 @@ words! {
         Hook "hook";
         Task "task";
         TaskEndpoint "task_endpoint";
+        Callback "callback";
         Delivery "delivery";
         DeadLetters "dead_letters";
         EventType "event_type";

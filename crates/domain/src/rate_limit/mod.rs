@@ -27,6 +27,10 @@ pub enum Bucket {
     Samples,
     /// Requests of a peer without a valid credential.
     Unauthenticated,
+    /// Requests of a tenant to `/v2`.
+    Actions,
+    /// Requests of a peer to `/v2`.
+    ActionsOfAddress,
 }
 
 impl Bucket {
@@ -37,6 +41,8 @@ impl Bucket {
             Self::Samples => 2,
             Self::Unauthenticated => 3,
             Self::HookWriteBurst => 4,
+            Self::Actions => 5,
+            Self::ActionsOfAddress => 6,
         }
     }
 
@@ -44,7 +50,12 @@ impl Bucket {
     #[must_use]
     pub const fn window_s(self) -> i64 {
         match self {
-            Self::Requests | Self::HookWrites | Self::Samples | Self::Unauthenticated => WINDOW_S,
+            Self::Requests
+            | Self::HookWrites
+            | Self::Samples
+            | Self::Unauthenticated
+            | Self::Actions
+            | Self::ActionsOfAddress => WINDOW_S,
             Self::HookWriteBurst => BURST_WINDOW_S,
         }
     }

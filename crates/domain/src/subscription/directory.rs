@@ -192,8 +192,10 @@ impl Inner {
             let Some((id, tenant)) = row.id.zip(row.tenant_id) else { continue };
             let state = row.state.unwrap_or(HookState::Deleted);
             self.forget(id);
-            // Only whoever delivers has to do with endpoints of tasks, of which there may be very many.
-            if state == HookState::Deleted || (row.kind == Some(Kind::Task) && vault.is_none()) {
+            // Only whoever delivers has to do with endpoints of tasks and callbacks, of which there may be very many.
+            if state == HookState::Deleted
+                || (row.kind.is_some_and(|kind| kind != Kind::Hook) && vault.is_none())
+            {
                 continue;
             }
             match parsed(id, tenant, state, row, vault) {

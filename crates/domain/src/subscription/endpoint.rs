@@ -1,5 +1,5 @@
-//! Endpoints of tasks: the second kind of subscription. Nobody subscribes them; a task names a URL, and the endpoint is found or
-//! made.
+//! Endpoints of tasks, and of callbacks: the second and the third kind of subscription. Nobody subscribes them; a task or an
+//! action run names a URL, and the endpoint is found or made.
 //!
 //! An endpoint is a subscription so that its deliveries are isolated, paced, judged and shown like all others. It never takes
 //! part in matching and is no hook of the API. Zapier's callback URLs are one per Zap run: what nobody has named for a while is
@@ -42,6 +42,8 @@ const TURNS: usize = 5;
 /// An endpoint as a task names it.
 #[derive(Clone, Debug)]
 pub struct Named<'a> {
+    /// [`Kind::Task`] or [`Kind::Callback`].
+    pub kind: Kind,
     /// Whose.
     pub tenant: TenantId,
     /// Where webhooks go.
@@ -55,7 +57,10 @@ impl Named<'_> {
     /// What makes an endpoint the same endpoint: kind, url and secret. The secret goes in under a key of the vault, so that
     /// nobody who can read the table can try secrets against it.
     fn identity(&self, key: &hmac::Key) -> Vec<u8> {
-        let mut text = b"task endpoint\0".to_vec();
+        let mut text = match self.kind {
+            Kind::Hook | Kind::Task => b"task endpoint\0".to_vec(),
+            Kind::Callback => b"callback endpoint\0".to_vec(),
+        };
         text.extend_from_slice(&(self.url.as_str().len() as u64).to_be_bytes());
         text.extend_from_slice(self.url.as_str().as_bytes());
         if let Some(secret) = self.secret {
@@ -190,8 +195,8 @@ fn make(
     missing: &BTreeMap<&(TenantId, Vec<u8>), &Named<'_>>,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let (mut ids, mut tenants, mut urls, mut identities, mut signing, mut secrets) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut kinds, mut tenants, mut urls, mut identities, mut signing, mut secrets) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for ((tenant, identity), named) in missing {
         let id = SubscriptionId::new(now);
         let own = named.secret.and_then(|secret| SigningSecret::parse(secret.expose()).ok());
@@ -203,6 +208,7 @@ fn make(
                 .map(|secret| vault.seal(&HOOK_WEBHOOK_SECRET.at(id.uuid()), secret.expose().as_bytes())),
         );
         ids.push(id);
+        kinds.push(named.kind.code());
         tenants.push(*tenant);
         urls.push(named.url.as_str());
         identities.push(identity.as_slice());
@@ -210,7 +216,7 @@ fn make(
     prepared(
         "INSERT INTO subscriptions (id, tenant_id, kind, url, identity, state, signing_secret, webhook_secret, created_at, \
             updated_at) \
-         SELECT i, t, $7, u, d, 0, s, w, $8, $8 FROM unnest($1, $2, $3, $4, $5, $6) AS new (i, t, u, d, s, w) \
+         SELECT i, t, k, u, d, 0, s, w, $8, $8 FROM unnest($1, $2, $3, $4, $5, $6, $7) AS new (i, t, u, d, s, w, k) \
          ON CONFLICT (tenant_id, identity) WHERE state <> 4 DO NOTHING",
     )
     .bind::<Array<Uuid>, _>(ids)
@@ -219,7 +225,7 @@ fn make(
     .bind::<Array<Binary>, _>(identities)
     .bind::<Array<Binary>, _>(signing)
     .bind::<Array<Nullable<Binary>>, _>(secrets)
-    .bind::<SmallInt, _>(Kind::Task.code())
+    .bind::<Array<SmallInt>, _>(kinds)
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
     Ok(())
@@ -230,7 +236,7 @@ fn make(
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Result<Option<HookView>> {
-    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind = 1", super::store::VIEW))
+    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind > 0", super::store::VIEW))
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(id)
         .get_result(conn)
@@ -265,7 +271,7 @@ pub fn again(
         let found: Vec<Live> = prepared(
             "SELECT s.id, s.tenant_id, s.identity, s.state, s.updated_at FROM subscriptions o \
              JOIN subscriptions s ON s.tenant_id = o.tenant_id AND s.identity = o.identity \
-             WHERE o.tenant_id = $1 AND o.id = $2 AND o.kind = 1 ORDER BY s.state",
+             WHERE o.tenant_id = $1 AND o.id = $2 AND o.kind > 0 ORDER BY s.state",
         )
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(id)
@@ -280,7 +286,7 @@ pub fn again(
         // Nobody has made another like it: otherwise that one would be unique.
         let revived = prepared(
             "UPDATE subscriptions s SET state = 0, state_reason = NULL, updated_at = $3 \
-             WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind = 1 AND s.state = 4 AND NOT EXISTS \
+             WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind > 0 AND s.state = 4 AND NOT EXISTS \
                 (SELECT FROM subscriptions o WHERE o.tenant_id = $1 AND o.identity = s.identity AND o.state <> 4)",
         )
         .bind::<Uuid, _>(tenant)
@@ -302,10 +308,11 @@ pub fn again(
 pub fn remove_unused(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> Result<usize> {
     Ok(sql_query(
         "UPDATE subscriptions SET state = 4, state_reason = 'unused', updated_at = $1 WHERE id IN \
-            (SELECT s.id FROM subscriptions s WHERE s.kind = 1 AND s.state <> 4 AND s.updated_at < $2 \
+            (SELECT s.id FROM subscriptions s WHERE s.kind > 0 AND s.state <> 4 AND s.updated_at < $2 \
                AND NOT EXISTS (SELECT FROM deliveries d WHERE d.subscription_id = s.id AND d.state IN (0, 2)) \
                AND NOT EXISTS (SELECT FROM tasks t JOIN task_runs r ON r.id = t.run_id \
                   WHERE t.endpoint_id = s.id AND r.state < 3) \
+               AND NOT EXISTS (SELECT FROM action_runs a WHERE a.endpoint_id = s.id AND a.state < 2) \
              LIMIT $3 FOR UPDATE OF s SKIP LOCKED)",
     )
     .bind::<Timestamptz, _>(now)
@@ -322,9 +329,10 @@ pub fn remove_unused(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) ->
 pub fn forget_removed(conn: &mut PgConnection, before: DateTime<Utc>, limit: i64) -> Result<usize> {
     Ok(sql_query(
         "WITH gone AS MATERIALIZED (SELECT s.id FROM subscriptions s \
-            WHERE s.kind = 1 AND s.state = 4 AND s.updated_at < $1 \
+            WHERE s.kind > 0 AND s.state = 4 AND s.updated_at < $1 \
               AND NOT EXISTS (SELECT FROM deliveries d WHERE d.subscription_id = s.id) \
               AND NOT EXISTS (SELECT FROM tasks t WHERE t.endpoint_id = s.id) \
+              AND NOT EXISTS (SELECT FROM action_runs a WHERE a.endpoint_id = s.id) \
             LIMIT $2 FOR UPDATE OF s SKIP LOCKED), \
          counters AS (DELETE FROM subscription_health WHERE subscription_id IN (SELECT id FROM gone)) \
          DELETE FROM subscriptions WHERE id IN (SELECT id FROM gone)",

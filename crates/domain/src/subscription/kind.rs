@@ -15,11 +15,13 @@ pub enum Kind {
     Hook,
     /// The `webhook_url` of tasks (contract §5): gets what the tasks that name it report, and no other event.
     Task,
+    /// The `callback_url` of action runs (contract §6): gets how they end, and no other event.
+    Callback,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Hook, Self::Task];
+    pub const ALL: [Self; 3] = [Self::Hook, Self::Task, Self::Callback];
 
     /// How the database keeps it.
     #[must_use]
@@ -27,6 +29,7 @@ impl Kind {
         match self {
             Self::Hook => 0,
             Self::Task => 1,
+            Self::Callback => 2,
         }
     }
 }

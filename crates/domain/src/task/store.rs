@@ -14,7 +14,10 @@ use crate::{
     Error, Result,
     db::prepared::prepared,
     id::{LeaseId, RunId, SubscriptionId, TaskId, TenantId},
-    subscription::endpoint::{self, Named},
+    subscription::{
+        Kind,
+        endpoint::{self, Named},
+    },
     vault::Vault,
 };
 
@@ -66,7 +69,12 @@ fn endpoints(
         .iter()
         .filter_map(|task| {
             let webhook = task.webhook.as_ref()?;
-            let named = Named { tenant: task.tenant, url: &webhook.url, secret: webhook.secret.as_ref() };
+            let named = Named {
+                kind: Kind::Task,
+                tenant: task.tenant,
+                url: &webhook.url,
+                secret: webhook.secret.as_ref(),
+            };
             Some((task.id, named))
         })
         .collect();

@@ -107,7 +107,7 @@ impl Checkpoint {
             Principal::Credential(credential) => context.usage.note(credential.id, now),
             Principal::Person(session) => visitor::note_seen(context, session, now),
         }
-        let allowance = self.count(&principal, now).await?;
+        let allowance = self.count(&principal, peer, now).await?;
         if let Err(error) = self.may_pass(request, &shown, &principal) {
             return Err(Refusal { error, allowance: Some(allowance) });
         }
@@ -155,13 +155,29 @@ impl Checkpoint {
     }
 
     /// Counts the request.
-    async fn count(&self, principal: &Principal, now: DateTime<Utc>) -> Result<Allowance, Refusal> {
+    async fn count(
+        &self,
+        principal: &Principal,
+        peer: Option<IpAddr>,
+        now: DateTime<Utc>,
+    ) -> Result<Allowance, Refusal> {
         let context = &self.context;
-        let (settings, subject) = (&context.settings.gateway, principal.subject());
+        let settings = &context.settings.gateway;
+        // What actions do is counted for the tenant as a whole.
+        let of_tenant = self.bucket == Bucket::Actions;
+        let subject = if of_tenant { principal.tenant().uuid() } else { principal.subject() };
         let own = match principal {
             Principal::Credential(credential) => credential.limits,
             Principal::Person(_) => settings.person_limits(),
         };
+        let of_address = settings.limit(Bucket::ActionsOfAddress, &own);
+        if of_tenant && of_address > 0 {
+            let bucket = (peer::subject(peer), Bucket::ActionsOfAddress);
+            let counted = context.limiter.ask(bucket, of_address, now).await?;
+            if !counted.granted {
+                return Err(spent(counted, now));
+            }
+        }
         let limit = settings.limit(self.bucket, &own);
         if limit == 0 {
             return Ok(Allowance {

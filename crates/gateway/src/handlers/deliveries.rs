@@ -159,7 +159,7 @@ pub(super) fn takes_deliveries(
     tenant: TenantId,
     delivery: &DeliveryView,
 ) -> Result<(), Refusal> {
-    if delivery.profile != Profile::Task {
+    if !matches!(delivery.profile, Profile::Task | Profile::Callback) {
         return Ok(hooks::takes_events(&hooks::found(conn, tenant, delivery.subscription_id)?)?);
     }
     match endpoint::find(conn, tenant, delivery.subscription_id)? {

@@ -23,4 +23,5 @@ pub(crate) mod samples;
 pub(crate) mod session;
 pub(crate) mod signing_keys;
 pub(crate) mod users;
+pub(crate) mod v2;
 pub(crate) mod zapier;

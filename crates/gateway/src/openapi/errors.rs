@@ -46,6 +46,8 @@ static KNOWN: &[Known] = &[
     known("INVALID_PARAMETER", 400, "A parameter of the query is unknown or has an unusable value.", "the parameter `limit` must be a whole number from 1 to 100", Some("limit"), Some("must be a whole number from 1 to 100")),
     known("INVALID_ID", 400, "The id in the path is none.", "the id in the path is not one: `hook` ids look like `hook_01hzy3v9k2s8d4f6g8h0j2k4m6`", Some("id"), Some("`hook` ids look like `hook_01hzy3v9k2s8d4f6g8h0j2k4m6`")),
     known("INVALID_IDEMPOTENCY_KEY", 400, "The Idempotency-Key is empty, too long, or given twice.", "the Idempotency-Key must have 1 to 255 printable ASCII characters", Some("Idempotency-Key"), Some("must have 1 to 255 printable ASCII characters")),
+    known("INVALID_ACTION_RUN", 400, "The run that is asked for has no such action, or an unusable input.", "url is missing", Some("data.inputs.url"), None),
+    known("INVALID_CALLBACK_URL", 400, "The URL of the callback is not https on a public address, or too long.", "callback_url must be on a public address", Some("data.callback_url"), None),
     known("UNAUTHORIZED", 401, "No credential is shown, or it is unknown, expired or revoked.", "the credential is unknown, expired or revoked", None, None),
     known("BUDGET_EXCEEDED", 402, "What the tenant may use this month is used up.", "the tokens that may be used this month are used up; raise the budget or wait for the next month", None, None),
     known("INSUFFICIENT_PERMISSIONS", 403, "The credential lacks the scope.", "this credential lacks the scope `hooks:write`; it has: hooks:read", Some("scope"), Some("hooks:write")),
@@ -144,19 +146,23 @@ pub(super) fn codes(entry: &Entry, operation: &Value) -> Vec<String> {
 ///
 /// # Errors
 /// The code that is not in the table.
-pub(super) fn responses(codes: &[String]) -> Result<Map<String, Value>, String> {
+pub(super) fn responses(codes: &[String], shape: Shape) -> Result<Map<String, Value>, String> {
     let mut responses = Map::new();
+    let schema = match shape {
+        Shape::Native => "#/components/schemas/Error",
+        Shape::V2 => "#/components/schemas/ErrorV2",
+    };
     for code in codes {
         let known = KNOWN.iter().find(|known| known.code == code).ok_or_else(|| code.clone())?;
         let response = responses.entry(known.status.to_string()).or_insert_with(|| {
             json!({
                 "description": "",
                 "headers": headers(known.status),
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}, "examples": {}}},
+                "content": {"application/json": {"schema": {"$ref": schema}, "examples": {}}},
             })
         });
         response["content"]["application/json"]["examples"][known.code] =
-            json!({"summary": known.when, "value": known.example()});
+            json!({"summary": known.when, "value": known.example(shape)});
         let described = match response["description"].as_str() {
             None | Some("") => format!("`{}`: {}", known.code, known.when),
             Some(before) => format!("{before} `{}`: {}", known.code, known.when),
@@ -178,7 +184,7 @@ fn headers(status: u16) -> Value {
 }
 
 impl Known {
-    fn example(&self) -> Value {
+    fn example(&self, shape: Shape) -> Value {
         // Both cannot fail for what stands above; a test renders every line.
         let status = actix_web::http::StatusCode::from_u16(self.status).unwrap_or_default();
         let id = RequestId::parse("01939d2f9a7b7c4e8f1d2c3b4a596877");
@@ -189,7 +195,7 @@ impl Known {
         if let Some(reason) = self.reason {
             error = error.reason(reason);
         }
-        error.body(Shape::Native, id.as_ref())
+        error.body(shape, id.as_ref())
     }
 }
 
@@ -201,7 +207,7 @@ mod tests {
     fn every_code_stands_once_and_has_a_complete_example() {
         for (at, known) in KNOWN.iter().enumerate() {
             assert!(KNOWN[..at].iter().all(|before| before.code != known.code), "{}", known.code);
-            let example = known.example();
+            let example = known.example(Shape::Native);
             assert_eq!(example["error_code"], known.code);
             assert_eq!(example["error"], known.message, "{} is cut", known.code);
             assert!(example["request_id"].is_string() && (400..600).contains(&known.status), "{example}");
@@ -212,11 +218,11 @@ mod tests {
     #[test]
     fn codes_of_one_status_stand_together() {
         let codes = ["OVERLOADED", "UNAVAILABLE", "NOT_FOUND"].map(str::to_owned);
-        let responses = responses(&codes).unwrap();
+        let responses = responses(&codes, Shape::Native).unwrap();
         assert_eq!(responses.keys().collect::<Vec<_>>(), ["404", "503"]);
         let examples = responses["503"]["content"]["application/json"]["examples"].as_object().unwrap();
         assert_eq!(examples.len(), 2);
         assert!(responses["503"]["headers"]["Retry-After"].is_object());
-        assert_eq!(super::responses(&["NONSENSE".to_owned()]), Err("NONSENSE".to_owned()));
+        assert_eq!(super::responses(&["NONSENSE".to_owned()], Shape::V2), Err("NONSENSE".to_owned()));
     }
 }

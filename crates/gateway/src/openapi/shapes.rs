@@ -424,3 +424,51 @@ pub(crate) struct LlmKeyRequest {
     #[schema(min_length = 1, max_length = 500)]
     api_key: String,
 }
+
+/// A run of an action that is asked for. All of it may be within `data`, where the input is called `inputs`.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct ActionRunRequest {
+    /// The action's key, from `GET /v2/actions`.
+    #[schema(example = "event.emit")]
+    action: Option<String>,
+    /// Must be `null`.
+    authentication: Option<String>,
+    /// What the action takes.
+    #[schema(value_type = Option<Object>)]
+    input: Option<Value>,
+    /// Where the result is told: https on a public address, at most 2048 characters.
+    #[schema(max_length = 2048)]
+    callback_url: Option<String>,
+    /// The same members once more, for clients that wrap them.
+    #[schema(value_type = Option<Object>)]
+    data: Option<Value>,
+}
+
+/// What is wrong, under `/v2`.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct ErrorV2 {
+    /// One error.
+    errors: Vec<ErrorV2Item>,
+}
+
+/// An error, as JSON:API has it.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct ErrorV2Item {
+    /// The status, as text.
+    #[schema(example = "400")]
+    status: String,
+    /// For programs.
+    #[schema(example = "INVALID_CALLBACK_URL")]
+    code: String,
+    /// The status in words.
+    #[schema(example = "Bad Request")]
+    title: String,
+    /// For people.
+    detail: String,
+    /// What is to blame: a JSON pointer into the body.
+    #[schema(value_type = Option<Object>)]
+    source: Option<Value>,
+}

@@ -6,6 +6,7 @@
     reason = "what is not as it should be has to stop its test"
 )]
 
+mod action_runs;
 mod architecture;
 mod audit;
 mod bus;

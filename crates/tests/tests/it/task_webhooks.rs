@@ -15,7 +15,10 @@ use hookyard_domain::{
     delivery::{self, NewDelivery, Profile, ordered},
     event::{self, Draft, NewEvent, Origin, Provenance},
     id::{ClaimId, DeliveryId, EventGroupId, EventId, SubscriptionId, TenantId},
-    subscription::endpoint::{self, Named},
+    subscription::{
+        Kind,
+        endpoint::{self, Named},
+    },
     trace::TraceContext,
     wire::{WebhookSecret, parse_as_javascript},
 };
@@ -65,7 +68,7 @@ async fn endpoint(stage: &Stage, path: &str, secret: Option<&str>) -> Subscripti
     let secret = secret.map(|secret| WebhookSecret::parse(secret).unwrap());
     let (tenant, now) = (stage.system.tenant, stage.system.clock.now());
     let work = move |conn: &mut Conn| {
-        let named = Named { tenant, url: &url, secret: secret.as_ref() };
+        let named = Named { kind: Kind::Task, tenant, url: &url, secret: secret.as_ref() };
         endpoint::of_task(conn, &vault(), &named, now)
     };
     stage.system.db.run(work).await.unwrap()

@@ -45,6 +45,16 @@ pub(super) fn lines() -> Vec<Line> {
             ),
         ),
         task("cancelled", &["task_cancelled"], "A task was cancelled.", "cancelled", "null", "null"),
+        Line::new(
+            "action_run.finished",
+            &[],
+            "A run of an action has ended, well or not.",
+            concat!(
+                r#"{"data":{"type":"run","id":"arun_01hzy3v9k2s8d4f6g8h0j2k4m6","status":"success","#,
+                r#""results":[{"event_id":"evt_01hzy3v9k2s8d4f6g8h0j2k4m6","event_type":"order.created","#,
+                r#""created_at":"2025-01-15T10:35:00.000Z"}],"errors":[]}}"#
+            ),
+        ),
         hook(
             "hook.disabled",
             "A hook was disabled, by its receiver's refusals or by its owner; nothing is delivered to it any more.",

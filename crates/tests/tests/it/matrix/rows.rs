@@ -140,6 +140,16 @@ pub(super) const ROWS: &[Row] = &[
     plain("PUT /v1/automation/llm-keys/{provider}", "/v1/automation/llm-keys/anthropic").body(r#"{"api_key":"sk-ant-x"}"#),
     plain("DELETE /v1/automation/llm-keys/{provider}", "/v1/automation/llm-keys/anthropic"),
     plain("GET /v1/automation/stats", "/v1/automation/stats"),
+
+    plain("GET /v2/actions", "/v2/actions"),
+    plain("GET /v2/actions/{key}", "/v2/actions/event.emit"),
+    plain("GET /v2/action-runs", "/v2/action-runs"),
+    plain("POST /v2/action-runs", "/v2/action-runs").body(r#"{"action":"event.emit","input":{"event_type":"a.b","payload":{}}}"#),
+    plain("GET /v2/action-runs/", "/v2/action-runs/"),
+    plain("POST /v2/action-runs/", "/v2/action-runs/").body(r#"{"data":{"action":"event.emit","inputs":{"event_type":"a.b","payload":{}}}}"#),
+    about("GET /v2/action-runs/{id}", "/v2/action-runs/{arun}"),
+    about("GET /v2/action-runs/{id}/", "/v2/action-runs/{arun}/"),
+    about("POST /v2/action-runs/{id}/callback", "/v2/action-runs/{arun}/callback").status(202),
     open("GET /respond/{token}", "/respond/{answerable}"),
     open("POST /respond/{token}", "/respond/{answerable}").body(r#"{"answer":"yes"}"#),
 

@@ -7,6 +7,7 @@ use diesel::{
     sql_types::{Array, Binary, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 use hookyard_domain::{
+    action_run::{self, Effect, End},
     credential::{
         Kind, Limits, Scope, Scopes, Token,
         store::{self, NewCredential},
@@ -95,6 +96,7 @@ impl World {
         let limits = &mut options.gateway.gateway;
         (limits.rate_limit, limits.hook_write_limit, limits.sample_limit) = (0, 0, 0);
         (limits.person_limit, limits.unauthenticated_limit) = (0, 0);
+        (limits.action_limit, limits.action_address_limit) = (0, 0);
         let system = System::with(options).await;
         let (ours, theirs) = (system.tenant, system.tenant("Other").await);
         let (ours, theirs) = (Side::of(&system, ours).await, Side::of(&system, theirs).await);
@@ -140,7 +142,30 @@ impl World {
         if ["task", "ended", "asking", "question", "answerable", "schedule"].into_iter().any(named) {
             objects.extend(self.tasks(side).await);
         }
+        if named("arun") {
+            objects.push(("arun", self.action_run(side).await));
+        }
         Objects(objects)
+    }
+
+    /// A run that has ended, whose callback did not arrive.
+    async fn action_run(&self, side: &Side) -> String {
+        let body = json!({"action": "event.emit", "input": {"event_type": "a.b", "payload": {}}, "callback_url": "https://example.com/cb"});
+        let made = side.admin.post_json("/v2/action-runs", &body).await.expect(200);
+        let id = made["data"]["id"].as_str().unwrap().to_owned();
+        let now = self.system.clock.now();
+        let end = move |conn: &mut hookyard_domain::db::Conn| {
+            let held = action_run::store::claim(conn, 1_000, now, now + chrono::TimeDelta::seconds(60))?;
+            let ends: Vec<End> = held
+                .iter()
+                .map(|run| End { run: run.id, lease: run.lease, effect: Effect::Outcome(Ok(Vec::new())) })
+                .collect();
+            action_run::apply(conn, &vault(), &ends, now)?;
+            sql_query("UPDATE deliveries SET state = 2 WHERE profile = 1").execute(conn)?;
+            Ok(())
+        };
+        self.system.db.run(end).await.unwrap();
+        id
     }
 
     /// Tasks in several states, a question with its link, and a schedule.

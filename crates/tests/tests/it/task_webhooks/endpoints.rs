@@ -6,7 +6,7 @@ use hookyard_domain::{
     db::Conn,
     id::SubscriptionId,
     subscription::{
-        HookState,
+        HookState, Kind,
         directory::Directory,
         endpoint::{self as domain_endpoint, Named},
     },
@@ -46,7 +46,7 @@ async fn a_url_and_a_secret_are_one_endpoint_also_in_a_race() {
     let many = move |conn: &mut Conn| {
         let (same, new) = (same.parse().unwrap(), new.parse().unwrap());
         let secret = WebhookSecret::parse("s").unwrap();
-        let named = |tenant, url, secret| Named { tenant, url, secret };
+        let named = |tenant, url, secret| Named { kind: Kind::Task, tenant, url, secret };
         domain_endpoint::of_tasks(
             conn,
             &vault(),
