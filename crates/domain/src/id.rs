@@ -156,6 +156,8 @@ ids! {
     ClientId "oac_" "OAuth client";
     /// What a person allowed an OAuth client.
     GrantId "grt_" "grant";
+    /// Who a tenant's actions are elsewhere. Not the credentials.
+    ConnectionId "auth_" "authentication";
     /// A run of an action.
     ActionRunId "arun_" "action run";
     /// A key that callbacks are signed with. Receivers know it by its `kid`.

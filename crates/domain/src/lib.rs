@@ -7,6 +7,7 @@ pub mod action_run;
 pub mod audit;
 pub mod catalogue;
 pub mod clock;
+pub mod connection;
 pub mod credential;
 pub mod db;
 pub mod delivery;

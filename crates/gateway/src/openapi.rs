@@ -23,10 +23,10 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    ActionRunRequest, AnswerRequest, BatchRequest, BudgetRequest, CancelRequest, EventAccepted, EventRequest,
-    EventTypePatch, EventTypeRequest, InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest,
-    LlmKeyRequest, PageOf, PasswordChange, PasswordProof, SchedulePatch, ScheduleRequest, SessionPatch,
-    SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch,
+    ActionRunRequest, AnswerRequest, AuthenticationRequest, BatchRequest, BudgetRequest, CancelRequest,
+    EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, InvitationRequest, KeyPatch, KeyRequest,
+    LinkAnswerRequest, LlmKeyRequest, PageOf, PasswordChange, PasswordProof, SchedulePatch, ScheduleRequest,
+    SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch,
 };
 
 use crate::{
@@ -126,6 +126,10 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         v2::runs::show,
         v2::runs::show_with_slash,
         v2::runs::send_again,
+        v2::authentications::list,
+        v2::authentications::create,
+        v2::authentications::show,
+        v2::authentications::delete,
         v2::actions::list,
         v2::actions::show,
         signing_keys::show,

@@ -21,7 +21,7 @@ use crate::{
         keys::{api as keys, integration as integration_key, source as source_keys},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, signing_keys, users,
-        v2::{actions, runs},
+        v2::{actions, authentications, runs},
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -142,6 +142,10 @@ pub(crate) static TABLE: &[Entry] = table! {
 
     GET "/v2/actions", scope(Scope::AutomationRead), Actions => actions::list;
     GET "/v2/actions/{key}", scope(Scope::AutomationRead), Actions => actions::show;
+    GET "/v2/authentications", scope(Scope::AutomationRead), Actions => authentications::list;
+    POST "/v2/authentications", scope(Scope::AutomationWrite), Actions => authentications::create;
+    GET "/v2/authentications/{id}", scope(Scope::AutomationRead), Actions => authentications::show;
+    DELETE "/v2/authentications/{id}", scope(Scope::AutomationWrite), Actions => authentications::delete;
     GET "/v2/action-runs", scope(Scope::AutomationRead), Actions => runs::list;
     POST "/v2/action-runs", scope(Scope::AutomationWrite), Actions => runs::create;
     GET "/v2/action-runs/", scope(Scope::AutomationRead), Actions => runs::list_with_slash;

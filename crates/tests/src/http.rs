@@ -245,7 +245,7 @@ impl Reply {
         self.json()
     }
 
-    /// Status and `error_code` of an error in the contract's shape: all its members are checked.
+    /// Status and code of an error in one of the contract's shapes: all its members are checked.
     ///
     /// # Panics
     /// When it is not in the contract's shape.
@@ -253,6 +253,16 @@ impl Reply {
     pub fn error(&self) -> (u16, String) {
         let body = self.json();
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        if let Some([error]) = body["errors"].as_array().map(Vec::as_slice) {
+            let text = |name: &str| {
+                error[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {body}")).to_owned()
+            };
+            assert_eq!(text("status"), self.status.to_string(), "{body}");
+            assert!(!text("title").is_empty() && text("detail").chars().count() < 250, "{body}");
+            let pointer = &error["source"]["pointer"];
+            assert!(pointer.is_null() || pointer.as_str().is_some_and(|at| at.starts_with('/')), "{body}");
+            return (self.status, text("code"));
+        }
         let text = body["error"].as_str().unwrap_or_else(|| panic!("no `error` in {body}"));
         assert!(!text.is_empty() && text.chars().count() < 250, "{text}");
         let code = body["error_code"].as_str().unwrap_or_else(|| panic!("no `error_code` in {body}"));

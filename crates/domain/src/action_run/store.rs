@@ -10,7 +10,7 @@ use super::RunState;
 use crate::{
     Result,
     db::prepared::{planned_for_values, prepared},
-    id::{ActionRunId, EventId, LeaseId, SubscriptionId, TaskId, TenantId},
+    id::{ActionRunId, ConnectionId, EventId, LeaseId, SubscriptionId, TaskId, TenantId},
     task,
     trace::TraceContext,
     vault::Vault,
@@ -27,6 +27,8 @@ pub struct NewRun {
     pub action: &'static str,
     /// Canonical JSON.
     pub input: String,
+    /// Who it is elsewhere.
+    pub connection: Option<ConnectionId>,
     /// Where its callback goes.
     pub endpoint: Option<SubscriptionId>,
     /// Who asked.
@@ -42,8 +44,8 @@ pub struct NewRun {
 pub fn insert(conn: &mut PgConnection, new: &NewRun, now: DateTime<Utc>) -> Result<()> {
     prepared(
         "INSERT INTO action_runs (id, tenant_id, action, input, endpoint_id, state, attempt, due_at, lease, created_by, \
-            trace, sampled, created_at) \
-         VALUES ($1, $2, $3, $4, $5, 0, 0, $6, '00000000-0000-0000-0000-000000000000', $7, $8, $9, $6)",
+            trace, sampled, created_at, connection_id) \
+         VALUES ($1, $2, $3, $4, $5, 0, 0, $6, '00000000-0000-0000-0000-000000000000', $7, $8, $9, $6, $10)",
     )
     .bind::<Uuid, _>(new.id)
     .bind::<Uuid, _>(new.tenant)
@@ -54,6 +56,7 @@ pub fn insert(conn: &mut PgConnection, new: &NewRun, now: DateTime<Utc>) -> Resu
     .bind::<Nullable<Uuid>, _>(new.created_by)
     .bind::<Uuid, _>(new.trace.trace_uuid())
     .bind::<Bool, _>(new.trace.sampled)
+    .bind::<Nullable<Uuid>, _>(new.connection)
     .execute(conn)?;
     Ok(())
 }
@@ -78,6 +81,8 @@ pub struct HeldRun {
     pub sent_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = Nullable<Uuid>)]
     pub task_id: Option<TaskId>,
+    #[diesel(sql_type = Nullable<Uuid>)]
+    pub connection_id: Option<ConnectionId>,
     #[diesel(sql_type = Nullable<Uuid>)]
     pub created_by: Option<uuid::Uuid>,
     #[diesel(sql_type = Uuid)]
@@ -112,7 +117,8 @@ pub fn claim(
             attempt = CASE WHEN task_id IS NULL THEN LEAST(attempt + 1, 30000) ELSE attempt END \
          WHERE id IN (SELECT id FROM action_runs WHERE state < 2 AND due_at <= $1 ORDER BY due_at, id LIMIT $4 \
             FOR UPDATE SKIP LOCKED) \
-         RETURNING id, tenant_id, action, input, attempt, lease, sent_at, task_id, created_by, trace, sampled, created_at",
+         RETURNING id, tenant_id, action, input, attempt, lease, sent_at, task_id, connection_id, created_by, trace, sampled, \
+            created_at",
     )
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(LeaseId::new(now))

@@ -92,6 +92,8 @@ words! {
         EventTypeCreated "event_type.created";
         EventTypeUpdated "event_type.updated";
 
+        ConnectionCreated "connection.created";
+        ConnectionDeleted "connection.deleted";
         TaskCancelled "task.cancelled";
         TaskRetried "task.retried";
         ScheduleCreated "schedule.created";
@@ -125,6 +127,7 @@ words! {
         Delivery "delivery";
         DeadLetters "dead_letters";
         EventType "event_type";
+        Connection "connection";
         Schedule "schedule";
         Budget "budget";
         LlmKey "llm_key";

@@ -27,10 +27,14 @@ pub const EMAIL_BODY: Column = Column::new("emails", "body");
 pub const LLM_API_KEY: Column = Column::new("llm_keys", "api_key");
 /// Private half of a key that callbacks are signed with, as PKCS#8; its row is the key's id.
 pub const SIGNING_PRIVATE_KEY: Column = Column::new("signing_keys", "private_key");
+/// Credentials of a connection; its row is the connection's id.
+pub const CONNECTION_SECRET: Column = Column::new("connections", "secret");
+/// Access token of a connection; its row is the connection's id.
+pub const CONNECTION_TOKEN: Column = Column::new("connections", "token");
 
 /// What is rotated. Each is `bytea` in a table with a primary key `id` of type `uuid`, and has beside it a column
 /// `…_sealed_by` that the database computes from the value and holds against `master_keys`.
-pub const ROTATED: [Column; 8] = [
+pub const ROTATED: [Column; 10] = [
     SIGNING_SECRET,
     HOOK_WEBHOOK_SECRET,
     TENANT_WEBHOOK_SECRET,
@@ -39,6 +43,8 @@ pub const ROTATED: [Column; 8] = [
     EMAIL_BODY,
     LLM_API_KEY,
     SIGNING_PRIVATE_KEY,
+    CONNECTION_SECRET,
+    CONNECTION_TOKEN,
 ];
 
 /// PKCE verifier of a log-in that is under way at a provider; its row is the hash of `state`. It lives for minutes and is

@@ -48,6 +48,7 @@ static KNOWN: &[Known] = &[
     known("INVALID_IDEMPOTENCY_KEY", 400, "The Idempotency-Key is empty, too long, or given twice.", "the Idempotency-Key must have 1 to 255 printable ASCII characters", Some("Idempotency-Key"), Some("must have 1 to 255 printable ASCII characters")),
     known("INVALID_ACTION_RUN", 400, "The run that is asked for has no such action, or an unusable input.", "url is missing", Some("data.inputs.url"), None),
     known("INVALID_CALLBACK_URL", 400, "The URL of the callback is not https on a public address, or too long.", "callback_url must be on a public address", Some("data.callback_url"), None),
+    known("INVALID_AUTHENTICATION", 400, "The connection lacks something, or its credentials are not taken.", "url does not let these credentials in: it answered 401", Some("url"), None),
     known("UNAUTHORIZED", 401, "No credential is shown, or it is unknown, expired or revoked.", "the credential is unknown, expired or revoked", None, None),
     known("BUDGET_EXCEEDED", 402, "What the tenant may use this month is used up.", "the tokens that may be used this month are used up; raise the budget or wait for the next month", None, None),
     known("INSUFFICIENT_PERMISSIONS", 403, "The credential lacks the scope.", "this credential lacks the scope `hooks:write`; it has: hooks:read", Some("scope"), Some("hooks:write")),

@@ -432,7 +432,7 @@ pub(crate) struct ActionRunRequest {
     /// The action's key, from `GET /v2/actions`.
     #[schema(example = "event.emit")]
     action: Option<String>,
-    /// Must be `null`.
+    /// A connection, from `POST /v2/authentications`: for `http.request`.
     authentication: Option<String>,
     /// What the action takes.
     #[schema(value_type = Option<Object>)]
@@ -471,4 +471,36 @@ pub(crate) struct ErrorV2Item {
     /// What is to blame: a JSON pointer into the body.
     #[schema(value_type = Option<Object>)]
     source: Option<Value>,
+}
+
+/// A connection that is made. Which other members there are depends on `type`.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct AuthenticationRequest {
+    /// What it is called.
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+    /// `bearer`, `basic`, `header` or `oauth2`.
+    r#type: String,
+    /// Where the credentials are tried, with GET. They are shown to its origin alone.
+    #[schema(max_length = 2048)]
+    url: String,
+    /// Of `bearer`.
+    token: Option<String>,
+    /// Of `basic`.
+    username: Option<String>,
+    /// Of `basic`.
+    password: Option<String>,
+    /// Of `header`: its name.
+    header: Option<String>,
+    /// Of `header`.
+    value: Option<String>,
+    /// Of `oauth2`: where access tokens are fetched.
+    token_url: Option<String>,
+    /// Of `oauth2`.
+    client_id: Option<String>,
+    /// Of `oauth2`.
+    client_secret: Option<String>,
+    /// Of `oauth2`.
+    scope: Option<String>,
 }

@@ -3,6 +3,7 @@
 //! A run that only writes is written with its end. A request is noted before it is sent; a task is made and waited for without
 //! holding anything. A runner may be killed at any point: the lease ends, and another goes on with what the row says.
 
+mod connection;
 mod request;
 mod writer;
 
@@ -179,7 +180,7 @@ impl Actions {
         }
     }
 
-    async fn ask(&self, held: &HeldRun, plan: HttpPlan) -> Result<Option<Effect>> {
+    async fn ask(&self, held: &HeldRun, mut plan: HttpPlan) -> Result<Option<Effect>> {
         if held.sent_at.is_some() && !plan.idempotent {
             return Ok(failed(
                 FailureCode::Partner,
@@ -187,13 +188,22 @@ impl Actions {
                 "the request may have been sent before this run was interrupted, and is not sent twice; say `idempotent` where that does no harm",
             ));
         }
+        if let Some(failure) = self.let_in(held, &mut plan).await? {
+            return Ok(Some(Effect::Outcome(Err(failure))));
+        }
         let now = self.context.clock.now();
         let run = held.clone();
         if !self.context.db.once(move |conn| store::sending(conn, &run, now, now + LEASE)).await? {
             return Ok(None);
         }
         match request::send(&self.egress, &plan, held.attempt).await {
-            request::Next::End(outcome) => Ok(Some(Effect::Outcome(outcome))),
+            request::Next::End(outcome) => {
+                let refused = matches!(&outcome, Err(failure) if failure.code == FailureCode::Authentication);
+                if let Some(connection) = held.connection_id.filter(|_| refused) {
+                    self.keep(held, connection, None).await?;
+                }
+                Ok(Some(Effect::Outcome(outcome)))
+            }
             request::Next::Again { wait, unsent } => {
                 self.put_off(held, self.context.clock.now() + wait, unsent).await
             }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod callbacks;
+mod connections;
 mod durable;
 mod working;
 

@@ -127,6 +127,12 @@ async fn every_error_is_told_with_an_example_in_the_contracts_shape() {
             assert!(!examples.is_empty(), "{name} {status}");
             for (code, example) in examples {
                 let body = &example["value"];
+                if name.contains(" /v2/") {
+                    let error = &body["errors"][0];
+                    assert_eq!((&error["code"], &error["status"]), (&json!(code), &json!(status)), "{name}");
+                    assert!(error["title"].is_string() && error["detail"].is_string(), "{body}");
+                    continue;
+                }
                 assert_eq!(body["error_code"], json!(code), "{name} {status}");
                 let text = body["error"].as_str().unwrap();
                 assert!(!text.is_empty() && text.chars().count() < 250, "{text}");

@@ -4,6 +4,7 @@
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     action_run::action::Action,
+    id::ConnectionId,
     wire::{Json, Object, parse_as_javascript},
 };
 
@@ -13,10 +14,14 @@ use crate::problem;
 /// The code of everything that is wrong with a run that is asked for, but for its callback.
 const INVALID: &str = "INVALID_ACTION_RUN";
 
+/// What is wrong with an authentication that is not there.
+const UNKNOWN: &str = "is not one of those that GET /v2/authentications lists";
+
 /// A run that somebody asks for.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) action: &'static Action,
+    pub(crate) connection: Option<ConnectionId>,
     pub(crate) input: Object,
     pub(crate) callback_url: Option<String>,
     /// The path of the members: empty, or `data.`.
@@ -50,11 +55,14 @@ impl Asked {
         let action = Action::find(&key).ok_or_else(|| {
             refused(INVALID, at("action"), "is not one of those that GET /v2/actions lists")
         })?;
-        if let Some(value) = members.remove("authentication")
-            && !value.is_null()
-        {
-            return Err(refused(INVALID, at("authentication"), "must be null: no action here needs one"));
-        }
+        let connection = match members.remove("authentication") {
+            None | Some(Json::Null) => None,
+            Some(value) => {
+                let id = value.as_str().and_then(|text| text.parse().ok());
+                let unknown = || refused(INVALID, at("authentication"), UNKNOWN);
+                Some(id.ok_or_else(unknown)?)
+            }
+        };
         let (mut input, mut input_name) = (Object::new(), if within.is_empty() { "input" } else { "inputs" });
         for name in ["input", "inputs"] {
             match members.remove(name) {
@@ -70,12 +78,17 @@ impl Asked {
                 None => return Err(refused("INVALID_CALLBACK_URL", at("callback_url"), "must be a string")),
             },
         };
-        Ok(Self { action, input, callback_url, within, input_name })
+        Ok(Self { action, connection, input, callback_url, within, input_name })
     }
 
     /// 400 for a field of the input.
     pub(crate) fn wrong_input(&self, field: &str, reason: &str) -> ApiError {
         refused(INVALID, format!("{}{}.{field}", self.within, self.input_name), reason)
+    }
+
+    /// 400 for a connection that is not there.
+    pub(crate) fn unknown_connection(&self) -> ApiError {
+        refused(INVALID, format!("{}authentication", self.within), UNKNOWN)
     }
 
     /// 400 for the URL of the callback.
@@ -117,7 +130,7 @@ mod tests {
             (
                 r#"{"action":"event.emit","authentication":"x"}"#,
                 "/authentication",
-                "authentication must be null: no action here needs one",
+                "authentication is not one of those that GET /v2/authentications lists",
             ),
         ] {
             let told = Asked::parse(body.as_bytes()).unwrap_err().body(Shape::V2, None);

@@ -2,6 +2,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod asked;
+pub(crate) mod authentications;
 pub(crate) mod run_view;
 pub(crate) mod runs;
 

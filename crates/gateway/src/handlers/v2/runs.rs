@@ -10,6 +10,7 @@ use hookyard_domain::{
         store::{self, NewRun},
     },
     audit::Action,
+    connection,
     db::Conn,
     delivery::{Profile, inspect, replay},
     id::ActionRunId,
@@ -113,17 +114,24 @@ async fn make(
         .action
         .plan(asked.input.clone(), &scene)
         .map_err(|wrong| asked.wrong_input(wrong.field, &wrong.reason))?;
+    let unknown = asked.unknown_connection();
     let mut new = NewRun {
         id: ActionRunId::new(now),
         tenant: caller.tenant(),
         action: asked.action.key,
         input: String::from_utf8_lossy(&to_canonical(&Json::Object(asked.input))).into_owned(),
+        connection: asked.connection,
         endpoint: None,
         created_by: Some(caller.principal.subject()),
         trace: crate::ingest::trace_of(&request).unwrap_or_else(TraceContext::fresh),
     };
     let vault = context.vault.clone();
     let reply = idempotent(&context, key, move |conn| {
+        if let Some(id) = new.connection
+            && connection::store::find(conn, new.tenant, id)?.is_none()
+        {
+            return Err(unknown.into());
+        }
         if let Some(url) = &callback {
             let named = Named { kind: Kind::Callback, tenant: new.tenant, url, secret: None };
             new.endpoint = Some(endpoint::of_task(conn, &vault, &named, now)?);

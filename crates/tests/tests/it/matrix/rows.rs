@@ -143,6 +143,10 @@ pub(super) const ROWS: &[Row] = &[
 
     plain("GET /v2/actions", "/v2/actions"),
     plain("GET /v2/actions/{key}", "/v2/actions/event.emit"),
+    plain("GET /v2/authentications", "/v2/authentications"),
+    plain("POST /v2/authentications", "/v2/authentications").body(r#"{"name":"c","type":"bearer","url":"{own}","token":"t"}"#).status(201),
+    about("GET /v2/authentications/{id}", "/v2/authentications/{auth}"),
+    about("DELETE /v2/authentications/{id}", "/v2/authentications/{auth}"),
     plain("GET /v2/action-runs", "/v2/action-runs"),
     plain("POST /v2/action-runs", "/v2/action-runs").body(r#"{"action":"event.emit","input":{"event_type":"a.b","payload":{}}}"#),
     plain("GET /v2/action-runs/", "/v2/action-runs/"),

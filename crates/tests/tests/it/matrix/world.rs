@@ -13,7 +13,10 @@ use hookyard_domain::{
         store::{self, NewCredential},
     },
     delivery::DeliveryState,
-    id::{ClientId, CredentialId, GrantId, InputId, InvitationId, SessionId, TaskId, TenantId, UserId},
+    id::{
+        ClientId, ConnectionId, CredentialId, GrantId, InputId, InvitationId, SessionId, TaskId, TenantId,
+        UserId,
+    },
     person::Role,
     task::respond::RespondLinks,
 };
@@ -142,10 +145,30 @@ impl World {
         if ["task", "ended", "asking", "question", "answerable", "schedule"].into_iter().any(named) {
             objects.extend(self.tasks(side).await);
         }
+        if named("own") {
+            objects.push(("own", format!("http://{}/livez", self.system.gateways[0].addr)));
+        }
+        if named("auth") {
+            objects.push(("auth", self.connection(side).await));
+        }
         if named("arun") {
             objects.push(("arun", self.action_run(side).await));
         }
         Objects(objects)
+    }
+
+    /// A connection; put there past the trial of its credentials.
+    async fn connection(&self, side: &Side) -> String {
+        let (id, tenant, now) =
+            (ConnectionId::new(self.system.clock.now()), side.tenant, self.system.clock.now());
+        let json = br#"{"name":"c","type":"bearer","url":"https://example.com/","token":"t"}"#;
+        let draft = hookyard_domain::wire::parse(json).unwrap().into_object().unwrap();
+        let draft = hookyard_domain::connection::Draft::parse(draft).unwrap();
+        let put = move |conn: &mut hookyard_domain::db::Conn| {
+            hookyard_domain::connection::store::insert(conn, &vault(), (tenant, id), &draft, now).map(drop)
+        };
+        self.system.db.run(put).await.unwrap();
+        id.to_string()
     }
 
     /// A run that has ended, whose callback did not arrive.
