@@ -443,7 +443,8 @@ mod tests {
         for entry in TABLE {
             let operation = &DOCUMENT["paths"][entry.path][entry.method.as_str().to_lowercase()];
             let codes: Vec<String> = serde_json::from_value(operation["x-errors"].clone()).unwrap();
-            errors::responses(&codes).unwrap_or_else(|code| panic!("{}: {code}", entry.name));
+            errors::responses(&codes, Shape::of_path(entry.path))
+                .unwrap_or_else(|code| panic!("{}: {code}", entry.name));
         }
     }
 
