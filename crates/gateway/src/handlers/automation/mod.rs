@@ -37,7 +37,7 @@ pub(super) fn of_refused(refused: &Refused) -> ApiError {
 
 /// 410: it was possible once.
 fn gone(message: &str) -> ApiError {
-    ApiError::new(actix_web::http::StatusCode::GONE, "GONE", message)
+    ApiError::new(actix_web::http::StatusCode::GONE, "INPUT_CLOSED", message)
 }
 
 /// The states by the words that callers may use for them.

@@ -255,7 +255,7 @@ pub(crate) struct Question {
     #[schema(example = "2025-01-26T10:31:00.000Z", format = DateTime)]
     expires_at: String,
     /// The answer; `null` = none yet.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     answer: Option<Box<RawValue>>,
     /// When it was answered.
     #[schema(format = DateTime)]
