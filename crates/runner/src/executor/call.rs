@@ -159,10 +159,7 @@ impl Meter {
         if let Some(input) = meaning.input_tokens {
             self.tokens.input = input;
         }
-        // The first count comes with the head of the message and is of no use: one token.
-        if let Some(output) = meaning.output_tokens
-            && (meaning.end.is_some() || meaning.input_tokens.is_none() || output >= self.tokens.output)
-        {
+        if let Some(output) = meaning.output_tokens {
             (self.tokens.output, self.guess) = (output, false);
         }
         self.tokens != before
