@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hookyard_domain::{
-    delivery::HeldDelivery,
-    event::store::StoredEvent,
+    delivery::{HeldDelivery, rung::EventToSend},
     id::EventId,
     subscription::{Secrets, Subscription},
     trace::TraceContext,
@@ -50,7 +49,7 @@ pub(crate) struct LoadedEvent {
 }
 
 impl LoadedEvent {
-    pub(crate) fn new(event: StoredEvent, memory: OwnedSemaphorePermit) -> Arc<Self> {
+    pub(crate) fn new(event: EventToSend, memory: OwnedSemaphorePermit) -> Arc<Self> {
         Arc::new(Self {
             id: event.id,
             correlation_id: event.correlation_id,

@@ -6,9 +6,8 @@ use chrono::TimeDelta;
 use hookyard_domain::{
     clock::Clock,
     db::Db,
-    delivery::{HeldDelivery, store},
-    event,
-    id::{ClaimId, DeliveryId, EventId, TenantId},
+    delivery::rung,
+    id::{ClaimId, DeliveryId, EventId},
     subscription::directory::Directory,
 };
 use hookyard_messaging::{Consumer, Incoming, Lane, Message};
@@ -111,7 +110,7 @@ impl Loader {
 
     async fn serve(&self, rungs: Vec<Rung>, jobs: &mpsc::Sender<Vec<Job>>, stop: &CancellationToken) {
         let mut wait = Duration::from_millis(50);
-        let (held, events) = loop {
+        let rung::Rung { held, events, .. } = loop {
             match self.read(&rungs).await {
                 Ok(read) => break read,
                 Err(error) => {
@@ -166,23 +165,17 @@ impl Loader {
         }
     }
 
-    async fn read(
-        &self,
-        rungs: &[Rung],
-    ) -> hookyard_domain::Result<(Vec<HeldDelivery>, Vec<event::store::StoredEvent>)> {
-        let rung: Vec<(ClaimId, DeliveryId)> =
+    async fn read(&self, rungs: &[Rung]) -> hookyard_domain::Result<rung::Rung> {
+        let keys: Vec<(ClaimId, DeliveryId)> =
             rungs.iter().flat_map(|rung| rung.deliveries.iter().map(|id| (rung.claim, *id))).collect();
         let directory = self.directory.clone();
         self.db
             .once(move |conn| {
-                let held = store::held(conn, &rung)?;
-                directory.refresh(conn)?;
-                let mut keys: Vec<(TenantId, EventId)> =
-                    held.iter().map(|held| (held.tenant, held.id.event)).collect();
-                keys.sort_unstable();
-                keys.dedup();
-                let events = if keys.is_empty() { Vec::new() } else { event::store::load(conn, &keys)? };
-                Ok((held, events))
+                let found = rung::read(conn, &keys, &directory.standing())?;
+                if found.behind {
+                    directory.refresh(conn)?;
+                }
+                Ok(found)
             })
             .await
     }

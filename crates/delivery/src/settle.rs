@@ -1,7 +1,7 @@
 //! Writing down what happened: grouped, one statement for hundreds of tries (invariant 5).
 //!
-//! While one group commits the next gathers; nothing waits for a timer. A result is held until it is written: when the
-//! database is away, tries under way keep their slots and nothing new begins.
+//! While one group commits the next gathers, and nothing that fills no group is written at once: nobody waits for it. A result
+//! is held until it is written: when the database is away, tries under way keep their slots and nothing new begins.
 
 use std::{
     collections::HashMap,
@@ -68,9 +68,13 @@ pub(crate) struct Writer {
     unrung: Arc<Mutex<Vec<SettlementId>>>,
 }
 
+/// How long outcomes are gathered before they are written. A deliverer that is killed meanwhile leaves these deliveries to be
+/// tried again, as it does those that are being written.
+const PACE: Duration = Duration::from_millis(5);
+
 /// How long settlements are gathered before they are rung. The counters of hooks may be behind for so long; a ring, and a
 /// transaction of the registry, for every try would cost more than the try.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Settlements in one message at the most.
 const RING_AT_ONCE: usize = 64;
@@ -94,8 +98,16 @@ pub(crate) fn channel(
 impl Writer {
     /// Writes until every [`Settler`] is gone and everything is written.
     pub(crate) async fn run(mut self) {
-        let mut notes = Vec::new();
+        let mut notes = Vec::with_capacity(self.batch);
         while self.notes.recv_many(&mut notes, self.batch).await > 0 {
+            let written = tokio::time::Instant::now() + PACE;
+            while notes.len() < self.batch {
+                let room = self.batch - notes.len();
+                match tokio::time::timeout_at(written, self.notes.recv_many(&mut notes, room)).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            }
             self.write(std::mem::take(&mut notes)).await;
         }
     }

@@ -94,6 +94,8 @@ impl Settings {
             gateway: self.gateway.clone(),
             oidc: self.oidc.clone(),
             mail: self.mail.clone(),
+            tasks: self.tasks.clone(),
+            llm: self.llm.clone(),
         }
     }
 }
@@ -103,6 +105,8 @@ pub(crate) fn load(file: Option<PathBuf>) -> Result<Settings, SettingsError> {
     let sources = Sources::process(file)
         .alias("DATABASE_URL", "database.url")
         .alias("AMQP_URL", "amqp.url")
+        .alias("ANTHROPIC_API_KEY", "llm.anthropic_api_key")
+        .alias("OPENAI_API_KEY", "llm.openai_api_key")
         .alias("CODETETHER_WEBHOOK_SECRET", "delivery.task_webhook_secret");
     hookyard_chassis::settings::load(sources)
 }

@@ -145,6 +145,12 @@ impl Bus {
         Consumer { source }
     }
 
+    /// Whether messages go through a broker, which makes each of them cost something.
+    #[must_use]
+    pub const fn has_broker(&self) -> bool {
+        matches!(self.transport, Transport::Amqp(_))
+    }
+
     /// Whether messages can be published and every consumer is served, now.
     #[must_use]
     pub fn connected(&self) -> bool {

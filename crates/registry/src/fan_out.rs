@@ -9,7 +9,7 @@ use hookyard_domain::{
     Result,
     db::Conn,
     delivery::{self, HeldDelivery, NewDelivery, Profile},
-    event::store,
+    event::waiting::{self, Waiting},
     id::{ClaimId, DeliveryId, EventGroupId},
     subscription::{directory::Directory, spread},
     trace::TraceContext,
@@ -138,20 +138,23 @@ fn write(
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
 ) -> Result<(usize, Vec<NewDelivery>)> {
-    let events = store::waiting(conn, groups)?;
-    // After the events were read: whoever subscribed before they were accepted is seen.
-    directory.refresh(conn)?;
+    let Waiting { mut events, behind } = waiting::read(conn, groups, &directory.standing())?;
+    // Whoever subscribed before the events were accepted is seen by the statement that saw them.
+    if behind {
+        directory.refresh(conn)?;
+        waiting::add_bodies(conn, &mut events)?;
+    }
     let mut deliveries = Vec::with_capacity(events.len());
-    for (group, event) in &events {
+    for event in &events {
         for hook in matching::wanting(directory, event, now) {
             let id = DeliveryId { event: event.id, subscription: hook.id };
-            let (tenant, profile) = (event.tenant_id, Profile::Hook);
-            deliveries.push((*group, NewDelivery { id, tenant, profile, ordering: None }));
+            let (tenant, profile) = (event.tenant, Profile::Hook);
+            deliveries.push((event.group, NewDelivery { id, tenant, profile, ordering: None }));
         }
     }
     // Until here nothing was taken: whoever is first with this statement has the groups.
     let taken = delivery::store::fan_out(conn, groups, &deliveries, claim, now, lease_until)?;
-    let events = events.iter().filter(|(group, _)| taken.contains(group)).count();
+    let events = events.iter().filter(|event| taken.contains(&event.group)).count();
     let made = deliveries.into_iter().filter(|(group, _)| taken.contains(group)).map(|(_, new)| new);
     Ok((events, made.collect()))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use hookyard_domain::{
-    event::{Origin, store::StoredEvent},
+    event::{Origin, waiting::WaitingEvent},
     subscription::{Subscription, directory::Directory},
     wire::parse_stored,
 };
@@ -15,15 +15,15 @@ use hookyard_domain::{
 /// event» of a product does not expect news about its own plumbing.
 pub(crate) fn wanting(
     directory: &Directory,
-    event: &StoredEvent,
+    event: &WaitingEvent,
     now: DateTime<Utc>,
 ) -> Vec<Arc<Subscription>> {
-    let mut hooks = directory.wanting(event.tenant_id, &event.event_type, now);
+    let mut hooks = directory.wanting(event.tenant, &event.event_type, now);
     if event.origin == Origin::System {
         hooks.retain(|hook| hook.pattern.is_some());
     }
     if hooks.iter().any(|hook| hook.filter.is_some()) {
-        match parse_stored(&event.body) {
+        match parse_stored(event.body.as_deref().unwrap_or_default()) {
             Ok(json) => hooks.retain(|hook| hook.admits(&json)),
             Err(error) => {
                 tracing::error!(event.id = %event.id, %error, "a stored event cannot be read; hooks with a filter do not get it");

@@ -26,7 +26,9 @@ use hookyard_domain::{
     clock::Clock,
     db::Db,
     email,
-    task::{self, Ledger, model::Models, respond::RespondLinks, schedule::store::Firing, webhook::WebhookUrls},
+    task::{
+        self, Ledger, model::Models, respond::RespondLinks, schedule::store::Firing, webhook::WebhookUrls,
+    },
     vault::Vault,
 };
 use hookyard_egress::Services;

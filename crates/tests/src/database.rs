@@ -156,14 +156,17 @@ fn databases(conn: &mut PgConnection, prefix: &str) -> Vec<String> {
 /// The name of the template, which exists when this returns.
 async fn template() -> String {
     let clock = Clock::system();
-    let name = format!("{TEMPLATE}{SCHEMA}_{}", clock.now().format("%Y%m%d"));
+    let today = clock.now().format("%Y%m%d").to_string();
+    let name = format!("{TEMPLATE}{SCHEMA}_{today}");
     let wanted = name.clone();
     let runtime = tokio::runtime::Handle::current();
     on_server(move |conn| {
         sql_query(format!("SELECT pg_advisory_lock({LOCK})")).execute(conn).expect("the lock");
         let known = databases(conn, TEMPLATE);
         if !known.contains(&wanted) {
-            for old in known.iter().chain(&left_over(conn)) {
+            // Those of today may be in use: by a checkout with another schema, beside this one.
+            let known = known.iter().filter(|name| !name.ends_with(&today));
+            for old in known.chain(&left_over(conn)) {
                 // Somebody may be cloning it at this moment; then it goes another time.
                 let _busy = sql_query(format!("DROP DATABASE IF EXISTS {old}")).execute(conn);
             }

@@ -88,6 +88,17 @@ words! {
         DeadLettersDiscarded "dead_letters.discarded";
         EventTypeCreated "event_type.created";
         EventTypeUpdated "event_type.updated";
+
+        TaskCancelled "task.cancelled";
+        TaskRetried "task.retried";
+        TaskAnswered "task.answered";
+        ScheduleCreated "schedule.created";
+        ScheduleUpdated "schedule.updated";
+        ScheduleDeleted "schedule.deleted";
+        ScheduleRun "schedule.run";
+        BudgetSet "budget.set";
+        LlmKeySet "llm_key.set";
+        LlmKeyRemoved "llm_key.removed";
     }
 }
 
@@ -110,6 +121,10 @@ words! {
         Delivery "delivery";
         DeadLetters "dead_letters";
         EventType "event_type";
+        Task "task";
+        Schedule "schedule";
+        Budget "budget";
+        LlmKey "llm_key";
     }
 }
 

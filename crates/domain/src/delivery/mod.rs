@@ -11,6 +11,7 @@ pub mod ordered;
 mod outcome;
 mod profile;
 pub mod replay;
+pub mod rung;
 pub mod store;
 
 use chrono::{DateTime, Utc};

@@ -51,7 +51,8 @@ fn unless_dropped(result: diesel::QueryResult<usize>) -> Result<()> {
 
 /// Held deliveries `d` of a list of keys `k`. `+ 0` keeps the planner from walking the index of everything that is pending
 /// instead of looking each key up.
-const BY_KEY: &str = "d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state + 0 = 0";
+pub(super) const BY_KEY: &str =
+    "d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state + 0 = 0";
 
 fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
@@ -134,7 +135,7 @@ pub fn fan_out(
 }
 
 #[derive(QueryableByName)]
-struct HeldRow {
+pub(super) struct HeldRow {
     #[diesel(sql_type = Uuid)]
     event_id: EventId,
     #[diesel(sql_type = Uuid)]
@@ -174,32 +175,8 @@ impl From<HeldRow> for HeldDelivery {
     }
 }
 
-const HELD: &str = "d.event_id, d.subscription_id, d.tenant_id, d.profile, d.tries, d.attempts, d.deferrals, d.due_at, \
+pub(super) const HELD: &str = "d.event_id, d.subscription_id, d.tenant_id, d.profile, d.tries, d.attempts, d.deferrals, d.due_at, \
      d.next_attempt_at, d.claim";
-
-/// The deliveries of rings: those that are still pending under the claim that the ring names.
-///
-/// # Errors
-/// When the database is away.
-pub fn held(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)]) -> Result<Vec<HeldDelivery>> {
-    let mut found = Vec::with_capacity(rung.len());
-    for (table, rung) in by_partition(rung.iter().copied(), |(_, id)| id.event) {
-        let (events, subscriptions) = split(rung.iter().map(|(_, id)| *id));
-        let rows = prepared(format!(
-            "SELECT {HELD} FROM unnest($1, $2, $3) AS k (e, s, c) JOIN {table} d ON {BY_KEY}"
-        ))
-        .bind::<Array<Uuid>, _>(events)
-        .bind::<Array<Uuid>, _>(subscriptions)
-        .bind::<Array<Uuid>, _>(rung.iter().map(|(claim, _)| *claim).collect::<Vec<_>>())
-        .load::<HeldRow>(conn);
-        match rows {
-            Ok(rows) => found.extend(rows.into_iter().map(HeldDelivery::from)),
-            Err(error) if partition::is_dropped(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(found)
-}
 
 /// Claims deliveries that are due: retries whose time has come, and those whose lease ended without an outcome.
 /// Oldest first; what another sweep is claiming is passed over.

@@ -1,10 +1,12 @@
 //! Events: what a product says has happened, accepted once and never changed.
 
+pub mod claimed;
 mod draft;
 mod event_type;
 pub mod list;
 pub mod store;
 pub mod types;
+pub mod waiting;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::{

@@ -1,6 +1,6 @@
 //! Queries on events and on the outbox of groups.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -105,38 +105,6 @@ pub struct StoredEvent {
 pub(crate) const STORED: &str = "e.tenant_id, e.id, e.event_type, e.origin, e.created_at, \
      e.metadata->>'correlation_id' AS correlation_id, e.trace, e.sampled, e.body";
 
-/// The events of groups that wait for their fan-out, each with its group. The groups stay: `delivery::store::fan_out` takes
-/// them.
-///
-/// # Errors
-/// When the database is away.
-pub fn waiting(conn: &mut PgConnection, groups: &[EventGroupId]) -> Result<Vec<(EventGroupId, StoredEvent)>> {
-    #[derive(QueryableByName)]
-    struct Group {
-        #[diesel(sql_type = Uuid)]
-        id: EventGroupId,
-        #[diesel(sql_type = Array<Uuid>)]
-        tenant_ids: Vec<TenantId>,
-        #[diesel(sql_type = Array<Uuid>)]
-        event_ids: Vec<EventId>,
-    }
-    let groups: Vec<Group> =
-        prepared("SELECT id, tenant_ids, event_ids FROM event_groups WHERE id = ANY($1)")
-            .bind::<Array<Uuid>, _>(groups)
-            .load(conn)?;
-    let mut group_of: HashMap<(TenantId, EventId), EventGroupId> = HashMap::new();
-    for group in groups {
-        let keys = group.tenant_ids.into_iter().zip(group.event_ids);
-        group_of.extend(keys.map(|key| (key, group.id)));
-    }
-    let keys: Vec<(TenantId, EventId)> = group_of.keys().copied().collect();
-    let events = load(conn, &keys)?;
-    Ok(events
-        .into_iter()
-        .filter_map(|event| Some((*group_of.get(&(event.tenant_id, event.id))?, event)))
-        .collect())
-}
-
 /// Groups that should have been fanned out by now, oldest first: their ring was lost, or nobody was there to hear it.
 ///
 /// # Errors
@@ -201,8 +169,8 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: EventId) -> Result<Op
         .optional()?)
 }
 
-/// The latest events that a tenant posted, newest first; of one type, when one is given. What a subscriber is shown as
-/// samples (contract §3).
+/// The latest events that a tenant posted, newest first; of one type, when one is given, and then also our own, such as
+/// `task.completed`. What a subscriber is shown as samples (contract §3).
 ///
 /// # Errors
 /// When the database is away.
@@ -215,7 +183,7 @@ pub fn latest(
     planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
             "SELECT {STORED} FROM events e \
-         WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) AND e.origin = 0 \
+         WHERE e.tenant_id = $1 AND (e.event_type = $2 OR $2 IS NULL) AND (e.origin = 0 OR e.origin = 1 AND $2 IS NOT NULL) \
          ORDER BY e.id DESC LIMIT $3"
         ))
         .bind::<Uuid, _>(tenant)

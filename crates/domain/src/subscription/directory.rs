@@ -45,6 +45,29 @@ struct Inner {
     seen: i64,
     by_id: HashMap<SubscriptionId, Arc<Subscription>>,
     by_tenant: HashMap<TenantId, Hooks>,
+    /// Of the tenants whose hooks filter, how many of them do.
+    filters: HashMap<TenantId, usize>,
+}
+
+/// What a snapshot goes by, for queries that tell whether it is behind.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Transactions below this one had ended when we last looked.
+    pub(crate) seen: i64,
+    /// The tenants whose hooks filter; `None` when they are many.
+    pub(crate) filtering: Option<Vec<TenantId>>,
+}
+
+/// Tenants with filters that are named to a query; when there are more, any tenant may have some.
+const FILTERING: usize = 64;
+
+/// SQL that tells whether a snapshot of [`Standing::seen`] is behind what the statement sees: `$n` is that number. A statement
+/// that sees an event sees all subscriptions that were answered before it was accepted.
+pub(crate) fn behind(parameter: &str) -> String {
+    format!(
+        "({parameter} = 0 OR EXISTS (SELECT FROM subscriptions c WHERE c.changed_in >= {parameter} \
+         AND c.changed_in < pg_snapshot_xmax(pg_current_snapshot())::text::bigint))"
+    )
 }
 
 /// The subscriptions of one tenant that take events.
@@ -115,6 +138,14 @@ impl Directory {
         Ok(())
     }
 
+    /// How far this snapshot goes, to be asked about with the next query.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let inner = self.lock();
+        let filtering = (inner.filters.len() <= FILTERING).then(|| inner.filters.keys().copied().collect());
+        Standing { seen: inner.seen, filtering }
+    }
+
     /// The subscription with this id, whatever its state, unless it is deleted.
     #[must_use]
     pub fn get(&self, id: SubscriptionId) -> Option<Arc<Subscription>> {
@@ -176,6 +207,15 @@ impl Inner {
 
     fn forget(&mut self, id: SubscriptionId) {
         let Some(old) = self.by_id.remove(&id) else { return };
+        if old.state.takes_events() && old.filter.is_some() {
+            let left = self.filters.get_mut(&old.tenant).map(|count| {
+                *count -= 1;
+                *count
+            });
+            if left == Some(0) {
+                self.filters.remove(&old.tenant);
+            }
+        }
         let Some(hooks) = self.by_tenant.get_mut(&old.tenant) else { return };
         hooks.broad.retain(|hook| hook.id != id);
         if let Some(event_type) = old.pattern.as_ref().and_then(EventPattern::is_exact)
@@ -195,6 +235,9 @@ impl Inner {
         self.by_id.insert(hook.id, Arc::clone(&hook));
         if hook.kind != Kind::Hook || !hook.state.takes_events() {
             return;
+        }
+        if hook.filter.is_some() {
+            *self.filters.entry(hook.tenant).or_default() += 1;
         }
         let hooks = self.by_tenant.entry(hook.tenant).or_default();
         match hook.pattern.as_ref().and_then(EventPattern::is_exact) {

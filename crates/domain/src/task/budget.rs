@@ -96,7 +96,10 @@ pub fn check(conn: &mut PgConnection, tenant: TenantId, now: DateTime<Utc>) -> R
 }
 
 /// Of these tenants, those who have used up what they may use this month, with the reason for people.
-pub(super) fn spent(
+///
+/// # Errors
+/// When the database is away.
+pub fn spent(
     conn: &mut PgConnection,
     tenants: &[TenantId],
     now: DateTime<Utc>,

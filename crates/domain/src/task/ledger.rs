@@ -160,9 +160,7 @@ impl Ledger {
         }
         delivery::store::insert(conn, &batch.deliveries, claim, now, lease_until)?;
         rows::add_usage(conn, &batch.usage)?;
-        if let Some(vault) = &self.mail {
-            notice::enqueue(conn, vault, &batch.notices, now)?;
-        }
+        notice::enqueue(conn, self.mail.as_ref(), &batch.notices, now)?;
         dedup(&mut batch.ordered);
         dedup(&mut batch.queued);
         Ok(Written { results, group, ordered: batch.ordered, claim, lease_until, queued: batch.queued })

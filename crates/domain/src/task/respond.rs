@@ -7,7 +7,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
-use crate::{id::InputId, vault::Vault};
+use crate::{
+    id::{InputId, TaskId},
+    vault::Vault,
+};
 
 /// What the key is derived for.
 const PURPOSE: &str = "respond_url";
@@ -43,6 +46,12 @@ impl RespondLinks {
     #[must_use]
     pub fn link(&self, input: InputId) -> String {
         format!("{}/respond/{}", self.origin, self.token(input))
+    }
+
+    /// Where a task can be looked at.
+    #[must_use]
+    pub fn task(&self, task: TaskId) -> String {
+        format!("{}/v1/automation/tasks/{task}", self.origin)
     }
 
     /// The last part of the link.

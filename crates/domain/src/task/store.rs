@@ -36,9 +36,24 @@ pub fn create(
     let spent = budget::spent(conn, &tenants, now)?;
     let refused: Vec<Option<String>> = tasks.iter().map(|task| spent.get(&task.tenant).cloned()).collect();
     let tasks: Vec<&NewTask> = tasks.iter().filter(|task| !spent.contains_key(&task.tenant)).collect();
-    let endpoints = endpoints(conn, vault, &tasks, now)?;
-    insert(conn, settings, &tasks, &endpoints, now)?;
+    put(conn, settings, vault, &tasks, now)?;
     Ok(refused)
+}
+
+/// Stores tasks whose budgets were looked at, each with its first run; and finds or makes the endpoints that they name. Belongs
+/// into a transaction.
+///
+/// # Errors
+/// When the database is away; nothing is stored then.
+pub fn put(
+    conn: &mut PgConnection,
+    settings: &Settings,
+    vault: &Vault,
+    tasks: &[&NewTask],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let endpoints = endpoints(conn, vault, tasks, now)?;
+    insert(conn, settings, tasks, &endpoints, now)
 }
 
 fn endpoints(

@@ -60,6 +60,12 @@ impl Events {
         self.0 & bit != 0
     }
 
+    /// The names of all there are.
+    #[must_use]
+    pub fn every() -> [&'static str; 6] {
+        EVENTS.map(|(name, _)| name)
+    }
+
     /// Their names.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {

@@ -19,7 +19,7 @@ use hookyard_domain::{
     db::Db,
     rate_limit::{self, Ask, Bucket, Grant},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,6 +31,10 @@ const QUEUE: usize = 16_384;
 
 /// Requests that are counted in one statement.
 const GROUP: usize = 1_024;
+
+/// How long requests that have passed already are gathered before they are counted. Short against the time for which what is
+/// known of a limit counts (`ample::FRESH`).
+const BEHIND: Duration = Duration::from_millis(10);
 
 /// Spent limits that are remembered. One that is forgotten costs a statement per request, and stays spent.
 const REMEMBERED: usize = 65_536;
@@ -56,6 +60,8 @@ pub(crate) struct Allowance {
 #[derive(Clone, Debug)]
 pub(crate) struct Limiter {
     waiting: mpsc::Sender<Waiting>,
+    /// Told when somebody waits for the answer.
+    urgent: Arc<Notify>,
     spent: Spent,
     ample: Ample,
 }
@@ -64,6 +70,7 @@ pub(crate) struct Limiter {
 #[derive(Debug)]
 pub(crate) struct Counter {
     waiting: mpsc::Receiver<Waiting>,
+    urgent: Arc<Notify>,
     spent: Spent,
     ample: Ample,
     db: Db,
@@ -90,8 +97,16 @@ impl Limiter {
     pub(crate) fn new(db: Db, clock: Clock) -> (Self, Counter) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (spent, ample) = (Spent::default(), Ample::default());
-        let counter = Counter { waiting: receiver, spent: spent.clone(), ample: ample.clone(), db, clock };
-        (Self { waiting: sender, spent, ample }, counter)
+        let urgent = Arc::new(Notify::new());
+        let counter = Counter {
+            waiting: receiver,
+            urgent: Arc::clone(&urgent),
+            spent: spent.clone(),
+            ample: ample.clone(),
+            db,
+            clock,
+        };
+        (Self { waiting: sender, urgent, spent, ample }, counter)
     }
 
     /// Counts one request. `limit` is not 0.
@@ -117,6 +132,7 @@ impl Limiter {
         }
         let (answer, answered) = oneshot::channel();
         self.waiting.try_send(Waiting { subject, limit, answer: Some(answer) }).map_err(full)?;
+        self.urgent.notify_one();
         answered
             .await
             .map_err(|_ended| ApiError::unavailable("the gateway is stopping", Duration::from_secs(1)))?
@@ -164,6 +180,19 @@ impl Counter {
             };
             if received == 0 {
                 return;
+            }
+            if group.iter().all(|waiting| waiting.answer.is_none()) {
+                // Nobody waits: some more may come, and are counted with the same statement.
+                tokio::select! {
+                    () = tokio::time::sleep(BEHIND) => {}
+                    () = self.urgent.notified() => {}
+                    () = stop.cancelled() => {}
+                }
+                while group.len() < GROUP
+                    && let Ok(waiting) = self.waiting.try_recv()
+                {
+                    group.push(waiting);
+                }
             }
             self.count(std::mem::take(&mut group)).await;
         }
@@ -277,7 +306,12 @@ mod tests {
     fn what_is_spent_is_remembered_until_its_window_ends() {
         let spent = Spent::default();
         let (sender, _receiver) = mpsc::channel(1);
-        let limiter = Limiter { waiting: sender, spent: spent.clone(), ample: Ample::default() };
+        let limiter = Limiter {
+            waiting: sender,
+            urgent: Arc::default(),
+            spent: spent.clone(),
+            ample: Ample::default(),
+        };
         let subject = (Uuid::from_u128(1), Bucket::Samples);
         let now = DateTime::UNIX_EPOCH;
         let end = now + chrono::TimeDelta::seconds(60);

@@ -18,7 +18,7 @@ use hookyard_domain::{
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 pub(crate) use flusher::{Flusher, Lane, Limits};
-pub(crate) use parse::{Source, event, on_thread};
+pub(crate) use parse::{Source, event, on_thread, trace_of};
 
 use crate::{body::Reserved, metrics::Metrics, problem};
 
@@ -65,14 +65,21 @@ pub(crate) struct Exits {
 
 /// The exit of one lane. The tasks that share it take turns.
 #[derive(Clone, Debug)]
-pub(crate) struct Exit(Arc<Mutex<mpsc::Receiver<Job>>>);
+pub(crate) struct Exit(Arc<Mutex<Door>>);
+
+#[derive(Debug)]
+struct Door {
+    jobs: mpsc::Receiver<Job>,
+    /// When the last group was taken.
+    taken: Option<tokio::time::Instant>,
+}
 
 impl Ingest {
     /// A queue in which each lane holds so many requests.
     pub(crate) fn new(capacity: u32, metrics: Metrics) -> (Self, Exits) {
         let (plain, plain_exit) = mpsc::channel(capacity as usize);
         let (keyed, keyed_exit) = mpsc::channel(capacity as usize);
-        let exit = |receiver| Exit(Arc::new(Mutex::new(receiver)));
+        let exit = |jobs| Exit(Arc::new(Mutex::new(Door { jobs, taken: None })));
         (Self { plain, keyed, metrics }, Exits { plain: exit(plain_exit), keyed: exit(keyed_exit) })
     }
 

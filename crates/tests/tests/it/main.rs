@@ -31,6 +31,7 @@ mod pipeline;
 mod runner;
 mod secrets;
 mod task_webhooks;
+mod tasks;
 mod verification;
 mod wire_node;
 mod zapier_client;

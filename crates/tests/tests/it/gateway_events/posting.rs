@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use hookyard_domain::id::{ClaimId, EventId};
+use hookyard_domain::{
+    event::{store, waiting},
+    id::{ClaimId, EventId},
+    subscription::directory::Directory,
+};
 use hookyard_gateway::LargeIntegers;
 use hookyard_messaging::{Message, Queue};
 use hookyard_tests::system::{Options, System};
@@ -39,14 +43,17 @@ async fn an_event_can_be_read_as_soon_as_it_is_accepted() {
     let ring = tokio::time::timeout(Duration::from_secs(5), rings.recv()).await.unwrap().unwrap();
     let Message::EventAccepted { group } = *ring.message() else { panic!("{:?}", ring.message()) };
     let event_id: EventId = id.parse().unwrap();
-    let stored =
-        system.db.run(move |conn| hookyard_domain::event::store::waiting(conn, &[group])).await.unwrap();
+    let standing = Directory::default().standing();
+    let read = system.db.run(move |conn| waiting::read(conn, &[group], &standing)).await.unwrap();
+    assert!(read.behind, "nothing is known of subscriptions yet");
     assert_eq!(
-        stored.iter().map(|(group, event)| (*group, event.id)).collect::<Vec<_>>(),
+        read.events.iter().map(|event| (event.group, event.id)).collect::<Vec<_>>(),
         [(group, event_id)]
     );
+    let tenant = read.events[0].tenant;
+    let stored = system.db.run(move |conn| store::load(conn, &[(tenant, event_id)])).await.unwrap();
     assert_eq!(
-        (stored[0].1.trace.as_u128(), stored[0].1.sampled),
+        (stored[0].trace.as_u128(), stored[0].sampled),
         (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, true)
     );
     let now = system.clock.now();

@@ -1,0 +1,106 @@
+//! Events that are stored only if their request is the first with its `Idempotency-Key`: keys, events and the group that owes
+//! them a fan-out are written by one statement.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl,
+    sql_types::{Array, Binary, Bool, Jsonb, SmallInt, Text, Timestamptz, Uuid},
+};
+
+use super::NewEvent;
+use crate::{
+    Result,
+    db::prepared::prepared,
+    id::{EventGroupId, TenantId},
+    idempotency::{Key, PATIENCE_S},
+};
+
+/// A request with a key: what is answered to it, and the events that it posts.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The key; no other request of the same statement has it.
+    pub key: Key,
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// Body of the answer.
+    pub body: Vec<u8>,
+    /// The events.
+    pub events: Vec<NewEvent>,
+}
+
+/// Writes the keys that nobody has used, and the events of their requests. Returns the keys that are this statement's now; of
+/// the other requests nothing is written, and `idempotency::claim` tells what was answered to them.
+///
+/// Keys that another transaction is writing are waited for: up to [`PATIENCE_S`], then [`crate::Error::Locked`].
+///
+/// # Errors
+/// As said; and when the database is away. Nothing is written then.
+pub fn insert(
+    conn: &mut PgConnection,
+    group: EventGroupId,
+    requests: &[Request],
+    now: DateTime<Utc>,
+) -> Result<HashSet<Key>> {
+    #[derive(QueryableByName)]
+    struct Claimed {
+        #[diesel(sql_type = Uuid)]
+        tenant_id: TenantId,
+        #[diesel(sql_type = Text)]
+        route: String,
+        #[diesel(sql_type = Text)]
+        key: String,
+    }
+    // In order, so that two statements with the same keys wait one way.
+    let mut sorted: Vec<&Request> = requests.iter().collect();
+    sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let keys = || sorted.iter().map(|request| &request.key);
+    let events: Vec<(&Key, &NewEvent)> =
+        sorted.iter().flat_map(|request| request.events.iter().map(|event| (&request.key, event))).collect();
+    let claimed: Vec<Claimed> = prepared(format!(
+        "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{PATIENCE_S}s', true)), \
+         claimed AS (\
+            INSERT INTO idempotency_keys (tenant_id, route, key, request_hash, status, response, created_at) \
+            SELECT t, r, k, h, s, b, $7 FROM patience, unnest($1, $2, $3, $4, $5, $6) AS key (t, r, k, h, s, b) \
+            ON CONFLICT DO NOTHING RETURNING tenant_id, route, key), \
+         new AS MATERIALIZED (\
+            SELECT e.* FROM unnest($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) AS e \
+               (tenant, id, type, origin, occurred, created, metadata, trace, sampled, body, route, key) \
+            JOIN claimed c ON c.tenant_id = e.tenant AND c.route = e.route AND c.key = e.key), \
+         stored AS (\
+            INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) \
+            SELECT tenant, id, type, origin, occurred, created, metadata, trace, sampled, body FROM new), \
+         owed AS (\
+            INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) \
+            SELECT $20, array_agg(tenant), array_agg(id), min(created) FROM new HAVING count(*) > 0) \
+         SELECT tenant_id, route, key FROM claimed"
+    ))
+    .bind::<Array<Uuid>, _>(keys().map(|key| key.tenant).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(keys().map(|key| key.route).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(keys().map(|key| key.key.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(keys().map(|key| key.request_hash.as_slice()).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(
+        sorted.iter().map(|request| i16::try_from(request.status).unwrap_or(0)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Binary>, _>(sorted.iter().map(|request| request.body.as_slice()).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Uuid>, _>(events.iter().map(|(_, event)| event.tenant).collect::<Vec<_>>())
+    .bind::<Array<Uuid>, _>(events.iter().map(|(_, event)| event.id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(events.iter().map(|(_, event)| event.event_type.as_str()).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(events.iter().map(|(_, event)| event.origin as i16).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(events.iter().map(|(_, event)| event.occurred_at).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(events.iter().map(|(_, event)| event.created_at).collect::<Vec<_>>())
+    .bind::<Array<Jsonb>, _>(events.iter().map(|(_, event)| &event.metadata).collect::<Vec<_>>())
+    .bind::<Array<Uuid>, _>(events.iter().map(|(_, event)| event.trace.trace_uuid()).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(events.iter().map(|(_, event)| event.trace.sampled).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(events.iter().map(|(_, event)| event.body.as_slice()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(events.iter().map(|(key, _)| key.route).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(events.iter().map(|(key, _)| key.key.as_str()).collect::<Vec<_>>())
+    .bind::<Uuid, _>(group)
+    .load(conn)?;
+    let claimed: HashSet<(TenantId, &str, &str)> =
+        claimed.iter().map(|row| (row.tenant_id, row.route.as_str(), row.key.as_str())).collect();
+    let ours = |key: &&Key| claimed.contains(&(key.tenant, key.route, key.key.as_str()));
+    Ok(keys().filter(ours).cloned().collect())
+}

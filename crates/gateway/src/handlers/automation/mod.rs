@@ -1,0 +1,45 @@
+//! `/v1/automation`: tasks, what makes them by the clock, and what they use (contract §5).
+
+pub(crate) mod about;
+pub(crate) mod budgets;
+pub(crate) mod llm_keys;
+pub(crate) mod schedules;
+pub(crate) mod stats;
+pub(crate) mod stream;
+pub(crate) mod task_view;
+pub(crate) mod tasks;
+pub(crate) mod tasks_change;
+
+use hookyard_chassis::api_error::ApiError;
+use hookyard_domain::{event::DraftError, task::Refused};
+
+use crate::problem;
+
+/// A task or a schedule that breaks a rule of contract §5.
+pub(super) fn of_draft(error: &DraftError) -> ApiError {
+    match error.field {
+        "webhook_url" => problem::invalid("INVALID_WEBHOOK_URL", error.field, &error.reason),
+        field => problem::invalid("INVALID_FIELD", field, &error.reason),
+    }
+}
+
+/// What somebody is told whose step of a run was not taken.
+pub(super) fn of_refused(refused: &Refused) -> ApiError {
+    match refused {
+        Refused::Unknown => ApiError::not_found("there is no such question"),
+        Refused::Ended(state) => gone(&format!("the task is {state} already")),
+        Refused::Expired => gone("the time for an answer is over"),
+        Refused::Field { field, reason } => problem::invalid("INVALID_FIELD", field, reason),
+        Refused::Conflict(reason) => ApiError::conflict("CONFLICT", reason.clone()),
+        Refused::Stale => ApiError::conflict("CONFLICT", refused.to_string()),
+    }
+}
+
+/// 410: it was possible once.
+fn gone(message: &str) -> ApiError {
+    ApiError::new(actix_web::http::StatusCode::GONE, "GONE", message)
+}
+
+/// The states by the words that callers may use for them.
+pub(super) const STATES: &str = "queued (pending), running (in_progress, working), needs_input, completed (done, \
+     succeeded), failed (error) or cancelled (canceled)";

@@ -1,0 +1,141 @@
+//! Answering the question of a task by a link.
+
+use hookyard_domain::person::Locale;
+use maud::{Markup, html};
+
+use crate::frame;
+
+texts! {
+    /// Of questions.
+    struct Texts {
+        asks: "A task asks you", "Une tâche vous demande";
+        task: "Task: ", "Tâche : ";
+        answer: "Your answer", "Votre réponse";
+        choose: "Choose an answer", "Choisissez une réponse";
+        schema: "The answer should follow this JSON Schema:", "La réponse devrait suivre ce schéma JSON :";
+        send: "Send", "Envoyer";
+        until: "It can be answered until ", "La réponse est possible jusqu’au ";
+        thanks: "Thank you", "Merci";
+        taken: "Your answer was taken, and the task goes on. You can close this page.", "Votre réponse a été enregistrée et la tâche continue. Vous pouvez fermer cette page.";
+        answered: "This question has been answered already", "Cette question a déjà reçu une réponse";
+        answered_hint: "Nothing more is to be done.", "Il n’y a plus rien à faire.";
+        over: "This question can no longer be answered", "Il n’est plus possible de répondre à cette question";
+        over_hint: "The time for an answer is over, or the task has ended.", "Le délai de réponse est écoulé ou la tâche est terminée.";
+        wrong: "This answer cannot be taken: ", "Cette réponse ne peut pas être acceptée : ";
+        empty: "Please write or choose an answer.", "Veuillez écrire ou choisir une réponse.";
+    }
+}
+
+/// A question that is to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Language.
+    pub locale: Locale,
+    /// What the task is called.
+    pub title: &'a str,
+    /// The question.
+    pub question: &'a str,
+    /// The answers it may have; none = any.
+    pub choices: &'a [String],
+    /// A JSON Schema that the answer should follow.
+    pub schema: Option<&'a str>,
+    /// Until when it can be answered, as it is printed.
+    pub until: &'a str,
+    /// What was written before.
+    pub typed: &'a str,
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Trouble<'a> {
+    /// There is none.
+    Empty,
+    /// The reason, in English.
+    Refused(&'a str),
+}
+
+/// The page with the question. Its form goes to where the page is.
+#[must_use]
+pub fn question(asked: &Question<'_>, wrong: Option<Trouble<'_>>) -> Markup {
+    let texts = Texts::of(asked.locale);
+    let wrong = wrong.map(|trouble| match trouble {
+        Trouble::Empty => texts.empty.to_owned(),
+        Trouble::Refused(reason) => format!("{}{reason}", texts.wrong),
+    });
+    let body = html! {
+        (frame::notice(wrong.as_deref()))
+        p.hint { (texts.task) (asked.title) }
+        @for line in asked.question.lines() { p { (line) } }
+        form method="post" {
+            @if asked.choices.is_empty() {
+                div.field {
+                    label for="answer" { (texts.answer) }
+                    textarea #answer name="answer" rows="6" maxlength="20000" required autofocus { (asked.typed) }
+                }
+                @if let Some(schema) = asked.schema {
+                    p.hint { (texts.schema) }
+                    pre { (schema) }
+                }
+            } @else {
+                fieldset {
+                    legend { (texts.choose) }
+                    @for (at, choice) in asked.choices.iter().enumerate() {
+                        div.field {
+                            label { input type="radio" name="answer" value=(choice) required checked[choice == asked.typed] autofocus[at == 0]; " " (choice) }
+                        }
+                    }
+                }
+            }
+            button.wide { (texts.send) }
+        }
+        p.hint { (texts.until) (asked.until) }
+    };
+    frame::page(asked.locale, texts.asks, &body)
+}
+
+/// The page after an answer was taken.
+#[must_use]
+pub fn thanks(locale: Locale) -> Markup {
+    let texts = Texts::of(locale);
+    frame::page(locale, texts.thanks, &html! { p { (texts.taken) } })
+}
+
+/// The page of a question that was answered before.
+#[must_use]
+pub fn answered(locale: Locale) -> Markup {
+    let texts = Texts::of(locale);
+    frame::page(locale, texts.answered, &html! { p { (texts.answered_hint) } })
+}
+
+/// The page of a question that cannot be answered any more.
+#[must_use]
+pub fn over(locale: Locale) -> Markup {
+    let texts = Texts::of(locale);
+    frame::page(locale, texts.over, &html! { p { (texts.over_hint) } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_a_model_is_escaped() {
+        let choices = ["<b>a</b>".to_owned()];
+        for choices in [&choices[..], &[]] {
+            let asked = Question {
+                locale: Locale::Fr,
+                title: "<script>",
+                question: "Which\n<img src=x>?",
+                choices,
+                schema: Some("{\"<\":1}"),
+                until: "2026",
+                typed: "</textarea>",
+            };
+            let page = question(&asked, Some(Trouble::Refused("<i>"))).into_string();
+            for bad in ["<b>a", "<img", "<i>", "</textarea></", "{\"<"] {
+                assert!(!page.contains(bad), "{bad}: {page}");
+            }
+            assert!(page.contains("Une tâche vous demande"));
+        }
+    }
+}
