@@ -237,6 +237,6 @@ pub(crate) fn named(error: &Value) -> Option<(String, String)> {
 
 /// One line, bounded: it ends in a row and in a webhook.
 fn short(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(150).collect();
     line.trim().to_owned()
 }
