@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The crates of the product.
-const CRATES: [&str; 8] =
+const CRATES: [&str; 9] =
     ["hookyard", "gateway", "registry", "runner", "delivery", "messaging", "egress", "chassis", "domain"];
 
 /// A file without comments and tests.
