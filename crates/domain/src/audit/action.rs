@@ -80,6 +80,7 @@ words! {
         HookAddressForbidden "hook.address_forbidden";
         HookSecretShown "hook.secret_shown";
         HookReplayed "hook.replayed";
+        TaskEndpointSecretShown "task_endpoint.secret_shown";
         TaskEndpointDisabled "task_endpoint.disabled";
         TaskEndpointAddressForbidden "task_endpoint.address_forbidden";
         TaskAnswered "task.answered";
@@ -91,7 +92,6 @@ words! {
 
         TaskCancelled "task.cancelled";
         TaskRetried "task.retried";
-        TaskAnswered "task.answered";
         ScheduleCreated "schedule.created";
         ScheduleUpdated "schedule.updated";
         ScheduleDeleted "schedule.deleted";
@@ -121,7 +121,6 @@ words! {
         Delivery "delivery";
         DeadLetters "dead_letters";
         EventType "event_type";
-        Task "task";
         Schedule "schedule";
         Budget "budget";
         LlmKey "llm_key";
