@@ -308,6 +308,10 @@ async fn who_wants_mail_gets_one_for_a_question_and_one_for_the_end() {
     held.says(&stage, Step::Started, true).await;
     held.says(&stage, Step::Progress { percent: Some(10), message: None }, true).await;
     held.says(&stage, complete(), true).await;
+    let asking = Held::of(&stage, r#""notify_email":"ada@example.com""#).await;
+    let input = InputId::new(stage.system.clock.now());
+    let question = Question { question: "Which colour?".to_owned(), choices: None, schema: None };
+    asking.says(&stage, Step::Ask { input, question, usage: Usage::default() }, true).await;
     let silent = Held::of(&stage, r#""notify_email":"ada@example.com""#).await;
     silent.says(&stage, complete(), false).await;
     let now = stage.system.clock.now();
@@ -318,6 +322,12 @@ async fn who_wants_mail_gets_one_for_a_question_and_one_for_the_end() {
     let mails = stage.system.db.run(take).await.unwrap();
     let got: Vec<(&str, &str)> =
         mails.iter().map(|mail| (mail.email.to.as_str(), mail.email.subject.as_str())).collect();
-    assert_eq!(got, [("ada@example.com", "Completed: A title")]);
-    assert!(mails[0].email.text.contains("café ☕"), "{mails:?}");
+    let to = "ada@example.com";
+    assert_eq!(got, [(to, "Task completed: A title"), (to, "A question: A title")]);
+    let texts: Vec<&str> = mails.iter().map(|mail| mail.email.text.as_str()).collect();
+    assert!(texts[0].contains("café ☕"), "{texts:?}");
+    assert!(
+        texts[1].contains("Which colour?") && texts[1].contains("https://h.example/respond/"),
+        "{texts:?}"
+    );
 }
