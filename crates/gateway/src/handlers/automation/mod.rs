@@ -9,6 +9,7 @@ pub(crate) mod stream;
 pub(crate) mod task_view;
 pub(crate) mod tasks;
 pub(crate) mod tasks_change;
+pub(crate) mod webhooks;
 
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{event::DraftError, task::Refused};
