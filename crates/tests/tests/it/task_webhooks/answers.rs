@@ -285,6 +285,6 @@ async fn who_wants_mail_gets_one_for_a_question_and_one_for_the_end() {
     let mails = stage.system.db.run(take).await.unwrap();
     let got: Vec<(&str, &str)> =
         mails.iter().map(|mail| (mail.email.to.as_str(), mail.email.subject.as_str())).collect();
-    assert_eq!(got, [("ada@example.com", "Completed: A title")]);
+    assert_eq!(got, [("ada@example.com", "Task completed: A title")]);
     assert!(mails[0].email.text.contains("café ☕"), "{mails:?}");
 }
