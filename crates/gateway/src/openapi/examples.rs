@@ -30,8 +30,68 @@ fn named(name: &str) -> Option<Value> {
         "NewKey" => Some(shown(key(), "ct_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE")),
         "SourceKey" => Some(source_key()),
         "NewSourceKey" => Some(shown(source_key(), "src_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE")),
+        "ActionRunCreated" => Some(json!({"data": {"type": "run", "id": "arun_01hzy3v9k2s8d4f6g8h0j2k4m6"}})),
+        "ActionRunShown" => Some(json!({"data": action_run()})),
+        "ActionRunList" => Some(json!({
+            "data": [action_run()],
+            "links": {"next": null, "prev": null},
+            "meta": {"count": 1, "limit": 50, "offset": 0}
+        })),
+        "ActionShown" => Some(json!({"data": action()})),
+        "ActionList" => Some(json!({"data": [action()]})),
+        "AuthenticationShown" => Some(json!({"data": authentication()})),
+        "AuthenticationList" => Some(json!({"data": [authentication()]})),
         _ => None,
     }
+}
+
+fn action_run() -> Value {
+    json!({
+        "type": "run",
+        "id": "arun_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "run_id": "arun_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "status": "success",
+        "results": [{
+            "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",
+            "event_type": "order.created",
+            "created_at": "2025-11-12T15:45:00.731Z"
+        }],
+        "errors": [],
+        "action": "event.emit",
+        "task_id": null,
+        "created_at": "2025-11-12T15:45:00.000Z",
+        "started_at": "2025-11-12T15:45:00.100Z",
+        "completed_at": "2025-11-12T15:45:00.731Z",
+        "callback": {
+            "url": "https://your-app.example.com/zapier/callbacks",
+            "delivery_id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7",
+            "status": "delivered",
+            "attempts": 1
+        }
+    })
+}
+
+fn action() -> Value {
+    json!({
+        "type": "action",
+        "id": "event.emit",
+        "key": "event.emit",
+        "title": "Emit an event",
+        "description": "Stores an event and delivers it to every hook that wants it, as POST /events does.",
+        "available": true,
+        "input_schema": {"type": "object", "required": ["event_type", "payload"]}
+    })
+}
+
+fn authentication() -> Value {
+    json!({
+        "type": "authentication",
+        "id": "auth_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "name": "Shop",
+        "scheme": "bearer",
+        "origin": "https://api.example.com",
+        "created_at": "2025-11-12T15:45:00.000Z"
+    })
 }
 
 fn key() -> Value {
