@@ -1,3 +1,4 @@
+DROP INDEX tasks_endpoint;
 DROP INDEX subscriptions_removed_endpoints;
 DROP INDEX subscriptions_endpoints;
 DELETE FROM deliveries WHERE profile = 3;

@@ -11,3 +11,5 @@ CREATE INDEX deliveries_ordering ON deliveries (ordering, event_id) WHERE state 
 CREATE INDEX subscriptions_endpoints ON subscriptions (updated_at) WHERE kind = 1 AND state <> 4;
 -- Endpoints that were removed long ago go altogether.
 CREATE INDEX subscriptions_removed_endpoints ON subscriptions (updated_at) WHERE kind = 1 AND state = 4;
+-- Tasks keep their endpoint.
+CREATE INDEX tasks_endpoint ON tasks (endpoint_id) WHERE endpoint_id IS NOT NULL;

@@ -32,12 +32,17 @@ impl Drop for Ring {
     }
 }
 
+/// The type of the events by which runs ask.
+const ASKS: &str = "task.needs_input";
+
 /// An event in memory, shared by all of its deliveries that are at hand.
 #[derive(Debug)]
 pub(crate) struct LoadedEvent {
     pub(crate) id: EventId,
     pub(crate) correlation_id: Option<String>,
     pub(crate) trace: TraceContext,
+    /// Whether it is a question, which a receiver of its webhook may answer in the reply.
+    pub(crate) asks: bool,
     pub(crate) body: Bytes,
     /// The body's share of the memory for bodies, given back when the last delivery is done.
     _memory: OwnedSemaphorePermit,
@@ -48,6 +53,7 @@ impl LoadedEvent {
         Arc::new(Self {
             id: event.id,
             correlation_id: event.correlation_id,
+            asks: event.event_type.as_str() == ASKS,
             trace: TraceContext::of(event.trace, event.sampled),
             body: event.body.into(),
             _memory: memory,

@@ -4,6 +4,7 @@
 //! [`trial`] is one try; the [`settle`] writer records what came of it. Rows decide everything: a deliverer may be
 //! killed at any point.
 
+mod answer;
 mod dispatch;
 mod job;
 mod lines;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use hookyard_chassis::metrics::Registry;
 use hookyard_domain::{
-    clock::Clock, db::Db, subscription::directory::Directory, vault::Vault, wire::WebhookSecret,
+    clock::Clock, db::Db, subscription::directory::Directory, task::Ledger, vault::Vault, wire::WebhookSecret,
 };
 use hookyard_egress::Egress;
 use hookyard_messaging::{Bus, Lane, PARTITIONS, Queue};
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use settings::{DestinationLimit, Settings};
 
 use crate::{
+    answer::Answers,
     dispatch::{Deps as DispatchDeps, Dispatcher, Load},
     lines::Lines,
     loader::{Loader, Rung},
@@ -49,6 +51,8 @@ pub struct Deps {
     pub egress: Egress,
     /// Opens what deliveries are signed with.
     pub vault: Vault,
+    /// Writes what receivers answer to questions of tasks.
+    pub ledger: Ledger,
     /// Where metrics are registered.
     pub metrics: Registry,
 }
@@ -77,6 +81,13 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         settings.settle_batch,
         lines.clone(),
     );
+    let answers = Answers {
+        db: deps.db.clone(),
+        bus: deps.bus.clone(),
+        clock: deps.clock.clone(),
+        ledger: deps.ledger,
+        lines: lines.clone(),
+    };
     let walking = tokio::spawn(lines.walk(stop.clone()));
     let writing = tokio::spawn(writer.run());
 
@@ -92,6 +103,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             metrics: metrics.clone(),
             lease: settings.lease(),
             task_secret,
+            answers,
         },
         &settings,
         commands,

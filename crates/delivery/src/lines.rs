@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     Result,
     clock::Clock,
     db::{Conn, Db},
-    delivery::{Fate, Profile, Settled, ordered},
+    delivery::{
+        Fate, Profile, Settled,
+        ordered::{self, Line},
+    },
     id::{ClaimId, DeliveryId},
 };
 use hookyard_messaging::{Bus, Lane};
@@ -19,6 +22,16 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Pending deliveries looked at in one statement, and statements in one walk: more goes on with the next.
 const AT_ONCE: i64 = 2_000;
 const STATEMENTS: usize = 5;
+
+/// A query that lets deliveries go, under a claim, now, until the end of the lease.
+trait Release:
+    FnOnce(&mut Conn, ClaimId, DateTime<Utc>, DateTime<Utc>) -> Result<Vec<DeliveryId>> + Send + 'static
+{
+}
+impl<F> Release for F where
+    F: FnOnce(&mut Conn, ClaimId, DateTime<Utc>, DateTime<Utc>) -> Result<Vec<DeliveryId>> + Send + 'static
+{
+}
 
 /// Lets deliveries go.
 #[derive(Clone, Debug)]
@@ -43,17 +56,24 @@ impl Lines {
     /// Goes on with the lines of deliveries whose outcome is written down, beside everything else. What fails is found by the
     /// walk.
     pub(crate) fn go_on(&self, ids: Vec<DeliveryId>) {
-        if ids.is_empty() {
-            return;
+        if !ids.is_empty() {
+            self.beside(move |conn, claim, now, until| {
+                ordered::release_behind(conn, &ids, claim, now, until)
+            });
         }
+    }
+
+    /// The same for lines that somebody has just written into.
+    pub(crate) fn go_on_with(&self, lines: Vec<Line>) {
+        if !lines.is_empty() {
+            self.beside(move |conn, claim, now, until| ordered::release(conn, &lines, claim, now, until));
+        }
+    }
+
+    fn beside(&self, work: impl Release) {
         let lines = self.clone();
         tokio::spawn(async move {
-            let released = lines
-                .release(move |conn, claim, now, until| {
-                    ordered::release_behind(conn, &ids, claim, now, until)
-                })
-                .await;
-            if let Err(error) = released {
+            if let Err(error) = lines.release(work).await {
                 tracing::debug!(error = error.chain(), "lines could not be gone on with; the walk will");
             }
         });
@@ -93,17 +113,7 @@ impl Lines {
         Ok(place)
     }
 
-    async fn release(
-        &self,
-        work: impl FnOnce(
-            &mut Conn,
-            ClaimId,
-            chrono::DateTime<chrono::Utc>,
-            chrono::DateTime<chrono::Utc>,
-        ) -> Result<Vec<DeliveryId>>
-        + Send
-        + 'static,
-    ) -> Result<()> {
+    async fn release(&self, work: impl Release) -> Result<()> {
         let now = self.clock.now();
         let (claim, until) = (ClaimId::new(now), now + self.lease);
         let released = self.db.once(move |conn| work(conn, claim, now, until)).await?;

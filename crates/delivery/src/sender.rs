@@ -11,7 +11,7 @@ use hookyard_domain::{
     wire::WebhookSecret,
 };
 use hookyard_egress::{
-    Egress, Failure, FailureKind, HeaderMap, HeaderName, HeaderValue, Method, Reply, Request,
+    Egress, Failure, FailureKind, HeaderMap, HeaderName, HeaderValue, MAX_KEPT, Method, Reply, Request,
 };
 
 use crate::job::Job;
@@ -22,6 +22,8 @@ pub(crate) struct Tried {
     pub(crate) outcome: Outcome,
     pub(crate) attempt: Attempt,
     pub(crate) latency: Duration,
+    /// All that was read of the reply to a question that arrived.
+    pub(crate) said: Option<Vec<u8>>,
 }
 
 /// Makes one try. `task_secret` signs webhooks of tasks that have no secret of their own.
@@ -40,12 +42,16 @@ pub(crate) async fn send(
         body,
         timeout: job.held.profile.timeout(),
     };
-    let (outcome, latency, reply) = match egress.send(request).await {
+    let asks = job.held.profile == Profile::Task && job.event.asks;
+    let result = if asks { egress.ask(request).await } else { egress.send(request).await };
+    let (outcome, latency, mut reply) = match result {
         Ok(Reply { status, retry_after, excerpt, latency }) => {
             (Outcome::Status { code: status, retry_after: retry_after.map(hint) }, latency, excerpt)
         }
         Err(Failure { kind, detail, latency }) => (failed(kind), latency, detail.into_bytes()),
     };
+    let said = (asks && outcome.is_success()).then(|| reply.clone());
+    reply.truncate(MAX_KEPT);
     let attempt = Attempt {
         number,
         started_at: now,
@@ -54,7 +60,7 @@ pub(crate) async fn send(
         reason: outcome.word().into_owned(),
         reply,
     };
-    Tried { outcome, attempt, latency }
+    Tried { outcome, attempt, latency, said }
 }
 
 /// The message id of Standard Webhooks: the same on every try, also of a replay, so that a receiver knows a message that
@@ -64,7 +70,7 @@ fn message_id(event: EventId) -> String {
 }
 
 /// What is sent: the stored bytes. Of a task's event its payload, which is a webhook of source 1; nothing is serialised anew.
-fn body(job: &Job) -> Bytes {
+pub(crate) fn body(job: &Job) -> Bytes {
     match job.held.profile {
         Profile::Hook | Profile::Callback | Profile::Consumer => job.event.body.clone(),
         Profile::Task => event::payload(&job.event.body)

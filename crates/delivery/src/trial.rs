@@ -29,8 +29,19 @@ impl Verdicts {
 
 /// Makes a try and writes it down. Returns what it says about the endpoint, and how long it took.
 pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Duration) {
-    let Tried { outcome, attempt, latency } =
+    let Tried { outcome, attempt, latency, said } =
         sender::send(&deps.egress, &job, deps.task_secret.as_deref(), verdicts.clock.now()).await;
+    // Before the outcome: whoever dies in between is told again, and the same answer twice is one.
+    if let Some(said) = said
+        && let Err(error) = deps.answers.take(&job, &said).await
+    {
+        tracing::warn!(
+            delivery.id = %job.held.id,
+            error = error.chain(),
+            "an answer in a reply cannot be written; the question is sent again when its lease ends"
+        );
+        return (Sign::Answered, latency);
+    }
     let now = verdicts.clock.now();
     let standing = Standing {
         tries_spent: job.held.tries,

@@ -279,7 +279,9 @@ mod tests {
         let id: TaskId = text.parse().unwrap();
         assert_eq!(id.to_string(), text);
         assert_eq!(text.to_uppercase().parse(), Ok(id));
-        for bad in ["", "550e8400e29b41d4a716446655440000", "{550e8400-e29b-41d4-a716-446655440000}", &text[1..]] {
+        for bad in
+            ["", "550e8400e29b41d4a716446655440000", "{550e8400-e29b-41d4-a716-446655440000}", &text[1..]]
+        {
             assert!(bad.parse::<TaskId>().is_err(), "{bad}");
         }
     }

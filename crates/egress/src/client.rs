@@ -54,7 +54,7 @@ pub struct Reply {
     pub status: u16,
     /// The `Retry-After` header when it can be read.
     pub retry_after: Option<RetryAfter>,
-    /// The first [`MAX_KEPT`] bytes of the body as they were sent.
+    /// The first [`MAX_KEPT`] bytes of the body as they were sent; of [`Egress::ask`] the first [`MAX_READ`].
     pub excerpt: Vec<u8>,
     /// From the call of `send` to the end of the body (or of what is read of it).
     pub latency: Duration,
@@ -113,8 +113,21 @@ impl Egress {
     /// # Errors
     /// [`Failure`] when there is no complete reply in time; a reply of any status is `Ok`.
     pub async fn send(&self, request: Request) -> Result<Reply, Failure> {
+        self.keeping(request, MAX_KEPT).await
+    }
+
+    /// As [`Egress::send`], for a receiver that may say something in its reply: what is read of it is kept, up to
+    /// [`MAX_READ`] bytes.
+    ///
+    /// # Errors
+    /// As [`Egress::send`].
+    pub async fn ask(&self, request: Request) -> Result<Reply, Failure> {
+        self.keeping(request, MAX_READ).await
+    }
+
+    async fn keeping(&self, request: Request, most: usize) -> Result<Reply, Failure> {
         let started = Instant::now();
-        self.exchange(request, started).await.map_err(|(kind, detail)| Failure {
+        self.exchange(request, started, most).await.map_err(|(kind, detail)| Failure {
             kind,
             detail,
             latency: started.elapsed(),
@@ -138,11 +151,16 @@ impl Egress {
         fetched.await.map_err(|(kind, detail)| Failure { kind, detail, latency: started.elapsed() })
     }
 
-    async fn exchange(&self, request: Request, started: Instant) -> Result<Reply, (FailureKind, String)> {
+    async fn exchange(
+        &self,
+        request: Request,
+        started: Instant,
+        most: usize,
+    ) -> Result<Reply, (FailureKind, String)> {
         let limit = request.timeout;
         let mut response = self.begin(request).await?;
         let left = limit.saturating_sub(started.elapsed());
-        let excerpt = timeout(left, excerpt(&mut response))
+        let excerpt = timeout(left, excerpt(&mut response, most))
             .await
             .map_err(|_elapsed| endless(limit))?
             .map_err(|error| classify(&error, self.connect_timeout))?;
@@ -230,12 +248,12 @@ fn endless(limit: Duration) -> (FailureKind, String) {
 
 /// Reads to the end, so that the connection can be used again, or until [`MAX_READ`], after which dropping the
 /// response closes the connection (or resets the stream).
-async fn excerpt(response: &mut reqwest::Response) -> Result<Vec<u8>, reqwest::Error> {
+async fn excerpt(response: &mut reqwest::Response, most: usize) -> Result<Vec<u8>, reqwest::Error> {
     let mut kept = Vec::new();
     let mut read = 0;
     while read < MAX_READ {
         let Some(chunk) = response.chunk().await? else { break };
-        let room = MAX_KEPT - kept.len();
+        let room = most - kept.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         read += chunk.len();
     }

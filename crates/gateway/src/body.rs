@@ -125,6 +125,7 @@ impl<const LIMIT: usize> FromRequest for JsonBody<LIMIT> {
 pub(crate) struct FormBody<const LIMIT: usize> {
     bytes: Bytes,
     is_form: bool,
+    is_json: bool,
     _reserved: Reserved,
 }
 
@@ -132,6 +133,11 @@ impl<const LIMIT: usize> FormBody<LIMIT> {
     /// The bytes, if they are said to be a form.
     pub(crate) fn form(&self) -> Option<&[u8]> {
         self.is_form.then_some(&*self.bytes)
+    }
+
+    /// The bytes, if they are said to be JSON, or nothing is said of them.
+    pub(crate) fn json(&self) -> Option<&[u8]> {
+        self.is_json.then_some(&*self.bytes)
     }
 }
 
@@ -145,6 +151,8 @@ impl<const LIMIT: usize> FromRequest for FormBody<LIMIT> {
             request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
         let is_form =
             essence.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+        let content_type = request.headers().get(CONTENT_TYPE);
+        let is_json = content_type.is_none_or(|value| value.to_str().is_ok_and(is_json));
         let context = request.app_data::<Data<Context>>().cloned();
         let payload = payload.take();
         Box::pin(async move {
@@ -155,7 +163,7 @@ impl<const LIMIT: usize> FromRequest for FormBody<LIMIT> {
             let patience = context.settings.http.body_timeout();
             let read = read(payload, announced, LIMIT, context.bodies.open());
             match tokio::time::timeout(patience, read).await {
-                Ok(outcome) => outcome.map(|(bytes, _reserved)| Self { bytes, is_form, _reserved }),
+                Ok(outcome) => outcome.map(|(bytes, _reserved)| Self { bytes, is_form, is_json, _reserved }),
                 Err(_elapsed) => Err(too_slow(patience)),
             }
         })

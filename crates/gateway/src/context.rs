@@ -1,7 +1,14 @@
 //! What every handler can reach: the database, the bus, the clock, and the parts of the gateway that requests share.
 
 use hookyard_chassis::{health::Health, metrics::Registry};
-use hookyard_domain::{clock::Clock, db::Db, person::password::Hasher, subscription::UrlRules, vault::Vault};
+use hookyard_domain::{
+    clock::Clock,
+    db::Db,
+    person::password::Hasher,
+    subscription::UrlRules,
+    task::{Ledger, model::Models, respond::RespondLinks, webhook::WebhookUrls},
+    vault::Vault,
+};
 use hookyard_egress::Egress;
 use hookyard_messaging::Bus;
 use tokio::sync::Semaphore;
@@ -14,6 +21,7 @@ use crate::{
     metrics::Metrics,
     people::provider::Provider,
     settings::Settings,
+    tasks::{Intake, Listeners},
 };
 
 /// What a gateway is given by the process it lives in.
@@ -70,6 +78,16 @@ pub(crate) struct Context {
     pub(crate) parsers: Semaphore,
     /// The way of events to the database.
     pub(crate) ingest: Ingest,
+    /// The way of tasks to the database.
+    pub(crate) intake: Intake,
+    /// Those who listen to runs.
+    pub(crate) listeners: Listeners,
+    /// The writer of runs.
+    pub(crate) ledger: Ledger,
+    /// Which models there are.
+    pub(crate) models: Models,
+    /// Which webhooks tasks may have.
+    pub(crate) webhook_urls: WebhookUrls,
     /// Figures.
     pub(crate) metrics: Metrics,
     /// Tasks that go on behind an answer, such as a ring; the gateway ends after them.
@@ -91,11 +109,15 @@ impl Context {
         deps: Deps,
         settings: Settings,
         limiter: Limiter,
-        ingest: Ingest,
+        (ingest, intake): (Ingest, Intake),
         metrics: Metrics,
         provider: Option<Provider>,
+        models: Models,
     ) -> Self {
         let Deps { db, bus, clock, health, registry, url_rules, vault, passwords, egress: _ } = deps;
+        let mail = settings.mail.is_on().then(|| vault.clone());
+        let links = RespondLinks::new(&vault, &settings.http.link(""));
+        let ledger = Ledger { settings: settings.tasks.clone(), links, mail };
         Self {
             browsers: Browsers::new(settings.http.public_url.clone()),
             authenticator: Authenticator::new(db.clone()),
@@ -105,6 +127,11 @@ impl Context {
             bodies: BodyBudget::new(settings.http.max_body_bytes_in_flight),
             parsers: Semaphore::new(settings.http.worker_count()),
             ingest,
+            intake,
+            listeners: Listeners::new(),
+            ledger,
+            models,
+            webhook_urls: WebhookUrls::new(url_rules.clone()),
             metrics,
             afterwards: TaskTracker::new(),
             db,

@@ -16,6 +16,7 @@ mod people;
 mod problem;
 mod routes;
 mod settings;
+mod tasks;
 mod upkeep;
 
 use std::{
@@ -27,6 +28,7 @@ use std::{
 use actix_web::{App, HttpServer, dev::Server, web::Data};
 use anyhow::{Context as _, anyhow};
 use hookyard_chassis::request_id::RequestIds;
+use hookyard_domain::task;
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -55,6 +57,7 @@ pub struct Gateway {
     context: Data<Context>,
     counter: Counter,
     exits: Exits,
+    tasks: tasks::Exits,
 }
 
 impl Gateway {
@@ -73,8 +76,10 @@ impl Gateway {
         let metrics = Metrics::new(&deps.registry)?;
         let (limiter, counter) = Limiter::new(deps.db.clone(), deps.clock.clone());
         let (ingest, exits) = Ingest::new(settings.gateway.queue_requests, metrics.clone());
+        let (intake, tasks) = tasks::Intake::new();
+        let models = task::model::Models::new(&settings.llm).map_err(anyhow::Error::msg)?;
         let provider = Provider::of(&settings.oidc, &deps.egress, &deps.clock)?;
-        let context = Context::new(deps, settings, limiter, ingest, metrics, provider);
+        let context = Context::new(deps, settings, limiter, (ingest, intake), metrics, provider, models);
         let (bodies, budget) =
             (context.bodies.clone(), f64::from(context.settings.http.max_body_bytes_in_flight));
         let passwords = context.passwords.clone();
@@ -86,7 +91,14 @@ impl Gateway {
         context.registry.read_gauge("hookyard_http_body_bytes", "Bytes of bodies in memory.", move || {
             budget - bodies.free() as f64
         })?;
-        Ok(Self { listener, addr, context: Data::new(context), counter, exits })
+        let context = Data::new(context);
+        let listened = context.clone();
+        context.registry.read_gauge(
+            "hookyard_task_streams",
+            "Runs of tasks that somebody listens to at this gateway.",
+            move || listened.listeners.count() as f64,
+        )?;
+        Ok(Self { listener, addr, context, counter, exits, tasks })
     }
 
     /// Where it listens.
@@ -101,7 +113,7 @@ impl Gateway {
     /// # Errors
     /// The server or one of its tasks broke down.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { listener, addr, context, counter, exits } = self;
+        let Self { listener, addr, context, counter, exits, tasks: waiting } = self;
         // The tasks behind the server outlive it: what it took is theirs.
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -109,6 +121,20 @@ impl Gateway {
         for flusher in flushers(&context, exits) {
             tasks.spawn(flusher.run(stop.clone()));
         }
+        for maker in tasks::Maker::all(&context, &waiting) {
+            tasks.spawn(maker.run(stop.clone()));
+        }
+        let (listened, until) = (context.clone(), stop.clone());
+        tasks.spawn(async move { listened.listeners.run(&listened.db, until).await });
+        // Streams would keep the server from ending.
+        let (closed, ending, until) = (context.clone(), shutdown.clone(), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = ending.cancelled() => closed.listeners.close(),
+                () = until.cancelled() => return,
+            }
+            until.cancelled().await;
+        });
         upkeep::start(&context, &mut tasks, &stop);
         let server = serve(listener, &context)?;
         tracing::info!(%addr, "the gateway listens");

@@ -15,7 +15,9 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        audit, dead_letters, deliveries, event_types, events, hooks, invitations,
+        audit,
+        automation::{about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change},
+        dead_letters, deliveries, event_types, events, hooks, invitations,
         keys::{api as keys, integration as integration_key, source as source_keys},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, users,
@@ -109,6 +111,33 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
     PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
 
+    GET "/v1/automation", scope(Scope::AutomationRead), Requests => about::capabilities;
+    GET "/v1/automation/", scope(Scope::AutomationRead), Requests => about::root;
+    GET "/v1/automation/me", scope(Scope::AutomationRead), Requests => about::me;
+    GET "/v1/automation/tasks", scope(Scope::TasksRead), Requests => tasks::list;
+    POST "/v1/automation/tasks", scope(Scope::TasksWrite), Requests => tasks::create;
+    GET "/v1/automation/tasks/{id}", scope(Scope::TasksRead), Requests => tasks::show;
+    DELETE "/v1/automation/tasks/{id}", scope(Scope::TasksWrite), Requests => tasks_change::delete;
+    POST "/v1/automation/tasks/{id}/cancel", scope(Scope::TasksWrite), Requests => tasks_change::cancel;
+    POST "/v1/automation/tasks/{id}/input", scope(Scope::TasksWrite), Requests => tasks_change::answer;
+    POST "/v1/automation/tasks/{id}/retry", scope(Scope::TasksWrite), Requests => tasks_change::retry;
+    GET "/v1/automation/tasks/{id}/runs", scope(Scope::TasksRead), Requests => tasks::runs;
+    GET "/v1/automation/tasks/{id}/events", scope(Scope::TasksRead), Requests => stream::follow;
+    GET "/v1/automation/schedules", scope(Scope::AutomationRead), Requests => schedules::list;
+    POST "/v1/automation/schedules", scope(Scope::AutomationWrite), Requests => schedules::create;
+    GET "/v1/automation/schedules/{id}", scope(Scope::AutomationRead), Requests => schedules::show;
+    PATCH "/v1/automation/schedules/{id}", scope(Scope::AutomationWrite), Requests => schedules::change;
+    DELETE "/v1/automation/schedules/{id}", scope(Scope::AutomationWrite), Requests => schedules::delete;
+    POST "/v1/automation/schedules/{id}/run", scope(Scope::AutomationWrite), Requests => schedules::run;
+    GET "/v1/automation/schedules/{id}/history", scope(Scope::AutomationRead), Requests => schedules::history;
+    GET "/v1/automation/usage", scope(Scope::AutomationRead), Requests => budgets::usage;
+    GET "/v1/automation/budget", scope(Scope::AutomationRead), Requests => budgets::show;
+    PUT "/v1/automation/budget", managed(Scope::Admin, Role::Admin), Requests => budgets::set;
+    GET "/v1/automation/llm-keys", managed(Scope::Admin, Role::Admin), Requests => llm_keys::list;
+    PUT "/v1/automation/llm-keys/{provider}", managed(Scope::Admin, Role::Admin), Requests => llm_keys::set;
+    DELETE "/v1/automation/llm-keys/{provider}", managed(Scope::Admin, Role::Admin), Requests => llm_keys::remove;
+    GET "/v1/automation/stats", scope(Scope::TasksRead), Requests => stats::show;
+
     GET "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::list;
     POST "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::create;
     GET "/v1/keys/{id}", managed(Scope::Admin, Role::Admin), Requests => keys::show;
@@ -173,6 +202,9 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/oauth/clients/{id}/secret", managed(Scope::Admin, Role::Admin), Requests => clients::rotate;
     GET "/v1/oauth/grants", managed(Scope::Admin, Role::Viewer), Requests => grants::list;
     DELETE "/v1/oauth/grants/{id}", managed(Scope::Admin, Role::Viewer), Requests => grants::revoke;
+
+    GET "/respond/{token}", Public, Requests => pages::respond::show;
+    POST "/respond/{token}", Public, Requests => pages::respond::answer;
 
     GET "/openapi.json", Public, Requests => openapi::document;
     GET "/docs", Public, Requests => openapi::docs;
@@ -308,6 +340,8 @@ mod tests {
             "POST /oauth/token",
             "POST /oauth/revoke",
             "POST /oauth/introspect",
+            "GET /respond/{token}",
+            "POST /respond/{token}",
             "GET /openapi.json",
             "GET /docs",
             "GET /docs/assets/docs.css",

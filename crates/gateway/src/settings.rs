@@ -10,6 +10,7 @@ use hookyard_domain::{
     credential::Limits,
     email,
     rate_limit::{Bucket, WINDOW_S},
+    task,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,10 @@ pub struct Settings {
     pub oidc: OidcSettings,
     /// Section `[mail]`: whether people are written to.
     pub mail: email::Settings,
+    /// Section `[tasks]`: how runs are queued, held and given up.
+    pub tasks: task::Settings,
+    /// Section `[llm]`: which models there are.
+    pub llm: task::model::Settings,
 }
 
 /// Section `[http]`: the public port.
@@ -241,6 +246,9 @@ impl Settings {
                 "must be http or https with a host and nothing behind it, such as https://hooks.example.com";
             return Err(SettingsError::contradiction("http.public_url", reason));
         }
+        let wrong = |key: &'static str, told: String| SettingsError::contradiction(key, told);
+        self.tasks.check().map_err(|told| wrong("tasks", told))?;
+        task::model::Models::new(&self.llm).map_err(|told| wrong("llm", told))?;
         self.oidc.check()
     }
 }

@@ -194,6 +194,7 @@ pub(crate) async fn serve(
                     bus: bus.clone(),
                     clock: clock.clone(),
                     egress: egress.clone(),
+                    ledger: settings.ledger(&vault),
                     vault: vault.clone(),
                     metrics: metrics.clone(),
                 };

@@ -10,7 +10,8 @@ use hookyard_chassis::{
 };
 use hookyard_domain::{
     db, email, subscription,
-    task::{self, model::Models},
+    task::{self, Ledger, model::Models, respond::RespondLinks},
+    vault::Vault,
 };
 use hookyard_gateway::{GatewaySettings, HttpSettings, OidcSettings};
 use hookyard_messaging::AmqpSettings;
@@ -80,6 +81,12 @@ impl Settings {
         Ok(hookyard_egress::Services::new(&self.egress, &urls)?)
     }
 
+    /// The writer of what happens to runs.
+    pub(crate) fn ledger(&self, vault: &Vault) -> Ledger {
+        let links = RespondLinks::new(vault, &self.http.link(""));
+        Ledger::new(self.tasks.clone(), links, self.mail.is_on().then(|| vault.clone()))
+    }
+
     /// What the gateway is told.
     pub(crate) fn of_gateway(&self) -> hookyard_gateway::Settings {
         hookyard_gateway::Settings {
@@ -87,6 +94,8 @@ impl Settings {
             gateway: self.gateway.clone(),
             oidc: self.oidc.clone(),
             mail: self.mail.clone(),
+            tasks: self.tasks.clone(),
+            llm: self.llm.clone(),
         }
     }
 }
@@ -96,6 +105,8 @@ pub(crate) fn load(file: Option<PathBuf>) -> Result<Settings, SettingsError> {
     let sources = Sources::process(file)
         .alias("DATABASE_URL", "database.url")
         .alias("AMQP_URL", "amqp.url")
+        .alias("ANTHROPIC_API_KEY", "llm.anthropic_api_key")
+        .alias("OPENAI_API_KEY", "llm.openai_api_key")
         .alias("CODETETHER_WEBHOOK_SECRET", "delivery.task_webhook_secret");
     hookyard_chassis::settings::load(sources)
 }

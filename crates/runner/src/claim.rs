@@ -78,8 +78,7 @@ async fn take(context: &Arc<Context>, working: &TaskTracker) -> Result<bool> {
     }
     let (settings, now) = (context.tasks.clone(), context.clock.now());
     let limit = u32::try_from(wanted).unwrap_or(u32::MAX);
-    let claimed =
-        context.engine_db.run(move |conn| claim_built_in(conn, &settings, limit, now)).await?;
+    let claimed = context.engine_db.run(move |conn| claim_built_in(conn, &settings, limit, now)).await?;
     let full = claimed.len() == wanted;
     if !claimed.is_empty() {
         for order in orders(context, claimed).await? {
@@ -103,7 +102,10 @@ async fn orders(context: &Arc<Context>, claimed: Vec<ClaimedRun>) -> Result<Vec<
         providers.push((context.models.provider(&resolved.provider).cloned(), resolved));
     }
     let asks = |provider: &Option<Provider>| {
-        provider.as_ref().filter(|provider| provider.kind != ProviderKind::Offline).map(|provider| provider.name.clone())
+        provider
+            .as_ref()
+            .filter(|provider| provider.kind != ProviderKind::Offline)
+            .map(|provider| provider.name.clone())
     };
     let mut wanted: Vec<(TenantId, String)> = claimed
         .iter()

@@ -26,7 +26,9 @@ use hookyard_domain::{
     clock::Clock,
     db::Db,
     email,
-    task::{self, Ledger, model::Models, respond::RespondLinks, schedule::store::Firing, webhook::WebhookUrls},
+    task::{
+        self, Ledger, model::Models, respond::RespondLinks, schedule::store::Firing, webhook::WebhookUrls,
+    },
     vault::Vault,
 };
 use hookyard_egress::Services;
@@ -74,7 +76,8 @@ pub struct Deps {
 pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
     let metrics = Metrics::register(&deps.metrics)?;
-    let ledger = Ledger { settings: deps.tasks.clone(), links: RespondLinks::new(&deps.vault, &deps.origin) };
+    let mail = deps.mail.is_on().then(|| deps.vault.clone());
+    let ledger = Ledger::new(deps.tasks.clone(), RespondLinks::new(&deps.vault, &deps.origin), mail);
     let firing = Firing {
         settings: deps.tasks.clone(),
         models: deps.models.clone(),

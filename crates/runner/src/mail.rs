@@ -44,8 +44,12 @@ pub(crate) struct Post {
 impl Post {
     pub(crate) fn new(settings: &email::Settings) -> anyhow::Result<Self> {
         let host = settings.host.clone().context("mail.host is not set")?;
-        let from: Mailbox =
-            settings.from.as_deref().context("mail.from is not set")?.parse().context("mail.from is no address")?;
+        let from: Mailbox = settings
+            .from
+            .as_deref()
+            .context("mail.from is not set")?
+            .parse()
+            .context("mail.from is no address")?;
         let tls = || TlsParameters::new(host.clone()).context("tls for the mail server cannot be set up");
         let protected = match settings.tls {
             Tls::Starttls => SmtpTls::Required(tls()?),
@@ -59,8 +63,8 @@ impl Post {
             .timeout(Some(PATIENCE))
             .hello_name(ClientId::Domain(domain.clone()));
         if let (Some(username), Some(password)) = (&settings.username, &settings.password) {
-            transport = transport
-                .credentials(Credentials::new(username.clone(), password.expose().to_owned()));
+            transport =
+                transport.credentials(Credentials::new(username.clone(), password.expose().to_owned()));
         }
         Ok(Self { transport: transport.build(), from, domain })
     }

@@ -41,14 +41,16 @@ impl Meter {
 
     /// How many tokens a reply may have, if what is sent has about `input`. `None`: the task sets no bound.
     pub(crate) fn room(&self, input: u64) -> Option<u64> {
-        let by_tokens = self.max_tokens.map(|most| most.saturating_sub(self.before.tokens()).saturating_sub(input));
+        let by_tokens =
+            self.max_tokens.map(|most| most.saturating_sub(self.before.tokens()).saturating_sub(input));
         let million = self.models.cost_micros(&self.resolved, 0, 1_000_000);
-        let by_cost = self.max_cost_micros.filter(|_| million > 0).map(|most| {
-            let left = most
-                .saturating_sub(self.before.cost_micros)
-                .saturating_sub(self.models.cost_micros(&self.resolved, input, 0));
-            u64::try_from(u128::from(left) * 1_000_000 / u128::from(million)).unwrap_or(u64::MAX)
-        });
+        let by_cost =
+            self.max_cost_micros.filter(|_| million > 0).map(|most| {
+                let left = most
+                    .saturating_sub(self.before.cost_micros)
+                    .saturating_sub(self.models.cost_micros(&self.resolved, input, 0));
+                u64::try_from(u128::from(left) * 1_000_000 / u128::from(million)).unwrap_or(u64::MAX)
+            });
         match (by_tokens, by_cost) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (one, other) => one.or(other),

@@ -48,7 +48,9 @@ mod tests {
 
     #[test]
     fn answers_are_said_as_a_person_says_them() {
-        for (answer, said) in [("\"in 2026\"", "in 2026"), ("{\"a\":1}", "{\"a\":1}"), ("true", "true"), ("\"\"", "")] {
+        for (answer, said) in
+            [("\"in 2026\"", "in 2026"), ("{\"a\":1}", "{\"a\":1}"), ("true", "true"), ("\"\"", "")]
+        {
             assert_eq!(plain(answer), said);
         }
     }

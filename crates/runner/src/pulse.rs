@@ -90,7 +90,11 @@ async fn beat(context: &Context, keeps: bool, now: DateTime<Utc>) -> hookyard_do
     let settings = context.tasks.clone();
     let beats = context
         .engine_db
-        .run(move |conn| if keeps { heartbeat(conn, &settings, &leases, now) } else { look(conn, &leases, now) })
+        .run(
+            move |conn| {
+                if keeps { heartbeat(conn, &settings, &leases, now) } else { look(conn, &leases, now) }
+            },
+        )
         .await?;
     for ((run, held), beat) in all.into_iter().zip(beats) {
         match beat {

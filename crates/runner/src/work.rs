@@ -50,8 +50,13 @@ pub(crate) struct Order {
 /// By what means.
 pub(crate) enum Access {
     /// Without a model: because none was asked for, or `instead` of one that there is no key for.
-    Offline { instead: bool },
-    Model { provider: model::Provider, key: Option<ApiKey> },
+    Offline {
+        instead: bool,
+    },
+    Model {
+        provider: model::Provider,
+        key: Option<ApiKey>,
+    },
     /// The provider is not in the settings any more.
     Gone,
 }
@@ -70,7 +75,8 @@ pub(crate) async fn run(context: Arc<Context>, order: Order, slot: OwnedSemaphor
             (&*provider.name, done)
         }
         Access::Gone => {
-            let message = format!("the provider `{}` of the model is not configured", order.resolved.provider);
+            let message =
+                format!("the provider `{}` of the model is not configured", order.resolved.provider);
             let step = fail("model_not_configured", message, Usage::default());
             (model::OFFLINE, (report(&context, &order.run, vec![step]).await, Usage::default()))
         }
@@ -83,7 +89,8 @@ pub(crate) async fn run(context: Arc<Context>, order: Order, slot: OwnedSemaphor
 
 async fn offline(context: &Context, order: &Order, instead: bool) -> End {
     let run = &order.run;
-    let instead = instead.then(|| Instead { model: run.model.clone(), provider: order.resolved.provider.clone() });
+    let instead =
+        instead.then(|| Instead { model: run.model.clone(), provider: order.resolved.provider.clone() });
     let (title, description, agent) = (run.title.clone(), run.description.clone(), run.agent_type);
     let long = description.len() > SHORT;
     let work = move || offline::analyse(&title, &description).noting(agent, instead.as_ref());
@@ -125,7 +132,10 @@ async fn ask(
     let meter = Meter::new(&context.models, run);
     let Some(mut job) = job(context, order, provider, key) else {
         let message = format!("the provider `{}` of the model has no address", provider.name);
-        return (report(context, run, vec![fail("model_not_configured", message, Usage::default())]).await, Usage::default());
+        return (
+            report(context, run, vec![fail("model_not_configured", message, Usage::default())]).await,
+            Usage::default(),
+        );
     };
     let room = meter.room(guess(&job));
     let bounded = room.is_some_and(|room| room < u64::from(job.max_output_tokens));
@@ -262,7 +272,11 @@ fn conclude(context: &Context, outcome: Outcome, usage: Usage, bounded: bool, li
         // It could not say more because the task may not use more.
         Outcome::Answered { cut_short: true, .. } if bounded => vec![over_budget(usage)],
         Outcome::Answered { text, cut_short } => {
-            let result = if cut_short { format!("{text}\n\n[The reply ended at its limit of {limit} tokens.]") } else { text };
+            let result = if cut_short {
+                format!("{text}\n\n[The reply ended at its limit of {limit} tokens.]")
+            } else {
+                text
+            };
             vec![Step::Complete { result, summary: None, usage }]
         }
         Outcome::Asked(question) => {
@@ -292,7 +306,10 @@ fn over_budget(usage: Usage) -> Step {
 }
 
 fn fail(code: &str, message: String, usage: Usage) -> Step {
-    Step::Fail { failure: Failure { code: code.to_owned(), message, retryable: false, retry_after: None }, usage }
+    Step::Fail {
+        failure: Failure { code: code.to_owned(), message, retryable: false, retry_after: None },
+        usage,
+    }
 }
 
 fn moves(run: &ClaimedRun, steps: Vec<Step>) -> Vec<Move> {
@@ -312,7 +329,11 @@ fn has_ended(results: &Results) -> bool {
 async fn report(context: &Context, run: &ClaimedRun, steps: Vec<Step>) -> End {
     let Some(results) = context.reports.write(moves(run, steps)).await else { return End::Lost };
     if let Some(Err(Refused::Field { field, reason })) = results.last() {
-        let step = fail("unusable_result", format!("what the model returned cannot be taken: {field} {reason}"), Usage::default());
+        let step = fail(
+            "unusable_result",
+            format!("what the model returned cannot be taken: {field} {reason}"),
+            Usage::default(),
+        );
         let results = context.reports.write(moves(run, vec![step])).await.unwrap_or_default();
         return end(&results);
     }

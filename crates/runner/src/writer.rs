@@ -127,7 +127,10 @@ impl Writer {
                     tracing::warn!(error = error.chain(), "reports of runs cannot be written yet");
                 }
                 Err(error) => {
-                    tracing::error!(error = error.chain(), "reports of runs cannot be written; their leases will end");
+                    tracing::error!(
+                        error = error.chain(),
+                        "reports of runs cannot be written; their leases will end"
+                    );
                     return None;
                 }
             }

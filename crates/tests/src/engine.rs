@@ -4,7 +4,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use hookyard_chassis::metrics::Registry as Metrics;
-use hookyard_domain::{clock::Clock, db::Db, vault::Vault};
+use hookyard_domain::{
+    clock::Clock,
+    db::Db,
+    task::{self, Ledger, respond::RespondLinks},
+    vault::Vault,
+};
 use hookyard_egress::{Egress, Resolver};
 use hookyard_messaging::Bus;
 use tokio::task::JoinHandle;
@@ -25,6 +30,8 @@ pub struct Engine {
     pub delivery: hookyard_delivery::Settings,
     /// What the guard is told; by default the loopback addresses are allowed.
     pub egress: hookyard_egress::Settings,
+    /// What everybody is told of tasks.
+    pub tasks: task::Settings,
     /// The keys that the deliverers have; by default the tests' own.
     pub vault: Vault,
     /// Where names are looked up; by default at the system's.
@@ -57,6 +64,7 @@ impl Default for Engine {
                 allow: vec!["127.0.0.0/8".parse().expect("a range")],
                 ..hookyard_egress::Settings::default()
             },
+            tasks: task::Settings::default(),
             vault: vault(),
             resolver: None,
             registry_bus: None,
@@ -156,6 +164,7 @@ impl Engine {
             bus: self.delivery_bus.as_ref().unwrap_or(bus).clone(),
             clock: clock.clone(),
             egress: egress.expect("a guarded client"),
+            ledger: Ledger::new(self.tasks.clone(), RespondLinks::new(&self.vault, "http://127.0.0.1"), None),
             vault: self.vault.clone(),
             metrics: Metrics::new("test").expect("a registry of metrics"),
         };

@@ -222,7 +222,11 @@ impl FakeLlm {
                 let mut state = self.state();
                 state.calls.push(call.clone());
                 state.open += 1;
-                state.script.pop_front().or_else(|| state.standing.clone()).unwrap_or_else(|| Say::text("Done."))
+                state
+                    .script
+                    .pop_front()
+                    .or_else(|| state.standing.clone())
+                    .unwrap_or_else(|| Say::text("Done."))
             };
             let end = tokio::select! {
                 end = answer(&mut writing, &call, refusal(&call).unwrap_or(say)) => end,
@@ -405,7 +409,9 @@ fn anthropic(call: &Call, say: &Say) -> Stream {
     .map(|text| Part { text, is_word: false })
     .collect::<Vec<_>>();
     parts.extend(say.text.split_inclusive(' ').map(|word| Part {
-        text: event(json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}})),
+        text: event(
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}}),
+        ),
         is_word: true,
     }));
     parts.extend(
@@ -434,9 +440,7 @@ fn openai(call: &Call, say: &Say) -> Stream {
         }
         format!("data: {chunk}\n\n")
     };
-    let choice = |delta: Value, finish: Value| {
-        json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}])
-    };
+    let choice = |delta: Value, finish: Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
     let mut parts = vec![Part {
         text: chunk(choice(json!({"role": "assistant", "content": ""}), Value::Null), Value::Null),
         is_word: false,

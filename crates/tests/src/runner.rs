@@ -209,7 +209,7 @@ impl Tasks {
     /// # Panics
     /// When the database refuses.
     pub async fn apply(&self, run: RunId, by: By, step: Step) -> Written {
-        let ledger = Ledger { settings: self.settings.clone(), links: RespondLinks::new(&vault(), ORIGIN) };
+        let ledger = Ledger::new(self.settings.clone(), RespondLinks::new(&vault(), ORIGIN), None);
         let now = self.clock.now();
         self.db
             .run(move |conn| ledger.apply(conn, &[Move { run, by, step }], now))

@@ -37,6 +37,7 @@ use self::{
     fair::FairQueue,
 };
 use crate::{
+    answer::Answers,
     job::Job,
     metrics::Metrics,
     settings::Settings,
@@ -70,6 +71,8 @@ pub(crate) struct Deps {
     pub(crate) lease: TimeDelta,
     /// Signs `X-CodeTether-Signature` where neither the task nor its tenant has a secret.
     pub(crate) task_secret: Option<Arc<WebhookSecret>>,
+    /// Takes what receivers answer to questions.
+    pub(crate) answers: Answers,
 }
 
 /// How many deliveries wait in memory, for those who would bring more.

@@ -84,11 +84,23 @@ words! {
         HookReplayed "hook.replayed";
         TaskEndpointDisabled "task_endpoint.disabled";
         TaskEndpointAddressForbidden "task_endpoint.address_forbidden";
+        TaskAnswered "task.answered";
         DeliveryRetried "delivery.retried";
         DeadLettersRetried "dead_letters.retried";
         DeadLettersDiscarded "dead_letters.discarded";
         EventTypeCreated "event_type.created";
         EventTypeUpdated "event_type.updated";
+
+        TaskCancelled "task.cancelled";
+        TaskRetried "task.retried";
+        TaskAnswered "task.answered";
+        ScheduleCreated "schedule.created";
+        ScheduleUpdated "schedule.updated";
+        ScheduleDeleted "schedule.deleted";
+        ScheduleRun "schedule.run";
+        BudgetSet "budget.set";
+        LlmKeySet "llm_key.set";
+        LlmKeyRemoved "llm_key.removed";
     }
 }
 
@@ -106,10 +118,15 @@ words! {
         Client "client";
         Grant "grant";
         Hook "hook";
+        Task "task";
         TaskEndpoint "task_endpoint";
         Delivery "delivery";
         DeadLetters "dead_letters";
         EventType "event_type";
+        Task "task";
+        Schedule "schedule";
+        Budget "budget";
+        LlmKey "llm_key";
     }
 }
 

@@ -3,14 +3,14 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::{DeliveryState, Profile};
 use crate::{
     Result,
     db::prepared::planned_for_values,
-    id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
+    id::{DeliveryId, EventId, RunId, SubscriptionId, TaskId, TenantId, first_uuid_at},
 };
 
 /// A delivery as its owner sees it.
@@ -162,6 +162,91 @@ pub fn of_event(
         .bind::<BigInt, _>(limit)
         .load(conn)?)
     })
+}
+
+/// A run whose webhooks are looked at.
+#[derive(Clone, Copy, Debug, QueryableByName)]
+pub struct RunOfWebhooks {
+    /// The run.
+    #[diesel(sql_type = Uuid)]
+    pub id: RunId,
+    /// Where its webhooks go.
+    #[diesel(sql_type = Uuid)]
+    pub endpoint_id: SubscriptionId,
+    /// Its last event.
+    #[diesel(sql_type = Uuid)]
+    pub last_event: EventId,
+}
+
+/// The latest run of a task; `None` without a task, a webhook, or anything reported.
+///
+/// # Errors
+/// When the database is away.
+pub fn latest_run(conn: &mut PgConnection, tenant: TenantId, task: TaskId) -> Result<Option<RunOfWebhooks>> {
+    let rows: Vec<RunOfWebhooks> = sql_query(
+        "SELECT r.id, t.endpoint_id, r.last_event FROM tasks t JOIN task_runs r ON r.id = t.run_id \
+         WHERE t.tenant_id = $1 AND t.id = $2 AND t.endpoint_id IS NOT NULL AND r.last_event IS NOT NULL",
+    )
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(task)
+    .load(conn)?;
+    Ok(rows.into_iter().next())
+}
+
+/// The webhook deliveries of a run, in the order in which they stand in line.
+///
+/// # Errors
+/// When the database is away.
+pub fn of_run(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    run: &RunOfWebhooks,
+    limit: i64,
+) -> Result<Vec<DeliveryView>> {
+    // By the endpoint and between the ids of the run and of its last event, whose times they tell: runs need no index of their
+    // own among deliveries.
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT {VIEW} FROM {VIEWED} WHERE d.subscription_id = $2 AND d.tenant_id = $1 AND d.ordering = $3 \
+               AND d.event_id >= $4 AND d.event_id <= $5 ORDER BY d.event_id LIMIT $6"
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(run.endpoint_id)
+        .bind::<Uuid, _>(run.id)
+        .bind::<Uuid, _>(uuid::Uuid::from_u128(run.id.uuid().as_u128() >> 80 << 80))
+        .bind::<Uuid, _>(run.last_event)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?)
+    })
+}
+
+/// The tries of many deliveries, in the order of [`DeliveryId`] and number. The caller has made sure whose they are.
+///
+/// # Errors
+/// When the database is away.
+pub fn attempts_of(conn: &mut PgConnection, ids: &[DeliveryId]) -> Result<Vec<(DeliveryId, AttemptView)>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        event_id: EventId,
+        #[diesel(sql_type = Uuid)]
+        subscription_id: SubscriptionId,
+        #[diesel(embed)]
+        attempt: AttemptView,
+    }
+    let (events, subscriptions) = super::store::split(ids.iter().copied());
+    let rows: Vec<Row> = planned_for_values(conn, |conn| {
+        Ok(sql_query(
+            "SELECT a.event_id, a.subscription_id, a.number, a.started_at, a.latency_ms, a.status, a.reason, a.reply \
+             FROM unnest($1, $2) AS k (e, s) JOIN attempts a ON a.event_id = k.e AND a.subscription_id = k.s \
+             ORDER BY a.event_id, a.subscription_id, a.number",
+        )
+        .bind::<Array<Uuid>, _>(events)
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .load(conn)?)
+    })?;
+    let id = |row: &Row| DeliveryId { event: row.event_id, subscription: row.subscription_id };
+    Ok(rows.into_iter().map(|row| (id(&row), row.attempt)).collect())
 }
 
 /// One delivery of a tenant.

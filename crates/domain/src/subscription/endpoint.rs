@@ -294,8 +294,8 @@ pub fn again(
     Err(Error::Locked)
 }
 
-/// Removes endpoints that nobody has named for [`UNUSED`] and that have nothing under way and no dead letter: for them the
-/// deliverers need no memory any more. At most `limit`; returns how many.
+/// Removes endpoints that nobody has named for [`UNUSED`] and that have nothing under way, no dead letter and no task that has
+/// not ended: for them the deliverers need no memory any more. At most `limit`; returns how many.
 ///
 /// # Errors
 /// When the database is away.
@@ -304,6 +304,8 @@ pub fn remove_unused(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) ->
         "UPDATE subscriptions SET state = 4, state_reason = 'unused', updated_at = $1 WHERE id IN \
             (SELECT s.id FROM subscriptions s WHERE s.kind = 1 AND s.state <> 4 AND s.updated_at < $2 \
                AND NOT EXISTS (SELECT FROM deliveries d WHERE d.subscription_id = s.id AND d.state IN (0, 2)) \
+               AND NOT EXISTS (SELECT FROM tasks t JOIN task_runs r ON r.id = t.run_id \
+                  WHERE t.endpoint_id = s.id AND r.state < 3) \
              LIMIT $3 FOR UPDATE OF s SKIP LOCKED)",
     )
     .bind::<Timestamptz, _>(now)
@@ -312,7 +314,7 @@ pub fn remove_unused(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) ->
     .execute(conn)?)
 }
 
-/// Deletes endpoints that were removed before this time, when no delivery names them any more. At most `limit`; returns how
+/// Deletes endpoints that were removed before this time, when no delivery and no task names them any more. At most `limit`; returns how
 /// many.
 ///
 /// # Errors
@@ -322,6 +324,7 @@ pub fn forget_removed(conn: &mut PgConnection, before: DateTime<Utc>, limit: i64
         "WITH gone AS MATERIALIZED (SELECT s.id FROM subscriptions s \
             WHERE s.kind = 1 AND s.state = 4 AND s.updated_at < $1 \
               AND NOT EXISTS (SELECT FROM deliveries d WHERE d.subscription_id = s.id) \
+              AND NOT EXISTS (SELECT FROM tasks t WHERE t.endpoint_id = s.id) \
             LIMIT $2 FOR UPDATE OF s SKIP LOCKED), \
          counters AS (DELETE FROM subscription_health WHERE subscription_id IN (SELECT id FROM gone)) \
          DELETE FROM subscriptions WHERE id IN (SELECT id FROM gone)",

@@ -27,10 +27,11 @@ pub struct Budget {
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId) -> Result<Budget> {
-    let found = prepared("SELECT monthly_tokens, monthly_cost_micros FROM tenant_budgets WHERE tenant_id = $1")
-        .bind::<Uuid, _>(tenant)
-        .get_result(conn)
-        .optional()?;
+    let found =
+        prepared("SELECT monthly_tokens, monthly_cost_micros FROM tenant_budgets WHERE tenant_id = $1")
+            .bind::<Uuid, _>(tenant)
+            .get_result(conn)
+            .optional()?;
     Ok(found.unwrap_or_default())
 }
 
@@ -89,7 +90,9 @@ pub(super) fn left(
 /// # Errors
 /// [`Error::BudgetExceeded`] when it is; or the database is away: then nothing is made, either (fail closed).
 pub fn check(conn: &mut PgConnection, tenant: TenantId, now: DateTime<Utc>) -> Result<()> {
-    spent(conn, &[tenant], now)?.remove(&tenant).map_or(Ok(()), |reason| Err(Error::BudgetExceeded { reason }))
+    spent(conn, &[tenant], now)?
+        .remove(&tenant)
+        .map_or(Ok(()), |reason| Err(Error::BudgetExceeded { reason }))
 }
 
 /// Of these tenants, those who have used up what they may use this month, with the reason for people.

@@ -122,7 +122,12 @@ impl Draft {
     ///
     /// # Errors
     /// Names the first member that is missing or not acceptable.
-    pub fn parse(json: Json, models: &Models, urls: &WebhookUrls, now: DateTime<Utc>) -> Result<Self, DraftError> {
+    pub fn parse(
+        json: Json,
+        models: &Models,
+        urls: &WebhookUrls,
+        now: DateTime<Utc>,
+    ) -> Result<Self, DraftError> {
         let Json::Object(mut object) = json else { return Err(wrong("task", "must be a JSON object")) };
         let required = |object: &mut Object, field: &'static str, most| {
             let value = given(object, field).ok_or_else(|| wrong(field, "is missing"))?;
@@ -256,8 +261,8 @@ fn seconds(value: &Json, field: &'static str, least: u32, most: u32) -> Result<u
 
 fn cost(value: &Json) -> Result<u64, DraftError> {
     let dollars = value.as_f64().filter(|dollars| *dollars > 0.0 && *dollars <= MAX_COST);
-    let dollars =
-        dollars.ok_or_else(|| wrong("max_cost", format!("must be US dollars, above 0, at most {MAX_COST}")))?;
+    let dollars = dollars
+        .ok_or_else(|| wrong("max_cost", format!("must be US dollars, above 0, at most {MAX_COST}")))?;
     // Positive and bounded; at least the smallest amount there is.
     Ok(((dollars * 1e6).round() as u64).max(1))
 }

@@ -70,10 +70,22 @@ fn every_bound_holds_at_its_end_and_not_beyond() {
         (
             "notify_email",
             &["\"ada@example.com\"", "\"a.b+c@mail.example.co.uk\"", "\"é@exämple.fr\""],
-            &["\"ada\"", "\"ada@localhost\"", "\"a b@example.com\"", "\"a@b@example.com\"", "\"a@.com\"", "\"a@example.com\\n\"", "1"],
+            &[
+                "\"ada\"",
+                "\"ada@localhost\"",
+                "\"a b@example.com\"",
+                "\"a@b@example.com\"",
+                "\"a@.com\"",
+                "\"a@example.com\\n\"",
+                "1",
+            ],
         ),
         ("webhook_events", &["[\"task_progress\"]"], &["[]", "[\"x\"]", "\"task_progress\""]),
-        ("webhook_url", &["\"https://example.com/x\""], &["\"http://example.com/x\"", "\"https://10.0.0.1/\"", "\"\"", "1"]),
+        (
+            "webhook_url",
+            &["\"https://example.com/x\""],
+            &["\"http://example.com/x\"", "\"https://10.0.0.1/\"", "\"\"", "1"],
+        ),
         ("webhook_secret", &["\"s\""], &["\"\"", "1"]),
         ("capabilities", &["[]", "[\"gpu\",\"gpu\"]"], &["[\"\"]", "\"gpu\"", "[1]"]),
     ] {
@@ -107,7 +119,10 @@ fn what_is_wrong_is_named() {
             r#"{"title":"t","description":"d","model":"gpt-5"}"#,
             "model must be one of claude-haiku, claude-opus, claude-sonnet, gpt-4o, gpt-4o-mini, offline",
         ),
-        (r#"{"title":"t","description":"d","webhook_url":"https://localhost/x"}"#, "webhook_url must be on a public host"),
+        (
+            r#"{"title":"t","description":"d","webhook_url":"https://localhost/x"}"#,
+            "webhook_url must be on a public host",
+        ),
     ] {
         assert_eq!(draft(text).unwrap_err(), told, "{text}");
     }

@@ -190,7 +190,9 @@ pub fn answer(
         return Ok(if before == answer {
             Answered::Repeated
         } else {
-            Answered::Refused(Refused::Conflict("this question was answered already, and otherwise".to_owned()))
+            Answered::Refused(Refused::Conflict(
+                "this question was answered already, and otherwise".to_owned(),
+            ))
         });
     }
     let step = Step::Answer { input, answer, by: by.to_owned() };

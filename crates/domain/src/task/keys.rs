@@ -26,7 +26,12 @@ struct Sealed {
 ///
 /// # Errors
 /// When it cannot be opened, or the database is away.
-pub fn find(conn: &mut PgConnection, vault: &Vault, tenant: TenantId, provider: &str) -> Result<Option<ApiKey>> {
+pub fn find(
+    conn: &mut PgConnection,
+    vault: &Vault,
+    tenant: TenantId,
+    provider: &str,
+) -> Result<Option<ApiKey>> {
     let sealed: Option<Sealed> =
         prepared("SELECT id, api_key FROM llm_keys WHERE tenant_id = $1 AND provider = $2")
             .bind::<Uuid, _>(tenant)

@@ -22,6 +22,7 @@ use crate::{
     delivery::{self, NewDelivery, Profile},
     event::{self, NewEvent},
     id::{ClaimId, DeliveryId, EventGroupId, EventId, LeaseId, RunId, SubscriptionId, TaskId, TenantId},
+    vault::Vault,
 };
 
 /// How long the deliveries that are made here belong to whoever is rung for them; then the sweep takes them.
@@ -90,6 +91,8 @@ pub struct Ledger {
     pub settings: Settings,
     /// Makes links by which questions are answered.
     pub links: RespondLinks,
+    /// Seals mail; `None` where none is sent.
+    pub mail: Option<Vault>,
 }
 
 /// A run that is being moved.
@@ -116,6 +119,12 @@ struct Batch {
 }
 
 impl Ledger {
+    /// A writer with these rules, links, and what seals mail where mail is sent.
+    #[must_use]
+    pub fn new(settings: Settings, links: RespondLinks, mail: Option<Vault>) -> Self {
+        Self { settings, links, mail }
+    }
+
     /// Makes moves, in their order. Those that are refused change nothing and harm no other. Belongs into a transaction.
     ///
     /// # Errors
@@ -151,7 +160,7 @@ impl Ledger {
         }
         delivery::store::insert(conn, &batch.deliveries, claim, now, lease_until)?;
         rows::add_usage(conn, &batch.usage)?;
-        notice::enqueue(conn, &batch.notices, now)?;
+        notice::enqueue(conn, self.mail.as_ref(), &batch.notices, now)?;
         dedup(&mut batch.ordered);
         dedup(&mut batch.queued);
         Ok(Written { results, group, ordered: batch.ordered, claim, lease_until, queued: batch.queued })
@@ -252,13 +261,7 @@ impl Ledger {
     }
 
     /// An event, its delivery to the task's endpoint, a line for listeners, and a mail where one is wanted.
-    fn tell(
-        &self,
-        telling: &Telling,
-        open: &mut Open,
-        batch: &mut Batch,
-        now: DateTime<Utc>,
-    ) -> Result<()> {
+    fn tell(&self, telling: &Telling, open: &mut Open, batch: &mut Batch, now: DateTime<Utc>) -> Result<()> {
         // Ids of a run's events rise, whatever the clock does.
         let at = open.last_event.map_or(now, |last| now.max(instant_of(last) + TimeDelta::milliseconds(1)));
         let event = told::event(&open.row, &open.run, telling, &self.links, at)?;

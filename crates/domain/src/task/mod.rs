@@ -164,7 +164,8 @@ impl Usage {
 
     /// As columns hold it.
     pub(crate) fn columns(self) -> [i64; 3] {
-        [self.input_tokens, self.output_tokens, self.cost_micros].map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+        [self.input_tokens, self.output_tokens, self.cost_micros]
+            .map(|n| i64::try_from(n).unwrap_or(i64::MAX))
     }
 
     pub(crate) fn of_columns(columns: [i64; 3]) -> Self {

@@ -192,8 +192,9 @@ impl Models {
             Provider { name: OFFLINE.to_owned(), kind: ProviderKind::Offline, base_url: None, api_key: None };
         providers.insert(OFFLINE.to_owned(), offline);
         for line in &settings.providers {
-            let provider = provider(line)
-                .ok_or_else(|| format!("llm.providers: `{line}` must read name=anthropic@URL or name=openai@URL"))?;
+            let provider = provider(line).ok_or_else(|| {
+                format!("llm.providers: `{line}` must read name=anthropic@URL or name=openai@URL")
+            })?;
             providers.insert(provider.name.clone(), provider);
         }
         let named = [("anthropic", &settings.anthropic_api_key), ("openai", &settings.openai_api_key)];
@@ -205,9 +206,9 @@ impl Models {
         for line in &settings.api_keys {
             let (name, key) =
                 line.expose().split_once('=').ok_or("llm.api_keys: a line must read provider=key")?;
-            let provider = providers
-                .get_mut(name)
-                .ok_or_else(|| "llm.api_keys: a line names a provider that is not in llm.providers".to_owned())?;
+            let provider = providers.get_mut(name).ok_or_else(|| {
+                "llm.api_keys: a line names a provider that is not in llm.providers".to_owned()
+            })?;
             provider.api_key = Some(ApiKey::new(key));
         }
         let mut aliases = BTreeMap::new();
@@ -227,8 +228,9 @@ impl Models {
         }
         let mut prices = BTreeMap::new();
         for line in &settings.prices {
-            let (model, price) = price(line)
-                .ok_or_else(|| format!("llm.prices: `{line}` must read provider:model=input/output in dollars"))?;
+            let (model, price) = price(line).ok_or_else(|| {
+                format!("llm.prices: `{line}` must read provider:model=input/output in dollars")
+            })?;
             prices.insert(model, price);
         }
         if !aliases.contains_key(&settings.default_model) {
@@ -275,7 +277,10 @@ impl Models {
 
     /// The names of models, each with the `provider:model` it stands for.
     pub fn choices(&self) -> impl Iterator<Item = (&str, String)> {
-        self.0.aliases.iter().map(|(alias, (provider, model))| (alias.as_str(), format!("{provider}:{model}")))
+        self.0
+            .aliases
+            .iter()
+            .map(|(alias, (provider, model))| (alias.as_str(), format!("{provider}:{model}")))
     }
 
     /// The name of tasks that name none.
@@ -344,8 +349,7 @@ mod tests {
         for bad in ["claude", "", "nobody:model", "openai:", "openai:a b"] {
             let told = models().resolve(Some(bad)).unwrap_err().to_string();
             assert_eq!(
-                told,
-                "must be one of claude-haiku, claude-opus, claude-sonnet, gpt-4o, gpt-4o-mini, offline",
+                told, "must be one of claude-haiku, claude-opus, claude-sonnet, gpt-4o, gpt-4o-mini, offline",
                 "{bad}"
             );
         }
@@ -387,7 +391,8 @@ mod tests {
 
     #[test]
     fn a_key_is_not_shown_and_own_servers_need_none() {
-        let mut settings = Settings { anthropic_api_key: Some(ApiKey::new("sk-ant-1")), ..Settings::default() };
+        let mut settings =
+            Settings { anthropic_api_key: Some(ApiKey::new("sk-ant-1")), ..Settings::default() };
         settings.providers.push("ollama=openai@http://127.0.0.1:11434/v1".into());
         let models = Models::new(&settings).unwrap();
         assert!(!format!("{settings:?} {models:?}").contains("sk-ant-1"));

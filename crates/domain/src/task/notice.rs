@@ -3,52 +3,48 @@
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 
-use super::{
-    Run,
-    respond::RespondLinks,
-    rows::Row,
-    run::cut,
-    step::Telling,
+use super::{Run, respond::RespondLinks, rows::Row, step::Telling};
+use crate::{
+    Result,
+    email::{self, Email, letter::Letter},
+    id::TenantId,
+    person::Locale,
+    vault::Vault,
 };
-use crate::{Result, event::wire_time, id::TenantId};
 
-/// A mail that is to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Notice {
-    pub(super) tenant: TenantId,
-    pub(super) to: String,
-    pub(super) subject: String,
-    pub(super) text: String,
-}
+/// A mail that is to be sent, and whom it concerns.
+pub(super) type Notice = (TenantId, Email);
 
 /// The mail for what is told, if one is wanted.
 pub(super) fn of(row: &Row, run: &Run, telling: &Telling, links: &RespondLinks) -> Option<Notice> {
-    let to = row.notify_email.clone()?;
-    // A subject is one line.
-    let title: String = row.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let (what, body) = match telling {
+    let to = row.notify_email.as_deref()?;
+    let (title, place) = (row.title.as_str(), links.task(row.task_id));
+    let ended = |text: Option<&str>| {
+        let (status, text) = (run.state.as_str(), text.unwrap_or_default());
+        Letter::TaskEnded { title, status, text, link: &place }.to(to, Locale::En)
+    };
+    let email = match telling {
         Telling::Started | Telling::Progress => return None,
-        Telling::Completed => ("Completed", run.result.clone().unwrap_or_default()),
-        Telling::Failed => ("Failed", run.error.clone().unwrap_or_default()),
-        Telling::Cancelled => ("Cancelled", run.error.clone().unwrap_or_default()),
-        Telling::NeedsInput { input, question, expires_at } => {
-            let mut text = question.question.clone();
-            if let Some(choices) = &question.choices {
-                text.push_str("\n\n");
-                text.push_str(&choices.iter().map(|choice| format!("- {choice}\n")).collect::<String>());
-            }
-            text.push_str(&format!("\n\nAnswer here until {}:\n{}", wire_time(*expires_at), links.link(*input)));
-            ("Needs an answer", text)
+        Telling::Completed => ended(run.result.as_deref()),
+        Telling::Failed | Telling::Cancelled => ended(run.error.as_deref()),
+        Telling::NeedsInput { input, question, .. } => {
+            let link = links.link(*input);
+            Letter::TaskAsks { title, question: &question.question, link: &link }.to(to, Locale::En)
         }
     };
-    let text = format!("{title}\n\n{}\n\nTask {}, run {}\n", cut(&body, 100_000), row.task_id, row.id);
-    Some(Notice { tenant: row.tenant_id, to, subject: format!("{what}: {title}"), text })
+    Some((row.tenant_id, email))
 }
 
-/// Puts mails into the outbox, in the caller's transaction.
-pub(super) fn enqueue(_conn: &mut PgConnection, notices: &[Notice], _now: DateTime<Utc>) -> Result<()> {
-    for notice in notices {
-        tracing::debug!(tenant = %notice.tenant, bytes = notice.text.len() + notice.subject.len() + notice.to.len(), "no mail is sent");
+/// Puts mails into the outbox, in the caller's transaction; nowhere when there is none.
+pub(super) fn enqueue(
+    conn: &mut PgConnection,
+    outbox: Option<&Vault>,
+    notices: &[Notice],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let Some(vault) = outbox else { return Ok(()) };
+    for (tenant, email) in notices {
+        email::store::enqueue(conn, vault, Some(*tenant), email, now)?;
     }
     Ok(())
 }

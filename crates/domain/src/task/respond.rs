@@ -7,7 +7,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
-use crate::{id::InputId, vault::Vault};
+use crate::{
+    id::{InputId, TaskId},
+    vault::Vault,
+};
 
 /// What the key is derived for.
 const PURPOSE: &str = "respond_url";
@@ -45,6 +48,12 @@ impl RespondLinks {
         format!("{}/respond/{}", self.origin, self.token(input))
     }
 
+    /// Where a task can be looked at.
+    #[must_use]
+    pub fn task(&self, task: TaskId) -> String {
+        format!("{}/v1/automation/tasks/{task}", self.origin)
+    }
+
     /// The last part of the link.
     #[must_use]
     pub fn token(&self, input: InputId) -> String {
@@ -78,7 +87,10 @@ mod tests {
     use super::*;
 
     fn links(keys: &[u8]) -> RespondLinks {
-        RespondLinks { keys: keys.iter().map(|key| [*key; 32]).collect(), origin: "https://h.example".to_owned() }
+        RespondLinks {
+            keys: keys.iter().map(|key| [*key; 32]).collect(),
+            origin: "https://h.example".to_owned(),
+        }
     }
 
     #[test]

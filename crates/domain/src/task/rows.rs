@@ -291,7 +291,10 @@ pub(super) struct UsageKey {
 }
 
 /// Adds to what was used; in the order of the keys, so that two who add do not wait for each other.
-pub(super) fn add_usage(conn: &mut PgConnection, sums: &std::collections::BTreeMap<UsageKey, (i64, Usage)>) -> Result<()> {
+pub(super) fn add_usage(
+    conn: &mut PgConnection,
+    sums: &std::collections::BTreeMap<UsageKey, (i64, Usage)>,
+) -> Result<()> {
     if sums.is_empty() {
         return Ok(());
     }

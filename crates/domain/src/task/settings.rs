@@ -97,7 +97,11 @@ mod tests {
             assert_eq!(Settings { attempts, ..Settings::default() }.check().is_ok(), good, "{attempts}");
         }
         for (heartbeat_s, good) in [(0, false), (1, true), (3_600, true), (3_601, false)] {
-            assert_eq!(Settings { heartbeat_s, ..Settings::default() }.check().is_ok(), good, "{heartbeat_s}");
+            assert_eq!(
+                Settings { heartbeat_s, ..Settings::default() }.check().is_ok(),
+                good,
+                "{heartbeat_s}"
+            );
         }
     }
 }

@@ -9,10 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{
-    AgentType, NewTask, RunState, Settings, budget,
-    told::LineKind,
-};
+use super::{AgentType, NewTask, RunState, Settings, budget, told::LineKind};
 use crate::{
     Error, Result,
     db::prepared::prepared,
@@ -306,11 +303,9 @@ pub fn heartbeat(
         .map(|(run, lease)| match found.get(run) {
             None => Beat::Unknown,
             Some(row) if row.state.is_terminal() => Beat::Ended { state: row.state },
-            Some(Found { state: RunState::Running, lease: Some(theirs), lease_until: Some(until), .. })
-                if theirs == lease && *until > now =>
-            {
-                Beat::Held { lease_until: *until }
-            }
+            Some(Found {
+                state: RunState::Running, lease: Some(theirs), lease_until: Some(until), ..
+            }) if theirs == lease && *until > now => Beat::Held { lease_until: *until },
             Some(_) => Beat::Stale,
         })
         .collect())
@@ -378,7 +373,12 @@ pub fn outputs_after(conn: &mut PgConnection, watched: &[(RunId, i64)], limit: i
     .load(conn)?;
     Ok(rows
         .into_iter()
-        .map(|row| Output { run: row.run_id, seq: row.seq, kind: LineKind::of_code(row.kind), data: row.data })
+        .map(|row| Output {
+            run: row.run_id,
+            seq: row.seq,
+            kind: LineKind::of_code(row.kind),
+            data: row.data,
+        })
         .collect())
 }
 

@@ -42,7 +42,13 @@ fn integer(value: u64) -> Json {
 }
 
 /// The body of a webhook: what the event's payload is.
-pub(super) fn body(row: &Row, run: &Run, telling: &Telling, links: &RespondLinks, at: DateTime<Utc>) -> Object {
+pub(super) fn body(
+    row: &Row,
+    run: &Run,
+    telling: &Telling,
+    links: &RespondLinks,
+    at: DateTime<Utc>,
+) -> Object {
     let result = run.result.as_deref().filter(|_| matches!(telling, Telling::Completed));
     let error = run.error.as_deref().filter(|_| matches!(telling, Telling::Failed | Telling::Cancelled));
     let mut body = Object::new();
@@ -59,9 +65,10 @@ pub(super) fn body(row: &Row, run: &Run, telling: &Telling, links: &RespondLinks
             body.insert("message", Json::from(run.progress_message.clone()));
         }
         Telling::NeedsInput { input, question, expires_at } => {
-            let choices = question.choices.as_ref().map(|choices| {
-                choices.iter().map(|choice| Json::from(choice.as_str())).collect::<Vec<_>>()
-            });
+            let choices = question
+                .choices
+                .as_ref()
+                .map(|choices| choices.iter().map(|choice| Json::from(choice.as_str())).collect::<Vec<_>>());
             body.insert("request_id", Json::from(input.to_string()));
             body.insert("question", Json::from(question.question.as_str()));
             body.insert("choices", Json::from(choices));

@@ -60,6 +60,12 @@ impl Events {
         self.0 & bit != 0
     }
 
+    /// The names of all there are.
+    #[must_use]
+    pub fn every() -> [&'static str; 6] {
+        EVENTS.map(|(name, _)| name)
+    }
+
     /// Their names.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
@@ -123,7 +129,9 @@ impl WebhookUrls {
                 Ok(WebhookUrl { is_callback: is_callback(&url), url })
             }
             // Addresses are vetted like all others when something is sent; those that are refused for sure, here.
-            Some(Host::Ipv4(address)) if !address.is_private() && !address.is_loopback() && !address.is_unspecified() => {
+            Some(Host::Ipv4(address))
+                if !address.is_private() && !address.is_loopback() && !address.is_unspecified() =>
+            {
                 Ok(WebhookUrl { is_callback: false, url })
             }
             Some(Host::Ipv6(address)) if !address.is_loopback() && !address.is_unspecified() => {

@@ -3,6 +3,7 @@
 
 pub(crate) mod audit;
 mod audited;
+pub(crate) mod automation;
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod delivery_view;
@@ -17,7 +18,7 @@ pub(crate) mod oauth;
 pub(crate) mod ops;
 pub(crate) mod pages;
 pub(crate) mod replay;
-mod rings;
+pub(crate) mod rings;
 pub(crate) mod samples;
 pub(crate) mod session;
 pub(crate) mod users;

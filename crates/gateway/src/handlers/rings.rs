@@ -7,7 +7,7 @@ use hookyard_messaging::{Message, Queue};
 use crate::context::Context;
 
 /// Events of our own wait for their fan-out.
-pub(super) fn events_accepted(context: &Context, group: EventGroupId) {
+pub(crate) fn events_accepted(context: &Context, group: EventGroupId) {
     let bus = context.bus.clone();
     context.afterwards.spawn(async move {
         let message = Message::EventAccepted { group };

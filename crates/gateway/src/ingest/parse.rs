@@ -35,6 +35,11 @@ const LARGE: usize = 64 << 10;
 /// How long a large body waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The caller's trace, when there is a `traceparent` that is valid.
+pub(crate) fn trace_of(request: &HttpRequest) -> Option<TraceContext> {
+    request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok())
+}
+
 /// Where a request's events come from.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
@@ -58,7 +63,7 @@ impl Source {
         request_id: RequestId,
     ) -> Self {
         let headers = request.headers();
-        let trace = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+        let trace = trace_of(request);
         let user_agent = headers.get(USER_AGENT).map(|value| {
             String::from_utf8_lossy(value.as_bytes()).chars().take(MAX_USER_AGENT_CHARS).collect()
         });

@@ -7,9 +7,9 @@ use actix_web::web::Data;
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error,
+    id::TenantId,
     idempotency::{self, Earlier, Key},
     task::{AgentType, NewTask, budget, store},
-    id::TenantId,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -152,12 +152,9 @@ impl Maker {
                         .filter(|(task, _)| allowed(task))
                         .filter_map(|(_, claim)| claim.clone())
                         .collect();
-                    let mut earlier = if claims.is_empty() {
-                        Vec::new()
-                    } else {
-                        idempotency::claim(conn, &claims, now)?
-                    }
-                    .into_iter();
+                    let mut earlier =
+                        if claims.is_empty() { Vec::new() } else { idempotency::claim(conn, &claims, now)? }
+                            .into_iter();
                     let (mut each, mut new) = (Vec::with_capacity(parts.len()), Vec::new());
                     for (task, claim) in parts.iter() {
                         if let Some(reason) = spent.get(&task.tenant) {

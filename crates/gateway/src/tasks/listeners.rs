@@ -120,7 +120,9 @@ impl Listeners {
             }
             match db.once(move |conn| store::outputs_after(conn, &watched, LINES)).await {
                 Ok(lines) => self.tell(lines),
-                Err(error) => tracing::debug!(error = error.chain(), "listeners of runs wait for the database"),
+                Err(error) => {
+                    tracing::debug!(error = error.chain(), "listeners of runs wait for the database")
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -2,7 +2,11 @@
 //! takes runs is rung. Each of them is found without a ring, a little later (invariant 1).
 
 use actix_web::web::Data;
-use hookyard_domain::{delivery::ordered, id::TenantId, task::{AgentType, ledger::Written}};
+use hookyard_domain::{
+    delivery::ordered,
+    id::TenantId,
+    task::{AgentType, ledger::Written},
+};
 use hookyard_messaging::Lane;
 
 use crate::{context::Context, handlers::rings};
@@ -27,7 +31,10 @@ pub(crate) fn follow(context: &Data<Context>, written: &Written) {
                 if !unheard.is_empty() {
                     let given = db.once(move |conn| ordered::give_back(conn, &unheard, claim, now)).await;
                     if let Err(error) = given {
-                        tracing::debug!(error = error.chain(), "deliveries that nobody heard of wait for their lease");
+                        tracing::debug!(
+                            error = error.chain(),
+                            "deliveries that nobody heard of wait for their lease"
+                        );
                     }
                 }
             }
@@ -42,4 +49,6 @@ pub(crate) fn queued(context: &Data<Context>, queued: &[(TenantId, AgentType)]) 
         return;
     }
     context.listeners.work();
+    let (bus, queued) = (context.bus.clone(), queued.to_vec());
+    context.afterwards.spawn(async move { bus.ring_tasks(&queued).await });
 }

@@ -42,8 +42,8 @@ pub(crate) fn body(job: &Job) -> Value {
 
 /// What an event means. Events and blocks of kinds that came later are passed over, as the API asks.
 pub(crate) fn read(event: &Event) -> Result<Meaning, Trouble> {
-    let data: Value =
-        serde_json::from_str(&event.data).map_err(|_not_json| Trouble::Unreadable("an event that is no JSON"))?;
+    let data: Value = serde_json::from_str(&event.data)
+        .map_err(|_not_json| Trouble::Unreadable("an event that is no JSON"))?;
     let mut meaning = Meaning::default();
     match data["type"].as_str().unwrap_or(&event.name) {
         "message_start" => {
@@ -92,13 +92,19 @@ mod tests {
                 r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","content":[],"model":"m","stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":3,"cache_read_input_tokens":4,"output_tokens":1}}}"#,
                 Meaning { input_tokens: Some(32), output_tokens: Some(1), ..nothing() },
             ),
-            (r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#, nothing()),
+            (
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+                nothing(),
+            ),
             (r#"{"type":"ping"}"#, nothing()),
             (
                 r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Bonjour é"}}"#,
                 Meaning { text: Some("Bonjour é".to_owned()), ..nothing() },
             ),
-            (r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}"#, nothing()),
+            (
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}"#,
+                nothing(),
+            ),
             (r#"{"type":"content_block_stop","index":0}"#, nothing()),
             (
                 r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":15}}"#,

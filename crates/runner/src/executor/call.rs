@@ -92,7 +92,8 @@ pub(crate) async fn call(
         .map_err(|failure| network(failure.kind, failure.detail))?;
     if opened.status() != 200 {
         let (status, retry_after) = (opened.status(), opened.retry_after().map(wait_of));
-        let body = tokio::time::timeout(ERROR_PATIENCE, opened.beginning(MAX_ERROR)).await.unwrap_or_default();
+        let body =
+            tokio::time::timeout(ERROR_PATIENCE, opened.beginning(MAX_ERROR)).await.unwrap_or_default();
         let (kind, message) = error_of(&body);
         // Nobody charges for what was refused.
         tell(piece, Piece::Spent(Tokens::default()))?;

@@ -57,8 +57,8 @@ pub(crate) fn read(event: &Event) -> Result<Meaning, Trouble> {
         meaning.last = true;
         return Ok(meaning);
     }
-    let data: Value =
-        serde_json::from_str(&event.data).map_err(|_not_json| Trouble::Unreadable("an event that is no JSON"))?;
+    let data: Value = serde_json::from_str(&event.data)
+        .map_err(|_not_json| Trouble::Unreadable("an event that is no JSON"))?;
     if let Some((kind, message)) = named(&data["error"]) {
         return Err(Trouble::InStream { kind, message });
     }
@@ -120,7 +120,9 @@ mod tests {
             assert_eq!(meaning(data), Ok(expected), "{data}");
         }
         assert_eq!(
-            meaning(r#"{"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}"#),
+            meaning(
+                r#"{"error":{"message":"The server had an error","type":"server_error","param":null,"code":null}}"#
+            ),
             Err(Trouble::InStream {
                 kind: "server_error".to_owned(),
                 message: "The server had an error".to_owned()
@@ -134,7 +136,10 @@ mod tests {
             ("https://api.openai.com", "https://api.openai.com/v1/chat/completions"),
             ("https://api.openai.com/v1/", "https://api.openai.com/v1/chat/completions"),
             ("http://127.0.0.1:11434/v1", "http://127.0.0.1:11434/v1/chat/completions"),
-            ("https://example.com/openai/deployments/x", "https://example.com/openai/deployments/x/chat/completions"),
+            (
+                "https://example.com/openai/deployments/x",
+                "https://example.com/openai/deployments/x/chat/completions",
+            ),
         ] {
             assert_eq!(url(&base.parse().unwrap()).as_str(), expected);
         }

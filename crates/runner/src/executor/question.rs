@@ -86,7 +86,8 @@ impl Held {
         }
         self.text.push_str(text);
         let begun = self.text.trim_start();
-        if begun.is_empty() || begun.starts_with('{') || begun.starts_with("```") || "```".starts_with(begun) {
+        if begun.is_empty() || begun.starts_with('{') || begun.starts_with("```") || "```".starts_with(begun)
+        {
             return None;
         }
         self.decided = true;

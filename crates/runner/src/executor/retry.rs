@@ -23,7 +23,10 @@ pub struct Patience {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The same call again after this wait; the failure is for the case that there is no time for it.
-    Again { wait: Duration, failure: Failure },
+    Again {
+        wait: Duration,
+        failure: Failure,
+    },
     Final(Failure),
 }
 
@@ -73,7 +76,12 @@ fn failure_of(trouble: &Trouble) -> Failure {
 fn of_status(status: u16, kind: &str, message: &str) -> Failure {
     // A rate limit passes, an empty account does not; both are 429.
     if matches!(kind, "insufficient_quota" | "billing_error") {
-        return said("provider_quota", false, "the account with the provider of the model has no credit", message);
+        return said(
+            "provider_quota",
+            false,
+            "the account with the provider of the model has no credit",
+            message,
+        );
     }
     match status {
         400 | 413 | 422 => said("provider_rejected", false, "the provider rejected the request", message),
@@ -84,7 +92,9 @@ fn of_status(status: u16, kind: &str, message: &str) -> Failure {
         429 => said("provider_rate_limited", true, "the provider limits our rate", message),
         529 => said("provider_overloaded", true, "the provider is overloaded", message),
         500.. => said("provider_error", true, &format!("the provider failed with status {status}"), message),
-        _ => said("provider_rejected", false, &format!("the provider answered with status {status}"), message),
+        _ => {
+            said("provider_rejected", false, &format!("the provider answered with status {status}"), message)
+        }
     }
 }
 
@@ -102,7 +112,11 @@ fn of_kind(kind: &str, message: &str) -> Failure {
 }
 
 fn said(code: &'static str, retryable: bool, what: &str, message: &str) -> Failure {
-    if message.is_empty() { say(code, retryable, what) } else { say(code, retryable, &format!("{what}: {message}")) }
+    if message.is_empty() {
+        say(code, retryable, what)
+    } else {
+        say(code, retryable, &format!("{what}: {message}"))
+    }
 }
 
 fn say(code: &'static str, retryable: bool, message: &str) -> Failure {
@@ -168,7 +182,10 @@ mod tests {
             Verdict::Again { wait, .. } => Some(wait.as_millis()),
             Verdict::Final(_) => None,
         };
-        assert_eq!([wait(1, 0.0), wait(2, 0.0), wait(3, 0.0), wait(4, 0.0)], [Some(1000), Some(2000), Some(4000), None]);
+        assert_eq!(
+            [wait(1, 0.0), wait(2, 0.0), wait(3, 0.0), wait(4, 0.0)],
+            [Some(1000), Some(2000), Some(4000), None]
+        );
         assert_eq!(wait(1, 1.0), Some(800));
         let many = Patience { calls: 100, ..PATIENCE };
         let Verdict::Again { wait, .. } = judge(&status(500, ""), 99, &many, 0.0) else { panic!() };
@@ -184,7 +201,10 @@ mod tests {
             retry_after: Some(Duration::from_secs(seconds)),
         };
         let verdict = judge(&asked(30), 1, &PATIENCE, 1.0);
-        assert!(matches!(verdict, Verdict::Again { wait, .. } if wait == Duration::from_secs(30)), "{verdict:?}");
+        assert!(
+            matches!(verdict, Verdict::Again { wait, .. } if wait == Duration::from_secs(30)),
+            "{verdict:?}"
+        );
         let Verdict::Final(failure) = judge(&asked(31), 1, &PATIENCE, 1.0) else { panic!() };
         assert_eq!((failure.retryable, failure.retry_after), (true, Some(Duration::from_secs(31))));
     }

@@ -110,21 +110,28 @@ mod tests {
         let text = "Order #A-10442 (invoice no. INV-2025-0815) of 2025-01-19 and January 5, 2026: $1,200.50, then € 99 and \
                     1 250,00 €. Write to jane.doe@example.com or jane.doe@example.com, see https://example.com/a?b=1. \
                     Call +33 1 42 68 53 00 or (555) 123-4567. Due 31/12/2025, le 5 janvier 2026. Up 12.5%.";
-        assert_eq!(of(text), Facts {
-            emails: texts(&["jane.doe@example.com"]),
-            links: texts(&["https://example.com/a?b=1"]),
-            dates: texts(&["2025-01-19", "January 5, 2026", "31/12/2025", "5 janvier 2026"]),
-            amounts: texts(&["$1,200.50", "€ 99", "1 250,00 €", "12.5%"]),
-            phones: texts(&["+33 1 42 68 53 00", "(555) 123-4567"]),
-            references: texts(&["A-10442", "INV-2025-0815"]),
-        });
+        assert_eq!(
+            of(text),
+            Facts {
+                emails: texts(&["jane.doe@example.com"]),
+                links: texts(&["https://example.com/a?b=1"]),
+                dates: texts(&["2025-01-19", "January 5, 2026", "31/12/2025", "5 janvier 2026"]),
+                amounts: texts(&["$1,200.50", "€ 99", "1 250,00 €", "12.5%"]),
+                phones: texts(&["+33 1 42 68 53 00", "(555) 123-4567"]),
+                references: texts(&["A-10442", "INV-2025-0815"]),
+            }
+        );
     }
 
     #[test]
     fn plain_text_holds_nothing_and_every_form_is_one() {
         assert_eq!(of("The cat sat on the mat in May, 3 times or 1234."), Facts::default());
         let forms = &*FORMS;
-        assert!([&forms.dates, &forms.amounts, &forms.phones, &forms.references].iter().all(|form| form.is_some()));
+        assert!(
+            [&forms.dates, &forms.amounts, &forms.phones, &forms.references]
+                .iter()
+                .all(|form| form.is_some())
+        );
     }
 
     #[test]

@@ -9,7 +9,17 @@ const ENOUGH: usize = 2_048;
 
 /// Languages that are told apart. Fewer than the detector knows: short texts are else taken for rare languages.
 const KNOWN: [Lang; 12] = [
-    Lang::Eng, Lang::Fra, Lang::Deu, Lang::Spa, Lang::Ita, Lang::Por, Lang::Nld, Lang::Pol, Lang::Rus, Lang::Ukr, Lang::Jpn,
+    Lang::Eng,
+    Lang::Fra,
+    Lang::Deu,
+    Lang::Spa,
+    Lang::Ita,
+    Lang::Por,
+    Lang::Nld,
+    Lang::Pol,
+    Lang::Rus,
+    Lang::Ukr,
+    Lang::Jpn,
     Lang::Cmn,
 ];
 
@@ -49,12 +59,26 @@ pub(crate) enum Tongue {
 
 /// Short words of instructions that only one of the two languages has.
 const FRENCH: [&str; 22] = [
-    "le", "la", "les", "des", "du", "une", "et", "ce", "cette", "ces", "en", "pour", "avec", "quel", "quelle", "suivant",
-    "suivante", "texte", "analysez", "analyse", "résumez", "résume",
+    "le", "la", "les", "des", "du", "une", "et", "ce", "cette", "ces", "en", "pour", "avec", "quel",
+    "quelle", "suivant", "suivante", "texte", "analysez", "analyse", "résumez", "résume",
 ];
 const ENGLISH: [&str; 16] = [
-    "the", "this", "and", "of", "to", "following", "please", "what", "with", "from", "for", "is", "summarize", "analyze",
-    "extract", "categorize",
+    "the",
+    "this",
+    "and",
+    "of",
+    "to",
+    "following",
+    "please",
+    "what",
+    "with",
+    "from",
+    "for",
+    "is",
+    "summarize",
+    "analyze",
+    "extract",
+    "categorize",
 ];
 
 impl Tongue {

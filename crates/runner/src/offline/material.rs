@@ -22,7 +22,8 @@ impl<'a> Material<'a> {
     /// or line; but only if what stands before it asks for something. Else it is everything.
     pub(crate) fn of(title: &str, description: &'a str) -> Self {
         let description = description.trim();
-        let found = fenced(description).or_else(|| quoted(description)).or_else(|| after_the_head(description));
+        let found =
+            fenced(description).or_else(|| quoted(description)).or_else(|| after_the_head(description));
         let (head, text) = found.unwrap_or(("", description));
         let mut instruction = format!("{title}\n{head}");
         // A description that is nothing but an instruction, or begins with one.
@@ -37,9 +38,9 @@ fn fenced(description: &str) -> Option<(&str, &str)> {
     let (head, rest) = description.split_once("```")?;
     let (inner, _) = rest.rsplit_once("```")?;
     // The word behind the fence names a kind of text, such as `text`.
-    let inner = inner.split_once('\n').map_or(inner, |(word, text)| {
-        if word.trim().contains(char::is_whitespace) { inner } else { text }
-    });
+    let inner = inner
+        .split_once('\n')
+        .map_or(inner, |(word, text)| if word.trim().contains(char::is_whitespace) { inner } else { text });
     let inner = inner.trim();
     (!inner.is_empty()).then_some((bounded(head)?, inner))
 }
@@ -101,13 +102,28 @@ mod tests {
         for (title, description, instruction, text) in [
             ("Analyze", &*format!("Summarize key points: {long}"), "Analyze\nSummarize key points", long),
             ("x", &format!("Extract topics\n\n{long}"), "x\nExtract topics", long),
-            ("x", &format!("Please summarize this:\n```text\n{long}\n```\nThanks"), "x\nPlease summarize this:", long),
+            (
+                "x",
+                &format!("Please summarize this:\n```text\n{long}\n```\nThanks"),
+                "x\nPlease summarize this:",
+                long,
+            ),
             ("x", &format!("Résumez «{long}»."), "x\nRésumez", long),
             ("x", &format!("Summarize \"{long}\""), "x\nSummarize", long),
             ("Summarize", long, "Summarize\n", long),
-            ("Summarize", "Subject: hello\n\nMy order is late", "Summarize\n", "Subject: hello\n\nMy order is late"),
+            (
+                "Summarize",
+                "Subject: hello\n\nMy order is late",
+                "Summarize\n",
+                "Subject: hello\n\nMy order is late",
+            ),
             ("Summarize", "Hello team: it works", "Summarize\n", "Hello team: it works"),
-            ("Note", "Summarize https://example.com", "Note\nSummarize https://example.com", "Summarize https://example.com"),
+            (
+                "Note",
+                "Summarize https://example.com",
+                "Note\nSummarize https://example.com",
+                "Summarize https://example.com",
+            ),
             ("Note", "", "Note\n", ""),
             ("Note", "Summarize:", "Note\nSummarize:", "Summarize:"),
         ] {

@@ -71,16 +71,19 @@ pub fn analyse(title: &str, description: &str) -> Analysis {
     let triage =
         (wishes.triage || wishes.reply).then(|| triage::of(&text, sentiment.as_ref(), facts.as_ref()));
     let summary = wishes.summary.then(|| summary::of(&text, wishes.sentences));
-    report::write(tongue, &Report {
-        language,
-        sentiment: sentiment.filter(|_| wishes.sentiment || wishes.triage),
-        topics: phrases.filter(|_| wishes.topics),
-        summary,
-        triage: triage.as_ref().filter(|_| wishes.triage),
-        reply: triage.as_ref().filter(|_| wishes.reply),
-        facts: facts.filter(|_| wishes.facts),
-        cut,
-    })
+    report::write(
+        tongue,
+        &Report {
+            language,
+            sentiment: sentiment.filter(|_| wishes.sentiment || wishes.triage),
+            topics: phrases.filter(|_| wishes.topics),
+            summary,
+            triage: triage.as_ref().filter(|_| wishes.triage),
+            reply: triage.as_ref().filter(|_| wishes.reply),
+            facts: facts.filter(|_| wishes.facts),
+            cut,
+        },
+    )
 }
 
 #[cfg(test)]

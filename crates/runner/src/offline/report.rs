@@ -60,12 +60,19 @@ pub(crate) fn write(tongue: Tongue, report: &Report<'_>) -> Analysis {
     }
     if let Some(sentiment) = &report.sentiment {
         lines.extend(sound(tongue, sentiment));
-        short.extend(sentiment.tone.map(|tone| format!("{}: {}", t("Sentiment", "Sentiment"), word(tongue, tone))));
+        short.extend(
+            sentiment.tone.map(|tone| format!("{}: {}", t("Sentiment", "Sentiment"), word(tongue, tone))),
+        );
     }
     if let Some(topics) = &report.topics {
-        let list = if topics.is_empty() { t("none found", "aucun trouvé").to_owned() } else { topics.join(", ") };
+        let list =
+            if topics.is_empty() { t("none found", "aucun trouvé").to_owned() } else { topics.join(", ") };
         lines.push(format!("{}: {list}", t("Topics", "Thèmes")));
-        short.push(format!("{}: {}", t("Topics", "Thèmes"), topics.iter().take(3).map(|topic| &**topic).collect::<Vec<_>>().join(", ")));
+        short.push(format!(
+            "{}: {}",
+            t("Topics", "Thèmes"),
+            topics.iter().take(3).map(|topic| &**topic).collect::<Vec<_>>().join(", ")
+        ));
     }
     if let Some(summary) = &report.summary {
         section(&mut lines, t("Key points", "Points clés"));
@@ -80,17 +87,31 @@ pub(crate) fn write(tongue: Tongue, report: &Report<'_>) -> Analysis {
     if let Some(triage) = report.reply {
         // An answer speaks the language of whoever wrote.
         let tongue = if report.language == Some(Lang::Fra) { Tongue::French } else { Tongue::English };
-        section(&mut lines, t("Suggested reply (a template to edit)", "Réponse suggérée (un modèle à adapter)"));
+        section(
+            &mut lines,
+            t("Suggested reply (a template to edit)", "Réponse suggérée (un modèle à adapter)"),
+        );
         lines.push(reply(tongue, triage));
     }
     if let Some(facts) = &report.facts {
         found(tongue, facts, &mut lines);
-        let count = facts.emails.len() + facts.links.len() + facts.dates.len() + facts.amounts.len() + facts.phones.len() + facts.references.len();
+        let count = facts.emails.len()
+            + facts.links.len()
+            + facts.dates.len()
+            + facts.amounts.len()
+            + facts.phones.len()
+            + facts.references.len();
         short.push(format!("{count} {}", t("details found", "éléments trouvés")));
     }
     if report.cut {
         lines.push(String::new());
-        lines.push(t("Only the first 128 KiB of the text were looked at.", "Seuls les 128 premiers Kio du texte ont été lus.").to_owned());
+        lines.push(
+            t(
+                "Only the first 128 KiB of the text were looked at.",
+                "Seuls les 128 premiers Kio du texte ont été lus.",
+            )
+            .to_owned(),
+        );
     }
     Analysis { result: lines.join("\n"), summary: shorten(&short.join(". ")), tongue }
 }
@@ -100,8 +121,12 @@ pub(crate) fn notes(tongue: Tongue, agent: AgentType, instead: Option<&Instead>)
     let mut notes = String::new();
     if let Some(Instead { model, provider }) = instead {
         notes.push_str(&match tongue {
-            Tongue::English => format!("\nNote: {model} was asked for, but there is no API key for {provider}."),
-            Tongue::French => format!("\nNote : {model} était demandé, mais il n'y a pas de clé d'API pour {provider}."),
+            Tongue::English => {
+                format!("\nNote: {model} was asked for, but there is no API key for {provider}.")
+            }
+            Tongue::French => {
+                format!("\nNote : {model} était demandé, mais il n'y a pas de clé d'API pour {provider}.")
+            }
         });
     }
     if agent == AgentType::Plan {
@@ -183,15 +208,24 @@ fn category(tongue: Tongue, category: Category) -> (&'static str, &'static str) 
     let t = |english, french| say(tongue, english, french);
     match category {
         Category::Billing => (t("billing", "facturation"), t("billing", "facturation")),
-        Category::Technical => (t("technical problem", "problème technique"), t("technical support", "support technique")),
-        Category::Account => (t("account and log-in", "compte et connexion"), t("customer support", "support client")),
+        Category::Technical => {
+            (t("technical problem", "problème technique"), t("technical support", "support technique"))
+        }
+        Category::Account => {
+            (t("account and log-in", "compte et connexion"), t("customer support", "support client"))
+        }
         Category::Delivery => (t("delivery", "livraison"), t("logistics", "logistique")),
-        Category::Cancellation => (t("cancellation or refund", "annulation ou remboursement"), t("customer retention", "fidélisation")),
+        Category::Cancellation => (
+            t("cancellation or refund", "annulation ou remboursement"),
+            t("customer retention", "fidélisation"),
+        ),
         Category::Feature => (t("feature request", "demande de fonctionnalité"), t("product", "produit")),
         Category::Sales => (t("sales enquiry", "demande commerciale"), t("sales", "ventes")),
         Category::Praise => (t("praise", "compliment"), t("customer success", "réussite client")),
         Category::Complaint => (t("complaint", "réclamation"), t("customer support", "support client")),
-        Category::General => (t("general question", "question générale"), t("customer support", "support client")),
+        Category::General => {
+            (t("general question", "question générale"), t("customer support", "support client"))
+        }
     }
 }
 
@@ -210,7 +244,9 @@ fn reply(tongue: Tongue, triage: &Triage) -> String {
         None => t("Hello,", "Bonjour,").to_owned(),
     };
     let feeling = match triage.category {
-        Category::Praise => t("Thank you very much for your kind words.", "Merci beaucoup pour vos mots aimables."),
+        Category::Praise => {
+            t("Thank you very much for your kind words.", "Merci beaucoup pour vos mots aimables.")
+        }
         _ if triage.upset => t(
             "Thank you for writing to us, and we are sorry for the trouble this has caused you.",
             "Merci de nous avoir écrit ; nous sommes désolés des désagréments rencontrés.",
@@ -255,7 +291,9 @@ fn reply(tongue: Tongue, triage: &Triage) -> String {
     let reference = triage
         .reference
         .as_ref()
-        .map(|reference| format!(" {}", t("Your reference is {}.", "Votre référence est {}.").replace("{}", reference)))
+        .map(|reference| {
+            format!(" {}", t("Your reference is {}.", "Votre référence est {}.").replace("{}", reference))
+        })
         .unwrap_or_default();
     let promise = match triage.urgency {
         Urgency::High => t(" We treat this as urgent.", " Nous traitons votre demande en urgence."),

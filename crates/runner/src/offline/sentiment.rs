@@ -15,7 +15,8 @@ const BORDER: f64 = 0.05;
 /// A sentence that is worth being quoted.
 const STRONG: f64 = 0.3;
 
-static ENGLISH: LazyLock<SentimentIntensityAnalyzer<'static>> = LazyLock::new(SentimentIntensityAnalyzer::new);
+static ENGLISH: LazyLock<SentimentIntensityAnalyzer<'static>> =
+    LazyLock::new(SentimentIntensityAnalyzer::new);
 
 /// How it sounds as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,11 +22,8 @@ pub(crate) fn of(text: &Text<'_>, asked: Option<usize>) -> Vec<String> {
         candidates = text.sentences.iter().collect();
     }
     let most = asked.unwrap_or_else(|| (candidates.len() / 4).clamp(2, 5));
-    let mut chosen = if candidates.len() <= most {
-        (0..candidates.len()).collect()
-    } else {
-        best(&candidates, most)
-    };
+    let mut chosen =
+        if candidates.len() <= most { (0..candidates.len()).collect() } else { best(&candidates, most) };
     chosen.sort_unstable();
     chosen.into_iter().map(|at| shorten(candidates[at].text)).collect()
 }
@@ -141,7 +138,13 @@ mod tests {
         let text = Text::new(TEXT, Some(Lang::Eng));
         let summary = of(&text, None);
         assert_eq!(summary.len(), 2, "{summary:?}");
-        assert!(summary.iter().all(|sentence| sentence.to_lowercase().contains("subscription") || sentence.contains("revenue")), "{summary:?}");
+        assert!(
+            summary
+                .iter()
+                .all(|sentence| sentence.to_lowercase().contains("subscription")
+                    || sentence.contains("revenue")),
+            "{summary:?}"
+        );
         let three = of(&text, Some(3));
         let places: Vec<usize> = three.iter().map(|sentence| TEXT.find(&**sentence).unwrap()).collect();
         assert!(places.is_sorted() && three.len() == 3, "{three:?}");

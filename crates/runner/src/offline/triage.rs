@@ -48,45 +48,211 @@ pub(crate) struct Triage {
 
 /// Beginnings of words (lower case, without accents) and what they count for.
 const WORDS: [(Category, &[&str]); 8] = [
-    (Category::Billing, &[
-        "invoic", "bill", "charg", "payment", "paid", "pay", "price", "pricing", "credit card", "overcharg", "double charge",
-        "receipt", "vat", "tax", "factur", "paiement", "payer", "preleve", "montant", "tarif", "carte bancaire", "debit", "tva",
-    ]),
-    (Category::Technical, &[
-        "error", "bug", "crash", "broken", "fail", "doesn't work", "not work", "stopped work", "won't load", "slow", "timeout", "500",
-        "404", "freez", "glitch", "outage", "down", "sync", "export", "import", "upload", "erreur", "bogue", "plante", "panne",
-        "ne fonctionne", "ne marche", "lent", "bloque", "probleme technique", "api", "integration",
-    ]),
-    (Category::Account, &[
-        "password", "log in", "login", "log-in", "sign in", "locked", "account", "two-factor", "2fa", "reset", "username", "mot de passe",
-        "connexion", "connecter", "compte", "identifiant", "verrouill",
-    ]),
-    (Category::Delivery, &[
-        "deliver", "shipping", "shipment", "shipped", "package", "parcel", "tracking", "courier", "arrive", "livraison", "livre",
-        "colis", "expedi", "transporteur", "suivi",
-    ]),
-    (Category::Cancellation, &[
-        "cancel", "refund", "money back", "unsubscribe", "terminate", "return", "chargeback", "annul", "rembours", "resili", "retour",
-        "desabonn",
-    ]),
-    (Category::Feature, &[
-        "feature", "would be great", "would love", "suggestion", "could you add", "please add", "wish", "roadmap", "improve",
-        "fonctionnalit", "ce serait", "pourriez-vous ajouter", "amelior", "suggestion",
-    ]),
-    (Category::Sales, &[
-        "quote", "demo", "trial", "upgrade", "enterprise plan", "discount", "pricing plan", "licens", "seats", "devis",
-        "demonstration", "essai", "remise", "offre", "licence",
-    ]),
-    (Category::Praise, &[
-        "thank you for", "love the", "great job", "well done", "amazing", "awesome", "fantastic", "bravo", "merci pour", "felicitation",
-        "j'adore", "formidable",
-    ]),
+    (
+        Category::Billing,
+        &[
+            "invoic",
+            "bill",
+            "charg",
+            "payment",
+            "paid",
+            "pay",
+            "price",
+            "pricing",
+            "credit card",
+            "overcharg",
+            "double charge",
+            "receipt",
+            "vat",
+            "tax",
+            "factur",
+            "paiement",
+            "payer",
+            "preleve",
+            "montant",
+            "tarif",
+            "carte bancaire",
+            "debit",
+            "tva",
+        ],
+    ),
+    (
+        Category::Technical,
+        &[
+            "error",
+            "bug",
+            "crash",
+            "broken",
+            "fail",
+            "doesn't work",
+            "not work",
+            "stopped work",
+            "won't load",
+            "slow",
+            "timeout",
+            "500",
+            "404",
+            "freez",
+            "glitch",
+            "outage",
+            "down",
+            "sync",
+            "export",
+            "import",
+            "upload",
+            "erreur",
+            "bogue",
+            "plante",
+            "panne",
+            "ne fonctionne",
+            "ne marche",
+            "lent",
+            "bloque",
+            "probleme technique",
+            "api",
+            "integration",
+        ],
+    ),
+    (
+        Category::Account,
+        &[
+            "password",
+            "log in",
+            "login",
+            "log-in",
+            "sign in",
+            "locked",
+            "account",
+            "two-factor",
+            "2fa",
+            "reset",
+            "username",
+            "mot de passe",
+            "connexion",
+            "connecter",
+            "compte",
+            "identifiant",
+            "verrouill",
+        ],
+    ),
+    (
+        Category::Delivery,
+        &[
+            "deliver",
+            "shipping",
+            "shipment",
+            "shipped",
+            "package",
+            "parcel",
+            "tracking",
+            "courier",
+            "arrive",
+            "livraison",
+            "livre",
+            "colis",
+            "expedi",
+            "transporteur",
+            "suivi",
+        ],
+    ),
+    (
+        Category::Cancellation,
+        &[
+            "cancel",
+            "refund",
+            "money back",
+            "unsubscribe",
+            "terminate",
+            "return",
+            "chargeback",
+            "annul",
+            "rembours",
+            "resili",
+            "retour",
+            "desabonn",
+        ],
+    ),
+    (
+        Category::Feature,
+        &[
+            "feature",
+            "would be great",
+            "would love",
+            "suggestion",
+            "could you add",
+            "please add",
+            "wish",
+            "roadmap",
+            "improve",
+            "fonctionnalit",
+            "ce serait",
+            "pourriez-vous ajouter",
+            "amelior",
+            "suggestion",
+        ],
+    ),
+    (
+        Category::Sales,
+        &[
+            "quote",
+            "demo",
+            "trial",
+            "upgrade",
+            "enterprise plan",
+            "discount",
+            "pricing plan",
+            "licens",
+            "seats",
+            "devis",
+            "demonstration",
+            "essai",
+            "remise",
+            "offre",
+            "licence",
+        ],
+    ),
+    (
+        Category::Praise,
+        &[
+            "thank you for",
+            "love the",
+            "great job",
+            "well done",
+            "amazing",
+            "awesome",
+            "fantastic",
+            "bravo",
+            "merci pour",
+            "felicitation",
+            "j'adore",
+            "formidable",
+        ],
+    ),
 ];
 
 const URGENT: [&str; 22] = [
-    "urgent", "asap", "immediately", "as soon as possible", "right away", "emergency", "critical", "blocked", "cannot work",
-    "can't work", "production", "outage", "down for", "deadline", "lawyer", "legal action", "immediatement", "au plus vite",
-    "en urgence", "bloques", "des que possible", "avocat",
+    "urgent",
+    "asap",
+    "immediately",
+    "as soon as possible",
+    "right away",
+    "emergency",
+    "critical",
+    "blocked",
+    "cannot work",
+    "can't work",
+    "production",
+    "outage",
+    "down for",
+    "deadline",
+    "lawyer",
+    "legal action",
+    "immediatement",
+    "au plus vite",
+    "en urgence",
+    "bloques",
+    "des que possible",
+    "avocat",
 ];
 
 pub(crate) fn of(text: &Text<'_>, sentiment: Option<&Sentiment>, facts: Option<&Facts>) -> Triage {
@@ -110,11 +276,15 @@ pub(crate) fn of(text: &Text<'_>, sentiment: Option<&Sentiment>, facts: Option<&
     let upset = tone == Some(Tone::Negative) && sentiment.is_some_and(|sentiment| sentiment.score <= -0.3);
     let category = match best {
         Category::General | Category::Praise if upset => Category::Complaint,
-        Category::General if tone == Some(Tone::Positive) && sentiment.is_some_and(|s| s.score > 0.5) => Category::Praise,
+        Category::General if tone == Some(Tone::Positive) && sentiment.is_some_and(|s| s.score > 0.5) => {
+            Category::Praise
+        }
         category => category,
     };
     if let Some((_, words)) = WORDS.iter().find(|(of, _)| *of == category) {
-        because.extend(words.iter().filter(|word| times(&folded, word) > 0).take(4).map(|word| written(text, word)));
+        because.extend(
+            words.iter().filter(|word| times(&folded, word) > 0).take(4).map(|word| written(text, word)),
+        );
     }
     let pressing: Vec<&str> = URGENT.into_iter().filter(|word| times(&folded, word) > 0).collect();
     let urgency = match category {
@@ -162,14 +332,27 @@ fn times(folded: &str, word: &str) -> usize {
 /// The word of the text that begins like this; for several words, these.
 fn written(text: &Text<'_>, beginning: &str) -> String {
     let begins = |word: &str| word.chars().map(plain).collect::<String>().starts_with(beginning);
-    text.words().find(|word| begins(&word.lower)).map_or_else(|| beginning.to_owned(), |word| word.lower.clone())
+    text.words()
+        .find(|word| begins(&word.lower))
+        .map_or_else(|| beginning.to_owned(), |word| word.lower.clone())
 }
 
 /// Behind "my name is" or "From:", or in the line after a greeting at the end.
 fn name(text: &Text<'_>) -> Option<String> {
     const CLOSINGS: [&str; 13] = [
-        "regards", "best", "best regards", "kind regards", "thanks", "thank you", "cheers", "sincerely", "cordialement",
-        "bien cordialement", "merci", "many thanks", "bien à vous",
+        "regards",
+        "best",
+        "best regards",
+        "kind regards",
+        "thanks",
+        "thank you",
+        "cheers",
+        "sincerely",
+        "cordialement",
+        "bien cordialement",
+        "merci",
+        "many thanks",
+        "bien à vous",
     ];
     let told = text.sentences.iter().find_map(|sentence| {
         let lower = sentence.text.to_lowercase();
@@ -213,7 +396,9 @@ mod tests {
 
     #[test]
     fn requests_are_told_apart() {
-        use Category::{Account, Billing, Cancellation, Complaint, Delivery, Feature, General, Praise, Sales, Technical};
+        use Category::{
+            Account, Billing, Cancellation, Complaint, Delivery, Feature, General, Praise, Sales, Technical,
+        };
         for (text, language, category) in [
             ("I was charged twice on my last invoice.", Lang::Eng, Billing),
             ("The export fails with an error and the app crashes.", Lang::Eng, Technical),
@@ -235,7 +420,8 @@ mod tests {
 
     #[test]
     fn urgency_names_and_references_are_read() {
-        let text = "Hello,\nour production is down, please help ASAP. Ticket #4711-A.\n\nBest regards,\nJane Doe";
+        let text =
+            "Hello,\nour production is down, please help ASAP. Ticket #4711-A.\n\nBest regards,\nJane Doe";
         let triage = triage(text, Lang::Eng);
         assert_eq!((triage.urgency, triage.name.as_deref()), (Urgency::High, Some("Jane Doe")));
         assert_eq!(triage.reference.as_deref(), Some("4711-A"));

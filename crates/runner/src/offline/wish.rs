@@ -28,27 +28,99 @@ impl Wishes {
 
 /// Beginnings of words, in lower case without accents; what holds a blank is looked for anywhere.
 const SENTIMENT: [&str; 12] = [
-    "sentiment", "tone", "tonalite", "mood", "emotion", "satisf", "opinion", "humeur", "attitude", "positiv", "negativ",
+    "sentiment",
+    "tone",
+    "tonalite",
+    "mood",
+    "emotion",
+    "satisf",
+    "opinion",
+    "humeur",
+    "attitude",
+    "positiv",
+    "negativ",
     "ressenti",
 ];
 const TOPICS: [&str; 9] =
     ["topic", "theme", "keyword", "key phrase", "key word", "sujet", "mots-cle", "mots cle", "subjects"];
 const SUMMARY: [&str; 17] = [
-    "summar", "resum", "key point", "main point", "points cle", "point cle", "tldr", "tl;dr", "condens", "shorten", "synthe",
-    "digest", "recap", "highlights", "essentiel", "takeaway", "gist",
+    "summar",
+    "resum",
+    "key point",
+    "main point",
+    "points cle",
+    "point cle",
+    "tldr",
+    "tl;dr",
+    "condens",
+    "shorten",
+    "synthe",
+    "digest",
+    "recap",
+    "highlights",
+    "essentiel",
+    "takeaway",
+    "gist",
 ];
 const TRIAGE: [&str; 18] = [
-    "categor", "classif", "classe", "tri ", "triage", "priorit", "urgen", "route ", "routing", "label", "tag ", "assign", "ticket", "class ",
-    "trier", "escalat", "department", "severity",
+    "categor",
+    "classif",
+    "classe",
+    "tri ",
+    "triage",
+    "priorit",
+    "urgen",
+    "route ",
+    "routing",
+    "label",
+    "tag ",
+    "assign",
+    "ticket",
+    "class ",
+    "trier",
+    "escalat",
+    "department",
+    "severity",
 ];
 const REPLY: [&str; 12] = [
-    "reply", "replies", "response", "respond", "answer", "draft", "repons", "repond", "redig", "suggest", "write back",
+    "reply",
+    "replies",
+    "response",
+    "respond",
+    "answer",
+    "draft",
+    "repons",
+    "repond",
+    "redig",
+    "suggest",
+    "write back",
     "acknowledg",
 ];
 const FACTS: [&str; 24] = [
-    "extract", "extrai", "e-mail address", "email address", "adresses", "dates", "amount", "montant", "phone", "telephone",
-    "contact detail", "contact info", "coordonnees", "find all", "list all", "url", "links", "liens", "entit", "invoice number",
-    "order number", "numbers", "prices", "deadline",
+    "extract",
+    "extrai",
+    "e-mail address",
+    "email address",
+    "adresses",
+    "dates",
+    "amount",
+    "montant",
+    "phone",
+    "telephone",
+    "contact detail",
+    "contact info",
+    "coordonnees",
+    "find all",
+    "list all",
+    "url",
+    "links",
+    "liens",
+    "entit",
+    "invoice number",
+    "order number",
+    "numbers",
+    "prices",
+    "deadline",
 ];
 const GENERAL: [&str; 10] =
     ["analy", "review", "examine", "assess", "evaluat", "insight", "look at", "evalue", "etudi", "read "];
@@ -84,7 +156,9 @@ pub(crate) fn of(instruction: &str) -> Wishes {
 /// Whether a text asks for something at all.
 pub(crate) fn asks(text: &str) -> bool {
     let folded = fold(text);
-    [&SENTIMENT[..], &TOPICS, &SUMMARY, &TRIAGE, &REPLY, &FACTS, &GENERAL].iter().any(|words| has(&folded, words))
+    [&SENTIMENT[..], &TOPICS, &SUMMARY, &TRIAGE, &REPLY, &FACTS, &GENERAL]
+        .iter()
+        .any(|words| has(&folded, words))
 }
 
 /// In words with single blanks between them, one at each end.
@@ -120,9 +194,7 @@ pub(crate) fn plain(c: char) -> char {
 
 /// A word of the text begins like this.
 fn has(folded: &str, words: &[&str]) -> bool {
-    words.iter().any(|word| {
-        folded.match_indices(word).any(|(at, _)| folded[..at].ends_with(' '))
-    })
+    words.iter().any(|word| folded.match_indices(word).any(|(at, _)| folded[..at].ends_with(' ')))
 }
 
 /// "In three sentences", "5 bullet points", "en 2 phrases".
@@ -164,7 +236,10 @@ mod tests {
             ("Extract all e-mail addresses and dates", Wishes { facts: true, ..none }),
             ("Extrais les montants", Wishes { facts: true, ..none }),
             ("Quel est le ton ? Quel sentiment ?", Wishes { sentiment: true, ..none }),
-            ("Classez cette demande par catégorie et rédigez une réponse", Wishes { triage: true, reply: true, ..none }),
+            (
+                "Classez cette demande par catégorie et rédigez une réponse",
+                Wishes { triage: true, reply: true, ..none },
+            ),
             ("Hello", usual),
             ("Analyse du retour client", usual),
             ("", usual),

@@ -64,6 +64,7 @@ async fn every_message_arrives_as_it_was_sent(bus: Bus) {
                 Message::DeliverySettled { settlements: vec![SettlementId::from_uuid(uuid(3))] }
             }
             Queue::DeliveryDue { lane: Lane::First | Lane::Retry, partition: _ } => due.clone(),
+            Queue::TaskQueued => Message::TaskQueued {},
         };
         let trace = TraceContext { sampled: true, ..TraceContext::fresh() };
         assert_eq!(bus.publish(queue, &message, &trace).await, Ok(()));

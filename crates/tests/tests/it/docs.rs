@@ -21,9 +21,9 @@ use self::{
 };
 
 /// The sections of the settings.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "http", "ops", "log", "database", "amqp", "gateway", "oidc", "mail", "registry", "delivery", "egress",
-    "hooks", "secrets", "embedded",
+    "hooks", "tasks", "secrets", "embedded",
 ];
 
 /// Words in capitals that are no codes of errors.

@@ -2,6 +2,7 @@
 //!
 //! Runs are written here as the ledger of tasks writes them: an event and its delivery in one transaction, released after it.
 
+mod answers;
 mod bytes;
 mod endpoints;
 mod ends;
@@ -47,6 +48,7 @@ over_both! {
     order::a_step_gives_way_after_two_failures_and_not_after_one
     order::what_a_crash_left_behind_goes_within_a_moment
     ends::gone_disables_the_endpoint_and_cancels_what_waits
+    answers::a_reply_to_a_question_answers_it
 }
 
 /// A run whose webhooks go to one endpoint.

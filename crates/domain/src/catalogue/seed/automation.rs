@@ -5,7 +5,16 @@ use super::Line;
 pub(super) fn lines() -> Vec<Line> {
     vec![
         task("started", &["task_started"], "A worker took a task.", "running", "null", "null"),
-        task("progress", &["task_progress"], "A running task told how far it is.", "running", "null", "null"),
+        Line::new(
+            "task.progress",
+            &["task_progress"],
+            "A running task told how far it is.",
+            concat!(
+                r#"{"event":"task_progress","run_id":"660e8400-e29b-41d4-a716-446655440001","#,
+                r#""task_id":"550e8400-e29b-41d4-a716-446655440000","status":"running","result":null,"error":null,"#,
+                r#""timestamp":"2025-01-15T10:33:00.000Z","percent":40,"message":"reading the third chapter"}"#
+            ),
+        ),
         task(
             "completed",
             &["task_completed"],
@@ -29,8 +38,10 @@ pub(super) fn lines() -> Vec<Line> {
             concat!(
                 r#"{"event":"task_needs_input","run_id":"660e8400-e29b-41d4-a716-446655440001","#,
                 r#""task_id":"550e8400-e29b-41d4-a716-446655440000","status":"needs_input","result":null,"error":null,"#,
-                r#""timestamp":"2025-01-15T10:35:00Z","question":"Which of the two invoices is the right one?","#,
-                r#""respond_url":"https://hookyard.example.com/respond/7f2c1d"}"#
+                r#""timestamp":"2025-01-15T10:35:00.000Z","request_id":"770e8400-e29b-41d4-a716-446655440002","#,
+                r#""question":"Which of the two invoices is the right one?","choices":["the first","the second"],"#,
+                r#""schema":null,"expires_at":"2025-01-22T10:35:00.000Z","#,
+                r#""respond_url":"https://hookyard.example.com/respond/dwDoQOKbQdSncUQcRGVUAALoRtXxXW0pVvQq1tJvJkzPQp0sYbXk1g"}"#
             ),
         ),
         task("cancelled", &["task_cancelled"], "A task was cancelled.", "cancelled", "null", "null"),
@@ -59,7 +70,7 @@ fn task(
         concat!(
             r#"{{"event":"task_{word}","run_id":"660e8400-e29b-41d4-a716-446655440001","#,
             r#""task_id":"550e8400-e29b-41d4-a716-446655440000","status":"{status}","result":{result},"error":{error},"#,
-            r#""timestamp":"2025-01-15T10:35:00Z"}}"#
+            r#""timestamp":"2025-01-15T10:35:00.000Z"}}"#
         ),
         word = word,
         status = status,

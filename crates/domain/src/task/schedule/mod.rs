@@ -113,7 +113,9 @@ impl Timetable {
         let zone = zone.parse::<Tz>().map_err(|_| {
             wrong("time_zone", "must be the name of a time zone, such as Europe/Paris or UTC".to_owned())
         })?;
-        let told = || wrong("cron", "must have five fields: minute, hour, day of month, month, day of week".to_owned());
+        let told = || {
+            wrong("cron", "must have five fields: minute, hour, day of month, month, day of week".to_owned())
+        };
         if cron.split_whitespace().count() != 5 || cron.len() > 200 {
             return Err(told());
         }
@@ -189,7 +191,12 @@ impl ScheduleDraft {
     ///
     /// # Errors
     /// Names the first member that is missing or not acceptable; of the task, too.
-    pub fn parse(json: Json, models: &Models, urls: &WebhookUrls, now: DateTime<Utc>) -> Result<Self, DraftError> {
+    pub fn parse(
+        json: Json,
+        models: &Models,
+        urls: &WebhookUrls,
+        now: DateTime<Utc>,
+    ) -> Result<Self, DraftError> {
         let wrong = |field: &'static str, reason: &str| DraftError { field, reason: reason.to_owned() };
         let Json::Object(mut object) = json else { return Err(wrong("schedule", "must be a JSON object")) };
         let text = |object: &mut Object, field: &'static str| match object.remove(field) {
@@ -226,7 +233,10 @@ impl ScheduleDraft {
             return Err(wrong("deadline_at", "is a fixed time, which a schedule cannot have"));
         }
         if task.get("webhook_secret").is_some_and(|value| !value.is_null()) {
-            return Err(wrong("webhook_secret", "would be kept readable in a schedule; set it for the tenant instead"));
+            return Err(wrong(
+                "webhook_secret",
+                "would be kept readable in a schedule; set it for the tenant instead",
+            ));
         }
         let canonical = String::from_utf8_lossy(&to_canonical(&task)).into_owned();
         Draft::parse(task, models, urls, now)?;

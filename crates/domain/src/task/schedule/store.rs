@@ -368,9 +368,9 @@ impl Firing {
         new: &mut Vec<NewTask>,
         now: DateTime<Utc>,
     ) -> NewTick {
-        let draft = parse_stored(row.task.as_bytes())
-            .map_err(|error| error.to_string())
-            .and_then(|body| Draft::parse(body, &self.models, &self.urls, now).map_err(|error| error.to_string()));
+        let draft = parse_stored(row.task.as_bytes()).map_err(|error| error.to_string()).and_then(|body| {
+            Draft::parse(body, &self.models, &self.urls, now).map_err(|error| error.to_string())
+        });
         let (outcome, task, reason) = match draft {
             Ok(draft) => {
                 let mut task = draft.accept(row.tenant_id, row.created_by, TraceContext::fresh(), now);

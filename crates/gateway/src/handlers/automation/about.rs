@@ -55,7 +55,11 @@ pub(crate) struct Me {
     tag = "Automation",
     responses((status = 200, description = "Who asks.", body = Me))
 )]
-pub(crate) async fn me(context: Data<Context>, caller: Caller, query: Query) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn me(
+    context: Data<Context>,
+    caller: Caller,
+    query: Query,
+) -> Result<HttpResponse, ApiError> {
     query.finish()?;
     let tenant = caller.tenant();
     let found = context.db.once(move |conn| tenant::store::find(conn, tenant)).await.map_err(problem::of)?;

@@ -20,7 +20,10 @@ use crate::{
     access::Caller,
     body::{JsonBody, SMALL},
     context::Context,
-    handlers::{audited, fields::{Fields, invalid}},
+    handlers::{
+        audited,
+        fields::{Fields, invalid},
+    },
     paging::{Query, invalid_parameter},
     problem,
 };
@@ -84,14 +87,17 @@ pub(crate) async fn usage(
 ) -> Result<HttpResponse, ApiError> {
     let mut read = |name: &'static str| match query.text(name) {
         None => Ok(None),
-        Some(text) => month(&text).map(Some).ok_or_else(|| invalid_parameter(name, "must be a month, such as 2025-01")),
+        Some(text) => {
+            month(&text).map(Some).ok_or_else(|| invalid_parameter(name, "must be a month, such as 2025-01"))
+        }
     };
     let (from, to) = (read("from")?, read("to")?);
     query.finish()?;
     let to = to.unwrap_or_else(|| budget::month(context.clock.now()));
     let from = from.or_else(|| to.checked_sub_months(Months::new(MONTHS - 1))).unwrap_or(to);
     let tenant = caller.tenant();
-    let used = context.db.once(move |conn| budget::used(conn, tenant, (from, to))).await.map_err(problem::of)?;
+    let used =
+        context.db.once(move |conn| budget::used(conn, tenant, (from, to))).await.map_err(problem::of)?;
     let total = used.iter().fold(Usage::default(), |sum, used| sum.plus(of(used)));
     let usage = used
         .iter()
@@ -132,7 +138,11 @@ pub(crate) struct View {
     used: UsageView,
 }
 
-fn view(conn: &mut Conn, caller: &Caller, now: chrono::DateTime<chrono::Utc>) -> hookyard_domain::Result<View> {
+fn view(
+    conn: &mut Conn,
+    caller: &Caller,
+    now: chrono::DateTime<chrono::Utc>,
+) -> hookyard_domain::Result<View> {
     let (tenant, month) = (caller.tenant(), budget::month(now));
     let found = budget::find(conn, tenant)?;
     let used = budget::used(conn, tenant, (month, month))?;

@@ -23,7 +23,10 @@ use crate::{
     access::Caller,
     body::{JsonBody, SMALL},
     context::Context,
-    handlers::{audited, fields::{Fields, invalid}},
+    handlers::{
+        audited,
+        fields::{Fields, invalid},
+    },
     paging::Query,
     problem,
 };
@@ -125,7 +128,10 @@ pub(crate) async fn set(
     let fields = Fields::parse(&body)?;
     let key = fields.text("api_key")?.ok_or_else(|| invalid("api_key", "is missing"))?.trim().to_owned();
     if key.is_empty() || key.len() > MAX_KEY_CHARS || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(invalid("api_key", &format!("must have 1 to {MAX_KEY_CHARS} printable ASCII characters without blanks")));
+        return Err(invalid(
+            "api_key",
+            &format!("must have 1 to {MAX_KEY_CHARS} printable ASCII characters without blanks"),
+        ));
     }
     let (now, vault, name) = (context.clock.now(), context.vault.clone(), provider.clone());
     let work = move |conn: &mut Conn| {

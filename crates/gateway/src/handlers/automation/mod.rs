@@ -11,10 +11,7 @@ pub(crate) mod tasks;
 pub(crate) mod tasks_change;
 
 use hookyard_chassis::api_error::ApiError;
-use hookyard_domain::{
-    event::DraftError,
-    task::Refused,
-};
+use hookyard_domain::{event::DraftError, task::Refused};
 
 use crate::problem;
 
@@ -46,4 +43,3 @@ fn gone(message: &str) -> ApiError {
 /// The states by the words that callers may use for them.
 pub(super) const STATES: &str = "queued (pending), running (in_progress, working), needs_input, completed (done, \
      succeeded), failed (error) or cancelled (canceled)";
-

@@ -1,5 +1,7 @@
 //! `/v1/automation/schedules`: tasks that are made by the clock.
 
+use std::sync::{Arc, OnceLock};
+
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
@@ -19,7 +21,10 @@ use serde::Serialize;
 use serde_json::{json, value::RawValue};
 use utoipa::ToSchema;
 
-use super::{of_draft, tasks::{MAX_TASK_BYTES, created}};
+use super::{
+    of_draft,
+    tasks::{MAX_TASK_BYTES, created},
+};
 use crate::{
     access::{
         Caller,
@@ -29,7 +34,7 @@ use crate::{
     context::Context,
     handlers::audited,
     paging::{Id, Query},
-    problem,
+    problem, tasks,
 };
 
 /// A schedule.
@@ -339,15 +344,19 @@ pub(crate) async fn run(
         urls: context.webhook_urls.clone(),
         vault: context.vault.clone(),
     };
+    let queued = Arc::new(OnceLock::new());
+    let told = Arc::clone(&queued);
     let reply = idempotent(&context, key, move |conn| {
         let row = store::lock(conn, caller.tenant(), id)?;
         let task = firing.run_now(conn, &row, now)?;
+        // Set once: the work is done once.
+        let _set = told.set((task.tenant, task.agent_type));
         let entry = entry(&caller, Action::ScheduleRun, id).after(json!({"task_id": task.id.to_string()}));
         audited::record(conn, &caller, &entry, now)?;
         Ok::<_, Refusal>(Reply::json(StatusCode::CREATED, &created(&task))?)
     })
     .await?;
-    context.listeners.work();
+    tasks::queued(&context, &queued.get().copied().into_iter().collect::<Vec<_>>());
     Ok(reply)
 }
 

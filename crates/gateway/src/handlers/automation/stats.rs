@@ -14,7 +14,12 @@ use hookyard_domain::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{access::Caller, context::Context, paging::{Query, invalid_parameter}, problem};
+use crate::{
+    access::Caller,
+    context::Context,
+    paging::{Query, invalid_parameter},
+    problem,
+};
 
 /// Hours that are looked back at most: a week.
 const MAX_HOURS: i64 = 168;

@@ -64,7 +64,8 @@ pub(crate) async fn follow(
     request: HttpRequest,
     mut query: Query,
 ) -> Result<HttpResponse, ApiError> {
-    let header = request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok().map(str::to_owned));
+    let header =
+        request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok().map(str::to_owned));
     let last = header.or(query.text("last_event_id"));
     query.finish()?;
     let tenant = caller.tenant();
@@ -187,7 +188,8 @@ impl Follower {
         }
         self.after = seq;
         // Canonical JSON has no line ends.
-        self.pending.push_back(Bytes::from(format!("id: {}.{seq}\nevent: {kind}\ndata: {data}\n\n", self.number)));
+        self.pending
+            .push_back(Bytes::from(format!("id: {}.{seq}\nevent: {kind}\ndata: {data}\n\n", self.number)));
         self.over |= kind == "status"
             && ["completed", "failed", "cancelled"]
                 .iter()
@@ -200,7 +202,10 @@ impl Follower {
         let rows = self.context.db.once(move |conn| list::runs(conn, tenant, task)).await;
         let row = rows.map_err(problem::of).ok()?.into_iter().find(|row| row.run_id == run)?;
         let view = serde_json::to_string(&View::new(row, self.context.clock.now())).ok()?;
-        self.pending.push_back(Bytes::from(format!("id: {}.{}\nevent: done\ndata: {view}\n\n", self.number, self.after)));
+        self.pending.push_back(Bytes::from(format!(
+            "id: {}.{}\nevent: done\ndata: {view}\n\n",
+            self.number, self.after
+        )));
         Some(())
     }
 }

@@ -70,7 +70,9 @@ pub(crate) struct View {
     #[schema(example = "Analyze customer feedback")]
     title: String,
     /// What is to be done.
-    #[schema(example = "Analyze the following customer feedback and summarize key points: great support, slow export.")]
+    #[schema(
+        example = "Analyze the following customer feedback and summarize key points: great support, slow export."
+    )]
     description: String,
     /// `general`, `plan`, `build` or `explore`.
     #[schema(example = "general")]

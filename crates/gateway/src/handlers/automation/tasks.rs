@@ -1,10 +1,6 @@
 //! `/v1/automation/tasks`: making tasks and reading them.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::StatusCode,
-    web::Data,
-};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     Error,
@@ -60,7 +56,9 @@ pub(crate) struct Created {
     #[schema(example = "Analyze customer feedback")]
     title: String,
     /// As it was given.
-    #[schema(example = "Analyze the following customer feedback and summarize key points: great support, slow export.")]
+    #[schema(
+        example = "Analyze the following customer feedback and summarize key points: great support, slow export."
+    )]
     description: String,
     /// When it was made.
     #[schema(example = "2025-01-19T10:30:00.000Z", format = DateTime)]
@@ -96,7 +94,8 @@ pub(crate) async fn create(
     let (text, mut reserved) = body.into_parts();
     let json = parse_as_javascript(&text).map_err(|error| problem::of_json(&error))?;
     let now = context.clock.now();
-    let draft = Draft::parse(json, &context.models, &context.webhook_urls, now).map_err(|error| of_draft(&error))?;
+    let draft =
+        Draft::parse(json, &context.models, &context.webhook_urls, now).map_err(|error| of_draft(&error))?;
     let trace = crate::ingest::trace_of(&request).unwrap_or_else(TraceContext::fresh);
     let task = draft.accept(caller.tenant(), Some(caller.principal.subject()), trace, now);
     tracing::debug!(task = %task.id, request = %request_id, "a task is made");

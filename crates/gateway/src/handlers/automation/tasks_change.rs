@@ -1,5 +1,7 @@
 //! What an owner does to a task: cancelling it, answering its question, trying it again.
 
+use std::sync::{Arc, OnceLock};
+
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
@@ -246,9 +248,14 @@ pub(crate) async fn retry(
     let key = key(&request, &caller, &body)?;
     let (now, settings) = (context.clock.now(), context.settings.tasks.clone());
     let tenant = caller.tenant();
+    let queued = Arc::new(OnceLock::new());
+    let told = Arc::clone(&queued);
     let reply = idempotent(&context, key, move |conn| {
         let retried = store::retry(conn, &settings, tenant, id, now)?;
-        let entry = of_task(&caller, Action::TaskRetried, id).after(json!({"run_id": retried.run.to_string()}));
+        // Set once: the work is done once.
+        let _set = told.set((tenant, retried.agent_type));
+        let entry =
+            of_task(&caller, Action::TaskRetried, id).after(json!({"run_id": retried.run.to_string()}));
         audited::record(conn, &caller, &entry, now)?;
         let view = RetriedView {
             task_id: id.to_string(),
@@ -259,6 +266,6 @@ pub(crate) async fn retry(
         Ok::<_, Refusal>(Reply::json(StatusCode::CREATED, &view)?)
     })
     .await?;
-    context.listeners.work();
+    tasks::queued(&context, &queued.get().copied().into_iter().collect::<Vec<_>>());
     Ok(reply)
 }

@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod join;
 pub(crate) mod login;
 pub(crate) mod oidc;
+pub(crate) mod respond;
 
 use actix_web::{
     HttpResponse,

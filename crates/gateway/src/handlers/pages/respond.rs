@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 
 use crate::{
     access::{stranger, visitor::Visitor},
-    body::AnyBody,
+    body::FormBody,
     context::Context,
     handlers::automation::{
         of_refused,
@@ -79,7 +79,12 @@ fn wants_page(request: &HttpRequest) -> bool {
 }
 
 /// An error, as a page for those who want one.
-fn told(context: &Context, visitor: &Visitor, as_page: bool, error: ApiError) -> Result<HttpResponse, ApiError> {
+fn told(
+    context: &Context,
+    visitor: &Visitor,
+    as_page: bool,
+    error: ApiError,
+) -> Result<HttpResponse, ApiError> {
     if !as_page {
         return Err(error);
     }
@@ -117,7 +122,11 @@ pub(crate) async fn show(
     };
     let open = row.is_open(context.clock.now());
     if as_page {
-        return Ok(if open { asked(&context, &visitor, &row, "", None) } else { closed(&context, &visitor, &row) });
+        return Ok(if open {
+            asked(&context, &visitor, &row, "", None)
+        } else {
+            closed(&context, &visitor, &row)
+        });
     }
     Ok(HttpResponse::Ok().json(View {
         request_id: row.id.to_string(),
@@ -169,7 +178,7 @@ enum Sent {
     Json(Json),
 }
 
-fn read(body: &AnyBody<MAX_BYTES>) -> Result<Sent, ApiError> {
+fn read(body: &FormBody<MAX_BYTES>) -> Result<Sent, ApiError> {
     if let Some(form) = body.form() {
         let answer = url::form_urlencoded::parse(form).find(|(name, _)| name == "answer");
         // Browsers end lines with CR and LF.
@@ -209,7 +218,7 @@ pub(crate) async fn answer(
     context: Data<Context>,
     visitor: Visitor,
     token: Path<String>,
-    body: AnyBody<MAX_BYTES>,
+    body: FormBody<MAX_BYTES>,
 ) -> Result<HttpResponse, ApiError> {
     let as_page = body.form().is_some();
     match take(&context, &visitor, &token, &body).await {
@@ -222,7 +231,7 @@ async fn take(
     context: &Data<Context>,
     visitor: &Visitor,
     token: &str,
-    body: &AnyBody<MAX_BYTES>,
+    body: &FormBody<MAX_BYTES>,
 ) -> Result<HttpResponse, ApiError> {
     stranger::count(context, visitor.peer).await?;
     let row = find(context, token).await?;
@@ -242,8 +251,12 @@ async fn take(
         let row = asked_row;
         let answered = input::answer(conn, &ledger, row.tenant_id, row.id, &given, &by, now)?;
         if matches!(answered, Answered::Taken(_)) {
-            let entry = Entry::new(row.tenant_id, Action::TaskAnswered, ObjectRef::new(ObjectKind::Task, row.task_id))
-                .after(json!({"request_id": row.id.to_string(), "run_id": row.run_id.to_string()}));
+            let entry = Entry::new(
+                row.tenant_id,
+                Action::TaskAnswered,
+                ObjectRef::new(ObjectKind::Task, row.task_id),
+            )
+            .after(json!({"request_id": row.id.to_string(), "run_id": row.run_id.to_string()}));
             audit::record(conn, &actor, &entry, now)?;
         }
         Ok(answered)

@@ -94,7 +94,9 @@ async fn a_provider_that_asks_for_time_gets_it() {
 #[tokio::test]
 async fn silence_is_a_failure_before_and_inside_of_a_reply() {
     for api in BOTH {
-        for silent in [Say::text("one two").late(Duration::from_secs(60)), Say::text("one two").silent_after(1)] {
+        for silent in
+            [Say::text("one two").late(Duration::from_secs(60)), Say::text("one two").silent_after(1)]
+        {
             let llm = FakeLlm::start().await;
             llm.answer(silent);
             let patience = Patience { silence: Duration::from_millis(300), calls: 1, ..patience() };

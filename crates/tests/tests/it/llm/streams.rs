@@ -14,10 +14,10 @@ async fn a_reply_is_streamed_and_its_usage_counted() {
         let llm = FakeLlm::start().await;
         llm.answer(Say::text("Forty-two, wie “café ☕” sagt.").tokens(31, 17));
         let run = run(&llm, &job(&llm, api), &patience()).await;
-        assert_eq!(run.outcome, Outcome::Answered {
-            text: "Forty-two, wie “café ☕” sagt.".to_owned(),
-            cut_short: false
-        });
+        assert_eq!(
+            run.outcome,
+            Outcome::Answered { text: "Forty-two, wie “café ☕” sagt.".to_owned(), cut_short: false }
+        );
         assert_eq!(run.tokens, Tokens { input: 31, output: 17 });
         assert_eq!(run.heard.concat(), run.text(), "the pieces are the text");
         assert!(run.heard.len() > 1, "it comes in pieces: {:?}", run.heard);
@@ -80,7 +80,9 @@ async fn a_server_without_keys_and_usage_is_spoken_to_as_well() {
 async fn a_reply_that_is_a_question_asks_and_shows_nothing() {
     for api in BOTH {
         let llm = FakeLlm::start().await;
-        llm.answer(Say::text("{\"needs_input\": {\"question\": \"Which year?\", \"choices\": [\"2025\", \"2026\"]}}"));
+        llm.answer(Say::text(
+            "{\"needs_input\": {\"question\": \"Which year?\", \"choices\": [\"2025\", \"2026\"]}}",
+        ));
         let run = run(&llm, &job(&llm, api), &patience()).await;
         let Outcome::Asked(question) = &run.outcome else { panic!("{:?}", run.outcome) };
         assert_eq!(question.question, "Which year?");
@@ -102,7 +104,11 @@ async fn json_that_is_no_question_is_shown_at_its_end() {
 async fn a_reply_that_ran_out_of_tokens_says_so_and_a_refusal_is_none() {
     for api in BOTH {
         let llm = FakeLlm::start().await;
-        llm.script([Say::text("and then").stops("max_tokens"), Say::text("no").stops("refusal"), Say::text(" ")]);
+        llm.script([
+            Say::text("and then").stops("max_tokens"),
+            Say::text("no").stops("refusal"),
+            Say::text(" "),
+        ]);
         let job = job(&llm, api);
         let patience = patience();
         let short = run(&llm, &job, &patience).await;
@@ -120,7 +126,8 @@ async fn whoever_listens_can_end_the_stream() {
         let llm = FakeLlm::start().await;
         llm.answer(Say::text("word ".repeat(500)).slowly(Duration::from_millis(20)).tokens(10, 500));
         // As a budget does it: no more than 50 tokens in all.
-        let enough = |heard: &Heard<'_>| matches!(heard, Heard::Spent(tokens) if tokens.input + tokens.output > 50);
+        let enough =
+            |heard: &Heard<'_>| matches!(heard, Heard::Spent(tokens) if tokens.input + tokens.output > 50);
         let run = run_until(&llm, &job(&llm, api), &patience(), enough).await;
         assert_eq!(run.outcome, Outcome::Stopped);
         assert!((51..80).contains(&(run.tokens.input + run.tokens.output)), "{:?}", run.tokens);

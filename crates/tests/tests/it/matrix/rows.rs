@@ -1,5 +1,6 @@
 //! How each route is called: one row for each. In paths and bodies `{hook}`, `{event}`, `{dead}` (a delivery that ended without
-//! success), `{type}`, `{key}`, `{user}`, `{session}`, `{invitation}`, `{client}`, `{grant}`, `{source_key}` and `{url}` (the hook's) stand for new objects of a tenant.
+//! success), `{type}`, `{key}`, `{user}`, `{session}`, `{invitation}`, `{client}`, `{grant}`, `{source_key}`, `{task}`, `{ended}` (a task that
+//! was cancelled), `{asking}` (one that asks), `{question}` (what it asks), `{answerable}` (the token of a link to answer it), `{schedule}` and `{url}` (the hook's) stand for new objects of a tenant.
 
 /// How one route is called.
 #[derive(Debug)]
@@ -111,6 +112,35 @@ pub(super) const ROWS: &[Row] = &[
     plain("POST /v1/event-types", "/v1/event-types").body(r#"{"name":"matrix.made","description":"x"}"#).status(201),
     about("GET /v1/event-types/{name}", "/v1/event-types/{type}"),
     about("PATCH /v1/event-types/{name}", "/v1/event-types/{type}").body(r#"{"deprecated":true}"#),
+
+    plain("GET /v1/automation", "/v1/automation"),
+    plain("GET /v1/automation/", "/v1/automation/"),
+    plain("GET /v1/automation/me", "/v1/automation/me"),
+    plain("GET /v1/automation/tasks", "/v1/automation/tasks"),
+    plain("POST /v1/automation/tasks", "/v1/automation/tasks").body(r#"{"title":"t","description":"d"}"#).status(201),
+    about("GET /v1/automation/tasks/{id}", "/v1/automation/tasks/{task}"),
+    about("DELETE /v1/automation/tasks/{id}", "/v1/automation/tasks/{task}"),
+    about("POST /v1/automation/tasks/{id}/cancel", "/v1/automation/tasks/{task}/cancel"),
+    about("POST /v1/automation/tasks/{id}/input", "/v1/automation/tasks/{asking}/input").body(r#"{"request_id":"{question}","answer":"yes"}"#),
+    about("POST /v1/automation/tasks/{id}/retry", "/v1/automation/tasks/{ended}/retry").status(201),
+    about("GET /v1/automation/tasks/{id}/runs", "/v1/automation/tasks/{task}/runs"),
+    about("GET /v1/automation/tasks/{id}/events", "/v1/automation/tasks/{ended}/events"),
+    plain("GET /v1/automation/schedules", "/v1/automation/schedules"),
+    plain("POST /v1/automation/schedules", "/v1/automation/schedules").body(r#"{"name":"s","cron":"0 9 * * *","task":{"title":"t","description":"d"}}"#).status(201),
+    about("GET /v1/automation/schedules/{id}", "/v1/automation/schedules/{schedule}"),
+    about("PATCH /v1/automation/schedules/{id}", "/v1/automation/schedules/{schedule}").body(r#"{"enabled":false}"#),
+    about("DELETE /v1/automation/schedules/{id}", "/v1/automation/schedules/{schedule}"),
+    about("POST /v1/automation/schedules/{id}/run", "/v1/automation/schedules/{schedule}/run").status(201),
+    about("GET /v1/automation/schedules/{id}/history", "/v1/automation/schedules/{schedule}/history"),
+    plain("GET /v1/automation/usage", "/v1/automation/usage"),
+    plain("GET /v1/automation/budget", "/v1/automation/budget"),
+    plain("PUT /v1/automation/budget", "/v1/automation/budget").body("{}"),
+    plain("GET /v1/automation/llm-keys", "/v1/automation/llm-keys"),
+    plain("PUT /v1/automation/llm-keys/{provider}", "/v1/automation/llm-keys/anthropic").body(r#"{"api_key":"sk-ant-x"}"#),
+    plain("DELETE /v1/automation/llm-keys/{provider}", "/v1/automation/llm-keys/anthropic"),
+    plain("GET /v1/automation/stats", "/v1/automation/stats"),
+    open("GET /respond/{token}", "/respond/{answerable}"),
+    open("POST /respond/{token}", "/respond/{answerable}").body(r#"{"answer":"yes"}"#),
 
     plain("GET /v1/audit", "/v1/audit"),
     plain("GET /v1/audit/export", "/v1/audit/export"),

@@ -12,12 +12,14 @@ use hookyard_domain::{
         store::{self, NewCredential},
     },
     delivery::DeliveryState,
-    id::{ClientId, CredentialId, GrantId, InvitationId, SessionId, TenantId, UserId},
+    id::{ClientId, CredentialId, GrantId, InputId, InvitationId, SessionId, TaskId, TenantId, UserId},
     person::Role,
+    task::respond::RespondLinks,
 };
 use hookyard_tests::{
     http::{Client, Request},
     outcomes::settle_due,
+    secrets::vault,
     session::Session,
     system::{Options, System, unlimited},
 };
@@ -135,7 +137,49 @@ impl World {
         if ["user", "session", "invitation", "client", "grant"].into_iter().any(named) {
             objects.extend(self.person(side.tenant).await);
         }
+        if ["task", "ended", "asking", "question", "answerable", "schedule"].into_iter().any(named) {
+            objects.extend(self.tasks(side).await);
+        }
         Objects(objects)
+    }
+
+    /// Tasks in several states, a question with its link, and a schedule.
+    async fn tasks(&self, side: &Side) -> [(&'static str, String); 6] {
+        let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
+        let post = async || {
+            let body = json!({"title": "t", "description": "d"});
+            text(&side.admin.post_json("/v1/automation/tasks", &body).await.expect(201), "task_id")
+        };
+        let (task, ended, asking) = (post().await, post().await, post().await);
+        side.admin.delete(&format!("/v1/automation/tasks/{ended}")).await.expect(200);
+        let schedule = json!({"name": "s", "cron": "0 9 * * *", "task": {"title": "t", "description": "d"}});
+        let schedule = side.admin.post_json("/v1/automation/schedules", &schedule).await.expect(201);
+        let now = self.system.clock.now();
+        let (question, id) = (InputId::new(now), asking.parse::<TaskId>().unwrap());
+        let ask = move |conn: &mut hookyard_domain::db::Conn| {
+            for row in [
+                "UPDATE task_runs SET state = 2, due_at = $3 + interval '1 day' WHERE task_id = $1 AND $2::uuid IS NOT NULL",
+                "INSERT INTO task_inputs (id, run_id, tenant_id, question, asked_at, expires_at) \
+                 SELECT $2, r.id, r.tenant_id, 'Well?', $3, $3 + interval '1 day' FROM task_runs r WHERE r.task_id = $1",
+            ] {
+                sql_query(row)
+                    .bind::<Uuid, _>(id)
+                    .bind::<Uuid, _>(question)
+                    .bind::<Timestamptz, _>(now)
+                    .execute(conn)?;
+            }
+            Ok(())
+        };
+        self.system.db.run(ask).await.unwrap();
+        let token = RespondLinks::new(&vault(), "").token(question);
+        [
+            ("task", task),
+            ("ended", ended),
+            ("asking", asking),
+            ("question", question.to_string()),
+            ("answerable", token),
+            ("schedule", text(&schedule, "id")),
+        ]
     }
 
     /// A person with a session, an invitation, a client and what the person allowed it; put there as rows.

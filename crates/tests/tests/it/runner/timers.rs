@@ -93,7 +93,7 @@ async fn four_runners_fire_each_tick_of_a_schedule_once() {
     for running in running {
         running.stop().await;
     }
-    let ticks = yard.db.once(move |conn| schedules::history(conn, tenant, made.id, 100)).await.unwrap();
+    let ticks = yard.db.once(move |conn| schedules::history(conn, (tenant, made.id), 100)).await.unwrap();
     let fired = ticks.iter().filter(|tick| tick.outcome == schedules::TickOutcome::Fired).count();
     assert_eq!(count("SELECT count(*) AS n FROM tasks").await, i64::try_from(fired).unwrap());
     assert!((5..=6).contains(&fired), "{ticks:?}");

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use diesel::{QueryableByName, RunQueryDsl, sql_query, sql_types::{BigInt, Text, Uuid}};
+use diesel::{
+    QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{BigInt, Text, Uuid},
+};
 use hookyard_domain::{
     id::{RunId, WorkerId},
     task::{
@@ -97,7 +100,9 @@ async fn a_worker_takes_what_it_can_do_of_its_tenant() {
     };
     let claim = async |wants: WorkerWants, limit: u32| {
         let (settings, now) = (shop.ledger.settings.clone(), shop.now);
-        let work = move |conn: &mut hookyard_domain::db::Conn| claim::claim_for_worker(conn, &settings, &wants, limit, now);
+        let work = move |conn: &mut hookyard_domain::db::Conn| {
+            claim::claim_for_worker(conn, &settings, &wants, limit, now)
+        };
         shop.run(work).await.iter().map(|held| held.run).collect::<Vec<_>>()
     };
     let tenants = [shop.tenant];
@@ -108,7 +113,10 @@ async fn a_worker_takes_what_it_can_do_of_its_tenant() {
     assert_eq!(claim(wants(&[AgentType::Explore], None, &[]), 5).await, []);
     assert_eq!(claim(wants(&[AgentType::General], Some(&["claude-opus"]), &[]), 5).await, []);
     assert_eq!(claim(wants(&[AgentType::Build], None, &[]), 5).await, [build.run]);
-    assert_eq!(claim(wants(&[AgentType::Build, AgentType::General], None, &["gpu", "x"]), 1).await, [gpu.run]);
+    assert_eq!(
+        claim(wants(&[AgentType::Build, AgentType::General], None, &["gpu", "x"]), 1).await,
+        [gpu.run]
+    );
     assert_eq!(claim(wants(&AgentType::ALL, Some(&["gpt-4o"]), &[]), 5).await, [general.run]);
     assert!(shop.claim(10).await.is_empty(), "the worker has it");
 }
@@ -146,7 +154,10 @@ async fn a_hundred_thousand_waiting_runs_are_not_read_to_take_some() {
     }
     let explained: Vec<Line> = shop
         .run(|conn| {
-            let literal = CHOICE.replace("$1", "10000::bigint").replace("$2", "64::bigint").replace("$3", "1000::bigint");
+            let literal = CHOICE
+                .replace("$1", "10000::bigint")
+                .replace("$2", "64::bigint")
+                .replace("$3", "1000::bigint");
             Ok(sql_query(format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {literal}")).load(conn)?)
         })
         .await;

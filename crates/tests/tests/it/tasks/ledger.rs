@@ -23,8 +23,9 @@ struct Count {
 }
 
 async fn count(shop: &Shop, from: &'static str) -> i64 {
-    let rows: Vec<Count> =
-        shop.run(move |conn| Ok(sql_query(format!("SELECT count(*) AS count FROM {from}")).load(conn)?)).await;
+    let rows: Vec<Count> = shop
+        .run(move |conn| Ok(sql_query(format!("SELECT count(*) AS count FROM {from}")).load(conn)?))
+        .await;
     rows[0].count
 }
 
@@ -60,7 +61,11 @@ async fn a_run_tells_its_steps_in_the_words_and_the_order_of_the_contract() {
     assert!(at(0) < at(1), "ids and times rise");
     assert_eq!(told[1]["metadata"]["task"]["metadata"], json!({"zap": "7"}));
     assert_eq!(told[1]["metadata"]["task"]["title"], "A title");
-    assert_eq!(count(&shop, "deliveries WHERE profile = 3 AND ordering IS NOT NULL").await, 2, "both stand in line");
+    assert_eq!(
+        count(&shop, "deliveries WHERE profile = 3 AND ordering IS NOT NULL").await,
+        2,
+        "both stand in line"
+    );
     let shown = shop.shown(&task).await;
     assert_eq!((shown.state, shown.result.as_deref()), (RunState::Completed, Some("café ☕")));
     assert_eq!((shown.usage(), shown.runtime_ms(shop.now)), (used(10, 5, 90), 2_000));
@@ -74,7 +79,8 @@ async fn the_stored_payload_has_the_members_in_order() {
     let shop = Shop::open().await;
     let task = shop.task("").await;
     let held = shop.claim(1).await.remove(0);
-    let question = Question { question: "Which?".to_owned(), choices: Some(vec!["a".to_owned()]), schema: None };
+    let question =
+        Question { question: "Which?".to_owned(), choices: Some(vec!["a".to_owned()]), schema: None };
     let asked = InputId::new(shop.now);
     shop.report(&held, Step::Ask { input: asked, question, usage: Usage::default() }).await.unwrap();
     #[derive(QueryableByName)]
@@ -83,7 +89,9 @@ async fn the_stored_payload_has_the_members_in_order() {
         body: Vec<u8>,
     }
     let row: Row = shop
-        .run(|conn| Ok(sql_query("SELECT body FROM events WHERE event_type = 'task.needs_input'").get_result(conn)?))
+        .run(|conn| {
+            Ok(sql_query("SELECT body FROM events WHERE event_type = 'task.needs_input'").get_result(conn)?)
+        })
         .await;
     let payload = String::from_utf8(hookyard_domain::event::payload(&row.body).unwrap().to_vec()).unwrap();
     let start = format!(
@@ -91,7 +99,9 @@ async fn the_stored_payload_has_the_members_in_order() {
         task.run, task.id
     );
     assert!(payload.starts_with(&start), "{payload}");
-    let rest = format!(r#","request_id":"{asked}","question":"Which?","choices":["a"],"schema":null,"expires_at":""#);
+    let rest = format!(
+        r#","request_id":"{asked}","question":"Which?","choices":["a"],"schema":null,"expires_at":""#
+    );
     assert!(payload.contains(&rest), "{payload}");
     assert!(payload.contains(r#"","respond_url":"https://h.example/respond/"#), "{payload}");
 }
@@ -204,7 +214,9 @@ async fn a_question_is_answered_once_and_the_run_goes_on() {
     };
     let stranger = TenantId::new(shop.now);
     assert!(matches!(answer(&shop, stranger, "1").await, Answered::Refused(Refused::Unknown)));
-    let Answered::Taken(written) = answer(&shop, shop.tenant, r#"{ "b": 1.0 }"#).await else { panic!("not taken") };
+    let Answered::Taken(written) = answer(&shop, shop.tenant, r#"{ "b": 1.0 }"#).await else {
+        panic!("not taken")
+    };
     assert_eq!(written.queued, [(shop.tenant, task.agent_type)]);
     assert!(matches!(answer(&shop, shop.tenant, r#"{"b":1}"#).await, Answered::Repeated));
     assert!(matches!(answer(&shop, shop.tenant, "2").await, Answered::Refused(Refused::Conflict(_))));
@@ -214,11 +226,15 @@ async fn a_question_is_answered_once_and_the_run_goes_on() {
     let talk = shop.run(move |conn| input::conversation(conn, run)).await;
     assert_eq!((talk.len(), talk[0].answer.as_deref()), (1, Some(r#"{"b":1}"#)));
     shop.report(&again, complete("done")).await.unwrap();
-    assert!(matches!(answer(&shop, shop.tenant, r#"{"b":1}"#).await, Answered::Repeated), "also when it has ended");
+    assert!(
+        matches!(answer(&shop, shop.tenant, r#"{"b":1}"#).await, Answered::Repeated),
+        "also when it has ended"
+    );
     assert_eq!(shop.words(task.run).await, ["task_started", "task_needs_input", "task_completed"]);
     let (tenant, id) = (shop.tenant, task.id);
     let inputs = shop.run(move |conn| input::of_task(conn, tenant, id)).await;
     assert_eq!(inputs[0].answered_by.as_deref(), Some("Ada"));
+    assert_eq!(count(&shop, "emails WHERE recipient = 'ada@example.com'").await, 2, "it asked, and it ended");
 }
 
 #[tokio::test]
@@ -246,7 +262,9 @@ async fn what_was_used_is_added_up_and_a_spent_budget_refuses_and_ends() {
     let held = shop.claim(2).await;
     shop.report(&held[0], Step::Spent { usage: used(40, 20, 7) }).await.unwrap();
     shop.report(&held[0], Step::Spent { usage: used(40, 20, 7) }).await.unwrap();
-    shop.report(&held[0], Step::Complete { result: "x".to_owned(), summary: None, usage: used(40, 40, 9) }).await.unwrap();
+    shop.report(&held[0], Step::Complete { result: "x".to_owned(), summary: None, usage: used(40, 40, 9) })
+        .await
+        .unwrap();
     assert_eq!(shop.shown(&first).await.state, RunState::Completed);
     let over = shop.report(&held[1], Step::Spent { usage: used(21, 0, 1) }).await.unwrap();
     assert_eq!(over.state, RunState::Failed);
@@ -254,7 +272,10 @@ async fn what_was_used_is_added_up_and_a_spent_budget_refuses_and_ends() {
     let (tenant, month) = (shop.tenant, budget::month(shop.now));
     let used = shop.run(move |conn| budget::used(conn, tenant, (month, month))).await;
     assert_eq!(used.len(), 1);
-    assert_eq!((used[0].runs, used[0].input_tokens, used[0].output_tokens, used[0].cost_micros), (2, 61, 40, 10));
+    assert_eq!(
+        (used[0].runs, used[0].input_tokens, used[0].output_tokens, used[0].cost_micros),
+        (2, 61, 40, 10)
+    );
     let refused = shop.store(vec![shop.draft(shop.tenant, "")]).await.remove(0).unwrap();
     assert!(refused.starts_with("the tokens that may be used this month are used up"), "{refused}");
     set(&shop, Some(102)).await;
@@ -279,8 +300,12 @@ async fn an_ended_task_is_tried_again_in_a_new_run() {
     };
     assert!(matches!(retry(&shop, shop.tenant).await, Err(Error::Conflict { .. })));
     let held = shop.claim(1).await.remove(0);
-    let failure =
-        Failure { code: "bad_request".to_owned(), message: "no".to_owned(), retryable: false, retry_after: None };
+    let failure = Failure {
+        code: "bad_request".to_owned(),
+        message: "no".to_owned(),
+        retryable: false,
+        retry_after: None,
+    };
     shop.report(&held, Step::Fail { failure, usage: Usage::default() }).await.unwrap();
     assert!(matches!(retry(&shop, TenantId::new(shop.now)).await, Err(Error::NotFound { .. })));
     shop.pass(5);
@@ -336,7 +361,8 @@ async fn old_tasks_that_have_ended_are_forgotten_with_all_that_belongs_to_them()
 #[tokio::test]
 async fn a_hundred_runs_are_moved_with_a_few_statements_and_all_are_told() {
     let shop = Shop::with(Settings { concurrency: 200, ..Settings::default() }).await;
-    let tasks: Vec<_> = (0..100).map(|_| shop.draft(shop.tenant, r#","webhook_url":"https://example.com/in""#)).collect();
+    let tasks: Vec<_> =
+        (0..100).map(|_| shop.draft(shop.tenant, r#","webhook_url":"https://example.com/in""#)).collect();
     assert!(shop.store(tasks).await.iter().all(Option::is_none));
     let held = shop.claim(100).await;
     assert_eq!(held.len(), 100);
@@ -345,7 +371,12 @@ async fn a_hundred_runs_are_moved_with_a_few_statements_and_all_are_told() {
         .map(|held| Move { run: held.run, by: By::Holder(held.lease), step: complete("x") })
         .collect();
     let written = shop.apply(moves).await;
-    assert!(written.results.iter().all(|result| result.as_ref().is_ok_and(|applied| applied.state == RunState::Completed)));
+    assert!(
+        written
+            .results
+            .iter()
+            .all(|result| result.as_ref().is_ok_and(|applied| applied.state == RunState::Completed))
+    );
     assert_eq!(written.ordered.len(), 100);
     assert_eq!(count(&shop, "events").await, 200);
     assert_eq!(count(&shop, "event_groups").await, 1);

@@ -80,7 +80,8 @@ async fn missed_ticks_are_skipped_made_up_for_once_or_all() {
         let schedule = made(&shop, &format!(r#","missed":"{policy}""#)).await;
         shop.now = schedule.next_at.unwrap() + TimeDelta::minutes(150);
         assert_eq!(fire(&shop).await.tasks.len(), fired, "{policy}");
-        let seen: Vec<TickOutcome> = history(&shop, &schedule).await.into_iter().map(|(_, outcome)| outcome).collect();
+        let seen: Vec<TickOutcome> =
+            history(&shop, &schedule).await.into_iter().map(|(_, outcome)| outcome).collect();
         assert_eq!(seen, outcomes, "{policy}");
         assert!(fire(&shop).await.tasks.is_empty(), "{policy}");
     }

@@ -41,8 +41,16 @@ impl Shop {
         let database = Database::create().await;
         let db = database.pool();
         let now = hookyard_domain::clock::Clock::system().now();
-        let ledger = Ledger { settings, links: RespondLinks::new(&vault(), "https://h.example") };
-        let mut shop = Self { db, tenant: TenantId::new(now), ledger, now, made: AtomicI64::new(0), _database: database };
+        let ledger =
+            Ledger { settings, links: RespondLinks::new(&vault(), "https://h.example"), mail: Some(vault()) };
+        let mut shop = Self {
+            db,
+            tenant: TenantId::new(now),
+            ledger,
+            now,
+            made: AtomicI64::new(0),
+            _database: database,
+        };
         shop.tenant = shop.new_tenant().await;
         shop
     }
@@ -127,9 +135,13 @@ impl Shop {
             body: Vec<u8>,
         }
         let rows: Vec<Row> = self
-            .run(|conn| Ok(sql_query("SELECT body FROM events WHERE event_type LIKE 'task.%' ORDER BY id").load(conn)?))
+            .run(|conn| {
+                Ok(sql_query("SELECT body FROM events WHERE event_type LIKE 'task.%' ORDER BY id")
+                    .load(conn)?)
+            })
             .await;
-        let bodies = rows.into_iter().map(|row| serde_json::from_slice::<serde_json::Value>(&row.body).unwrap());
+        let bodies =
+            rows.into_iter().map(|row| serde_json::from_slice::<serde_json::Value>(&row.body).unwrap());
         bodies.filter(|body| body["payload"]["run_id"] == run.to_string()).collect()
     }
 

@@ -1,7 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::task::Failure;
+use crate::task::{
+    Failure, Question,
+    step::{
+        MAX_CHECKPOINT_BYTES, MAX_CHOICE_CHARS, MAX_CHOICES, MAX_CHUNK_BYTES, MAX_OUTPUT_BYTES,
+        MAX_PROGRESS_CHARS, MAX_QUESTION_CHARS, MAX_RESULT_BYTES,
+    },
+};
 
 fn start() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_800_000_000_000).unwrap()
@@ -67,7 +73,13 @@ fn running() -> Run {
     run
 }
 
-fn step_with(run: &mut Run, voice: Voice, step: Step, now: DateTime<Utc>, left: &mut Left) -> Result<Vec<Effect>, Refused> {
+fn step_with(
+    run: &mut Run,
+    voice: Voice,
+    step: Step,
+    now: DateTime<Utc>,
+    left: &mut Left,
+) -> Result<Vec<Effect>, Refused> {
     run.step(voice, step, &mut Scene { settings: &Settings::default(), now, left })
 }
 
@@ -88,8 +100,11 @@ fn fail(code: &str, retryable: bool) -> Step {
 }
 
 fn ask(n: u128) -> Step {
-    let question =
-        Question { question: "Which?".to_owned(), choices: Some(vec!["a".to_owned(), "b".to_owned()]), schema: None };
+    let question = Question {
+        question: "Which?".to_owned(),
+        choices: Some(vec!["a".to_owned(), "b".to_owned()]),
+        schema: None,
+    };
     Step::Ask { input: input(n), question, usage: Usage::default() }
 }
 
@@ -102,7 +117,10 @@ fn used(tokens: u64, cost_micros: u64) -> Usage {
 }
 
 fn tells(effects: &[Effect]) -> Vec<&Telling> {
-    effects.iter().filter_map(|effect| if let Effect::Tell(telling) = effect { Some(telling) } else { None }).collect()
+    effects
+        .iter()
+        .filter_map(|effect| if let Effect::Tell(telling) = effect { Some(telling) } else { None })
+        .collect()
 }
 
 #[test]
@@ -127,9 +145,13 @@ fn only_these_transitions_are_legal() {
         }
         assert_eq!(from.as_str().parse(), Ok(from));
     }
-    for (alias, state) in
-        [("pending", Queued), ("in_progress", Running), ("working", Running), ("done", Completed), ("error", Failed)]
-    {
+    for (alias, state) in [
+        ("pending", Queued),
+        ("in_progress", Running),
+        ("working", Running),
+        ("done", Completed),
+        ("error", Failed),
+    ] {
         assert_eq!(alias.parse(), Ok(state));
     }
     assert_eq!("eaten".parse::<RunState>(), Err(()));
@@ -166,7 +188,10 @@ fn who_may_not_report_is_told_why() {
     assert_eq!(step(&mut run, other, complete("x"), after(1)), Err(Refused::Stale));
     assert_eq!(step(&mut run, HOLDER, complete("x"), after(119)).map(|_| ()), Ok(()));
     for voice in [HOLDER, other] {
-        assert_eq!(step(&mut run, voice, Step::Started, after(120)), Err(Refused::Ended(RunState::Completed)));
+        assert_eq!(
+            step(&mut run, voice, Step::Started, after(120)),
+            Err(Refused::Ended(RunState::Completed))
+        );
     }
     let mut late = running();
     assert_eq!(step(&mut late, HOLDER, complete("x"), after(120)), Err(Refused::Expired));
@@ -220,7 +245,10 @@ fn a_failure_that_may_pass_is_tried_again_until_the_attempts_are_spent() {
 fn a_lost_lease_is_queued_again_until_the_attempts_are_spent() {
     let mut run = running();
     assert_eq!(step(&mut run, Voice::Clock, Step::Tick, after(119)).unwrap(), []);
-    assert_eq!(step(&mut run, Voice::Clock, Step::Tick, after(120)).unwrap(), [Effect::Moved, Effect::Queued]);
+    assert_eq!(
+        step(&mut run, Voice::Clock, Step::Tick, after(120)).unwrap(),
+        [Effect::Moved, Effect::Queued]
+    );
     assert_eq!((run.state, run.attempt, run.queued_at), (RunState::Queued, 1, after(120)));
     claim(&mut run, 2, after(121));
     step(&mut run, Voice::Clock, Step::Tick, after(241)).unwrap();
@@ -254,7 +282,8 @@ fn each_timer_ends_a_run_in_its_own_words() {
 #[test]
 fn progress_never_falls_and_is_told_at_most_every_five_seconds() {
     let mut run = running();
-    let progress = |percent| Step::Progress { percent: Some(percent), message: Some(format!("at {percent}")) };
+    let progress =
+        |percent| Step::Progress { percent: Some(percent), message: Some(format!("at {percent}")) };
     let first = step(&mut run, HOLDER, progress(10), after(0)).unwrap();
     assert_eq!(tells(&first), [&Telling::Started, &Telling::Progress]);
     assert_eq!(step(&mut run, HOLDER, progress(20), after(1)).unwrap(), [Effect::Advanced]);
@@ -263,12 +292,14 @@ fn progress_never_falls_and_is_told_at_most_every_five_seconds() {
     assert_eq!(tells(&step(&mut run, Voice::Clock, Step::Tick, after(5)).unwrap()), [&Telling::Progress]);
     assert_eq!(step(&mut run, Voice::Clock, Step::Tick, after(11)).unwrap(), []);
     for (percent, refused) in [(29, true), (30, false), (100, false), (101, true)] {
-        let told = step(&mut run, HOLDER, Step::Progress { percent: Some(percent), message: None }, after(12));
+        let told =
+            step(&mut run, HOLDER, Step::Progress { percent: Some(percent), message: None }, after(12));
         assert_eq!(matches!(told, Err(Refused::Field { field: "percent", .. })), refused, "{percent}");
     }
     assert_eq!(run.progress_message.as_deref(), Some("at 30"));
     // The end comes before what was held back.
-    step(&mut run, HOLDER, Step::Progress { percent: None, message: Some("last".to_owned()) }, after(13)).unwrap();
+    step(&mut run, HOLDER, Step::Progress { percent: None, message: Some("last".to_owned()) }, after(13))
+        .unwrap();
     step(&mut run, HOLDER, complete("x"), after(13)).unwrap();
     assert_eq!(step(&mut run, Voice::Clock, Step::Tick, after(20)).unwrap(), []);
 }

@@ -1,0 +1,158 @@
+//! Answering the question of a task: by the API, by the link as a program, and by the link as a person.
+
+use hookyard_domain::{
+    id::InputId,
+    task::{Question, Step, Usage, claim::ClaimedRun, respond::RespondLinks},
+};
+use hookyard_tests::{
+    http::{Client, Reply},
+    secrets::vault,
+    system::System,
+};
+use serde_json::json;
+
+use super::api::{held, report};
+
+struct Asking {
+    system: System,
+    client: Client,
+    held: ClaimedRun,
+    input: InputId,
+    path: String,
+}
+
+async fn asking(choices: Option<&[&str]>, schema: Option<&str>) -> Asking {
+    let system = System::start().await;
+    let client = system.client().await;
+    let held = held(&system, &client, &json!({"title": "Pay <b>it</b>", "description": "d"})).await;
+    let input = InputId::new(system.clock.now());
+    let question = Question {
+        question: "Which of the <i>two</i>?".to_owned(),
+        choices: choices.map(|choices| choices.iter().map(ToString::to_string).collect()),
+        schema: schema.map(str::to_owned),
+    };
+    report(&system, &held, Step::Ask { input, question, usage: Usage::default() }).await;
+    let path = format!("/respond/{}", RespondLinks::new(&vault(), "").token(input));
+    Asking { system, client, held, input, path }
+}
+
+impl Asking {
+    async fn form(&self, text: &str) -> Reply {
+        let request = self.system.anonymous().request("POST", &self.path);
+        request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("answer={text}"))
+            .send()
+            .await
+    }
+
+    async fn json(&self, body: &str) -> Reply {
+        self.system.anonymous().post(&self.path, body).await
+    }
+
+    async fn page(&self, language: &str) -> Reply {
+        let request = self.system.anonymous().request("GET", &self.path);
+        request.header("accept", "text/html,*/*").header("accept-language", language).send().await
+    }
+
+    async fn status(&self) -> String {
+        let shown = self.client.get(&format!("/v1/automation/tasks/{}", self.held.task)).await.expect(200);
+        shown["status"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn an_answer_by_the_api_is_taken_once() {
+    let asking = asking(None, None).await;
+    let path = format!("/v1/automation/tasks/{}/input", asking.held.task);
+    let body = json!({"request_id": asking.input, "answer": {"invoice": 2}});
+    let taken = asking.client.post_json(&path, &body).await.expect(200);
+    assert_eq!(taken["status"], "queued");
+    asking.client.post_json(&path, &body).await.expect(200);
+    let other = json!({"request_id": asking.input, "answer": "the first"});
+    assert_eq!(asking.client.post_json(&path, &other).await.error(), (409, "CONFLICT".to_owned()));
+    for (body, status) in [
+        (json!({"answer": 1}), 422),
+        (json!({"request_id": asking.input}), 422),
+        (json!({"request_id": "x", "answer": 1}), 422),
+        (json!({"request_id": InputId::new(asking.system.clock.now()), "answer": 1}), 404),
+    ] {
+        assert_eq!(asking.client.post_json(&path, &body).await.status, status, "{body}");
+    }
+    let runs =
+        asking.client.get(&format!("/v1/automation/tasks/{}/runs", asking.held.task)).await.expect(200);
+    assert_eq!(runs["questions"][0]["answer"], json!({"invoice": 2}));
+    assert_eq!(runs["questions"][0]["answered_by"], "API key test");
+    let audit = asking.client.get("/v1/audit?action=task.answered").await.expect(200);
+    assert_eq!(audit["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_program_answers_by_the_link_without_a_key_and_once() {
+    let asking = asking(Some(&["the first", "the second"]), None).await;
+    let shown = asking.system.anonymous().get(&asking.path).await.expect(200);
+    assert_eq!((&shown["open"], &shown["choices"]), (&json!(true), &json!(["the first", "the second"])));
+    assert_eq!(asking.json(r#"{"answer":"the third"}"#).await.error(), (422, "INVALID_FIELD".to_owned()));
+    assert_eq!(asking.json("{}").await.error(), (422, "INVALID_FIELD".to_owned()));
+    assert_eq!(asking.status().await, "needs_input", "looking at it and failing to answer answers nothing");
+    assert_eq!(asking.json(r#"{"answer":"the second"}"#).await.expect(200)["status"], "queued");
+    assert_eq!(asking.json(r#"{"answer":"the second"}"#).await.status, 200);
+    assert_eq!(asking.json(r#"{"answer":"the first"}"#).await.error(), (409, "CONFLICT".to_owned()));
+    assert_eq!(asking.system.anonymous().get(&asking.path).await.expect(200)["open"], false);
+    let audit = asking.client.get("/v1/audit?action=task.answered").await.expect(200);
+    assert_eq!(audit["data"][0]["actor"]["kind"], "nobody", "{audit}");
+    let forged = format!("/respond/{}", "A".repeat(54));
+    assert_eq!(
+        asking.system.anonymous().post(&forged, r#"{"answer":1}"#).await.error(),
+        (404, "NOT_FOUND".to_owned())
+    );
+    let plain = asking
+        .system
+        .anonymous()
+        .request("POST", &asking.path)
+        .header("content-type", "text/plain")
+        .body("x");
+    assert_eq!(plain.send().await.status, 415);
+}
+
+#[tokio::test]
+async fn a_person_answers_with_a_form_in_english_or_french() {
+    let asking = asking(None, Some(r#"{"type":"integer"}"#)).await;
+    let page = asking.page("en").await;
+    assert!(
+        page.text().contains("A task asks you") && page.text().contains("Which of the &lt;i&gt;two"),
+        "{}",
+        page.text()
+    );
+    assert!(asking.page("fr-CA").await.text().contains("Une tâche vous demande"));
+    for (name, value) in [("x-frame-options", "DENY"), ("cache-control", "no-store")] {
+        assert_eq!(page.header(name), Some(value));
+    }
+    let empty = asking.form("+").await;
+    assert!(empty.status == 422 && empty.text().contains("Please write or choose"), "{}", empty.text());
+    let taken = asking.form("2").await;
+    assert!(taken.status == 200 && taken.text().contains("Thank you"), "{}", taken.text());
+    assert_eq!(asking.status().await, "queued");
+    let runs =
+        asking.client.get(&format!("/v1/automation/tasks/{}/runs", asking.held.task)).await.expect(200);
+    assert_eq!(runs["questions"][0]["answer"], json!(2), "it has a schema: the text is read as JSON");
+    assert_eq!(asking.form("2").await.status, 200);
+    let other = asking.form("3").await;
+    assert!(other.status == 409 && other.text().contains("answered already"), "{}", other.text());
+    assert_eq!(asking.page("en").await.status, 409);
+    let forged =
+        asking.system.anonymous().request("GET", "/respond/x").header("accept", "text/html").send().await;
+    assert!(forged.status == 404 && forged.text().contains("<!DOCTYPE html>"), "{}", forged.text());
+}
+
+#[tokio::test]
+async fn a_question_that_is_too_old_or_of_an_ended_task_is_gone() {
+    let asking = asking(None, None).await;
+    asking.client.delete(&format!("/v1/automation/tasks/{}", asking.held.task)).await.expect(200);
+    assert_eq!(asking.json(r#"{"answer":1}"#).await.error(), (410, "GONE".to_owned()));
+    assert_eq!(asking.form("1").await.status, 410);
+    assert!(asking.page("en").await.text().contains("can no longer be answered"));
+    let late = self::asking(None, None).await;
+    late.system.clock.advance(chrono::TimeDelta::days(7));
+    assert_eq!(late.json(r#"{"answer":1}"#).await.error(), (410, "GONE".to_owned()));
+}
