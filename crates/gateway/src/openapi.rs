@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    AnswerRequest, BatchRequest, BudgetRequest, CancelRequest, EventAccepted, EventRequest, EventTypePatch,
+    AnswerRequest, BatchRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest, FailRequest, HeartbeatRequest, OutputRequest, ProgressRequest, QuestionRequest, ReleaseRequest, WorkerTokenRequest, BudgetRequest, CancelRequest, EventAccepted, EventRequest, EventTypePatch,
     EventTypeRequest, InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, PageOf,
     PasswordChange, PasswordProof, SchedulePatch, ScheduleRequest, SessionPatch, SourceKeyRequest,
     StoredEvent, TaskRequest, TotpCode, UserPatch,
@@ -52,6 +52,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Tasks", description = "Work for an AI: posted, run, followed, answered, and told step by step."),
         (name = "Schedules", description = "Tasks that are made by the clock."),
         (name = "Automation", description = "Around tasks: who asks, what there is, what it uses and may use."),
+        (name = "Workers", description = "External programs that take tasks over HTTP, do them and report: what they call, with a worker token, and what their owner sees of them."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
         (name = "Keys", description = "Who may call: API keys, keys of services that publish, and the one that Zapier is given."),
         (name = "Audit log", description = "Who did what, when and from where."),
@@ -116,6 +117,21 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         automation::llm_keys::list,
         automation::llm_keys::set,
         automation::llm_keys::remove,
+        automation::worker::claim::claim,
+        automation::worker::going::heartbeat,
+        automation::worker::going::progress,
+        automation::worker::going::output,
+        automation::worker::going::checkpoint,
+        automation::worker::ending::needs_input,
+        automation::worker::ending::complete,
+        automation::worker::ending::fail,
+        automation::worker::ending::release,
+        automation::worker::claim::drain,
+        automation::worker::hints::follow,
+        automation::workers::list,
+        keys::worker::list,
+        keys::worker::create,
+        keys::worker::revoke,
         event_types::list,
         event_types::show,
         event_types::create,
@@ -216,6 +232,7 @@ fn security_schemes() -> Value {
         "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
         "basic": {"type": "http", "scheme": "basic", "description": "`Authorization: Basic base64(CLIENT_ID:KEY)`; the Client ID may be left out."},
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+        "worker": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer TOKEN` with a worker token (`wk_…`), or one of the other two ways"},
         "session": {"type": "apiKey", "in": "cookie", "name": "hookyard-session", "description": "A person who is logged in. Behind TLS the cookie is named `__Host-hookyard-session`. Whatever changes something needs the header `X-CSRF-Token`, too."}
     })
 }
@@ -250,6 +267,10 @@ fn complete(entry: &Entry, operation: &mut Value) {
             name_scope(operation, scope);
             let least = Role::ALL.into_iter().find(|role| role.scopes().permit(scope));
             operation["x-role"] = least.map(Role::as_str).into();
+        }
+        Access::Worker => {
+            operation["security"] = json!([{"worker": []}]);
+            operation["x-worker"] = true.into();
         }
         Access::Managed(scope, role) => {
             name_scope(operation, scope);

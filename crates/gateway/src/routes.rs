@@ -16,9 +16,9 @@ use crate::{
     context::Context,
     handlers::{
         audit,
-        automation::{about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change},
+        automation::{about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, worker, workers},
         dead_letters, deliveries, event_types, events, hooks, invitations,
-        keys::{api as keys, integration as integration_key, source as source_keys},
+        keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, users,
         zapier::{subscribe, unsubscribe},
@@ -56,7 +56,7 @@ macro_rules! table {
     };
 }
 
-use Access::{Page, Person, Public};
+use Access::{Page, Person, Public, Worker};
 
 /// Shorter to read in the table.
 const fn scope(scope: Scope) -> Access {
@@ -137,6 +137,22 @@ pub(crate) static TABLE: &[Entry] = table! {
     PUT "/v1/automation/llm-keys/{provider}", managed(Scope::Admin, Role::Admin), Requests => llm_keys::set;
     DELETE "/v1/automation/llm-keys/{provider}", managed(Scope::Admin, Role::Admin), Requests => llm_keys::remove;
     GET "/v1/automation/stats", scope(Scope::TasksRead), Requests => stats::show;
+
+    POST "/v1/automation/worker/claim", Worker, Requests => worker::claim::claim;
+    POST "/v1/automation/worker/drain", Worker, Requests => worker::claim::drain;
+    GET "/v1/automation/worker/hints", Worker, Requests => worker::hints::follow;
+    POST "/v1/automation/worker/runs/{id}/heartbeat", Worker, Requests => worker::going::heartbeat;
+    POST "/v1/automation/worker/runs/{id}/progress", Worker, Requests => worker::going::progress;
+    POST "/v1/automation/worker/runs/{id}/output", Worker, Requests => worker::going::output;
+    POST "/v1/automation/worker/runs/{id}/checkpoint", Worker, Requests => worker::going::checkpoint;
+    POST "/v1/automation/worker/runs/{id}/needs-input", Worker, Requests => worker::ending::needs_input;
+    POST "/v1/automation/worker/runs/{id}/complete", Worker, Requests => worker::ending::complete;
+    POST "/v1/automation/worker/runs/{id}/fail", Worker, Requests => worker::ending::fail;
+    POST "/v1/automation/worker/runs/{id}/release", Worker, Requests => worker::ending::release;
+    GET "/v1/automation/workers", scope(Scope::AutomationRead), Requests => workers::list;
+    GET "/v1/automation/worker-tokens", managed(Scope::Admin, Role::Admin), Requests => worker_tokens::list;
+    POST "/v1/automation/worker-tokens", managed(Scope::Admin, Role::Admin), Requests => worker_tokens::create;
+    DELETE "/v1/automation/worker-tokens/{id}", managed(Scope::Admin, Role::Admin), Requests => worker_tokens::revoke;
 
     GET "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::list;
     POST "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::create;

@@ -10,7 +10,7 @@ use super::AgentType;
 use crate::{
     Result,
     db::prepared::prepared,
-    id::{CredentialId, RunId, TaskId, TenantId, WorkerId},
+    id::{CredentialId, LeaseId, RunId, TaskId, TenantId, WorkerId},
 };
 
 /// A worker as it introduces itself.
@@ -128,6 +128,9 @@ pub struct Reported {
     /// With which model, as `provider:model`.
     #[diesel(sql_type = Text)]
     pub resolved: String,
+    /// Under which lease it is held, if it is.
+    #[diesel(sql_type = Nullable<Uuid>)]
+    pub lease: Option<LeaseId>,
     /// Who holds it, if it is a worker.
     #[diesel(sql_type = Nullable<Uuid>)]
     pub worker_id: Option<WorkerId>,
@@ -145,7 +148,7 @@ pub fn reported(
     now: DateTime<Utc>,
 ) -> Result<Option<Reported>> {
     let reported: Option<Reported> =
-        prepared("SELECT task_id, resolved, worker_id FROM task_runs WHERE id = $1 AND tenant_id = $2")
+        prepared("SELECT task_id, resolved, lease, worker_id FROM task_runs WHERE id = $1 AND tenant_id = $2")
             .bind::<Uuid, _>(run)
             .bind::<Uuid, _>(tenant)
             .get_result(conn)
