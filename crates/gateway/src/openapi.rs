@@ -97,6 +97,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         automation::tasks_change::answer,
         automation::tasks_change::retry,
         automation::tasks::runs,
+        automation::tasks::deliveries,
         automation::stream::follow,
         pages::respond::show,
         pages::respond::answer,

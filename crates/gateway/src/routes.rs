@@ -122,6 +122,7 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/automation/tasks/{id}/input", scope(Scope::TasksWrite), Requests => tasks_change::answer;
     POST "/v1/automation/tasks/{id}/retry", scope(Scope::TasksWrite), Requests => tasks_change::retry;
     GET "/v1/automation/tasks/{id}/runs", scope(Scope::TasksRead), Requests => tasks::runs;
+    GET "/v1/automation/tasks/{id}/deliveries", scope(Scope::TasksRead), Requests => tasks::deliveries;
     GET "/v1/automation/tasks/{id}/events", scope(Scope::TasksRead), Requests => stream::follow;
     GET "/v1/automation/schedules", scope(Scope::AutomationRead), Requests => schedules::list;
     POST "/v1/automation/schedules", scope(Scope::AutomationWrite), Requests => schedules::create;

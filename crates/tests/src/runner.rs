@@ -68,8 +68,10 @@ impl Runner {
     #[must_use]
     pub fn with(llm: &FakeLlm) -> Self {
         let mut runner = Self::default();
-        runner.llm.providers =
-            vec![format!("anthropic=anthropic@{}", llm.base_url()), format!("openai=openai@{}", llm.base_url())];
+        runner.llm.providers = vec![
+            format!("anthropic=anthropic@{}", llm.base_url()),
+            format!("openai=openai@{}", llm.base_url()),
+        ];
         runner.llm.anthropic_api_key = Some(model::ApiKey::new(crate::llm::KEY));
         runner.llm.openai_api_key = Some(model::ApiKey::new(crate::llm::KEY));
         runner
@@ -161,7 +163,8 @@ impl Tasks {
     pub async fn make(&self, body: Value) -> (TaskId, RunId) {
         let json = parse_stored(body.to_string().as_bytes()).expect("canonical JSON can be made");
         let now = self.clock.now();
-        let draft = Draft::parse(json, &self.models, &webhook_urls(), now).expect("a task that is acceptable");
+        let draft =
+            Draft::parse(json, &self.models, &webhook_urls(), now).expect("a task that is acceptable");
         let new = draft.accept(self.tenant, None, TraceContext::fresh(), now);
         let (task, run, queued) = (new.id, new.run, vec![(self.tenant, new.agent_type)]);
         let settings = self.settings.clone();

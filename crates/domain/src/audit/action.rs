@@ -93,7 +93,6 @@ words! {
 
         TaskCancelled "task.cancelled";
         TaskRetried "task.retried";
-        TaskAnswered "task.answered";
         ScheduleCreated "schedule.created";
         ScheduleUpdated "schedule.updated";
         ScheduleDeleted "schedule.deleted";
@@ -123,7 +122,6 @@ words! {
         Delivery "delivery";
         DeadLetters "dead_letters";
         EventType "event_type";
-        Task "task";
         Schedule "schedule";
         Budget "budget";
         LlmKey "llm_key";

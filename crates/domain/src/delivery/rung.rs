@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Result,
     db::{partition, prepared::prepared},
+    event::EventType,
     id::{ClaimId, DeliveryId, EventId},
     subscription::directory::{Standing, behind},
 };
@@ -22,6 +23,8 @@ use crate::{
 pub struct EventToSend {
     /// Identity.
     pub id: EventId,
+    /// What kind of thing happened.
+    pub event_type: EventType,
     /// The correlation id of the metadata, if it is a text.
     pub correlation_id: Option<String>,
     /// The trace of the request that brought it.
@@ -50,6 +53,8 @@ struct Row {
     #[diesel(sql_type = Bool)]
     behind: bool,
     #[diesel(sql_type = Nullable<Text>)]
+    event_type: Option<EventType>,
+    #[diesel(sql_type = Nullable<Text>)]
     correlation_id: Option<String>,
     #[diesel(sql_type = Nullable<Uuid>)]
     trace: Option<uuid::Uuid>,
@@ -72,7 +77,7 @@ pub fn read(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)], standing: &
         let rows = prepared(format!(
             "WITH d AS MATERIALIZED (SELECT {HELD}, row_number() OVER (PARTITION BY d.event_id) AS place \
                 FROM unnest($1, $2, $3) AS k (e, s, c) JOIN {table} d ON {BY_KEY}) \
-             SELECT {HELD}, {} AS behind, e.metadata->>'correlation_id' AS correlation_id, e.trace, e.sampled, e.body \
+             SELECT {HELD}, {} AS behind, e.event_type, e.metadata->>'correlation_id' AS correlation_id, e.trace, e.sampled, e.body \
              FROM d LEFT JOIN {events} e ON d.place = 1 AND e.tenant_id = d.tenant_id AND e.id = d.event_id",
             behind("$4")
         ))
@@ -94,9 +99,11 @@ impl Rung {
     fn take(&mut self, row: Row) {
         self.behind |= row.behind;
         let held = HeldDelivery::from(row.held);
-        if let (Some(trace), Some(sampled), Some(body)) = (row.trace, row.sampled, row.body) {
-            let correlation_id = row.correlation_id;
-            self.events.push(EventToSend { id: held.id.event, correlation_id, trace, sampled, body });
+        if let (Some(event_type), Some(trace), Some(sampled), Some(body)) =
+            (row.event_type, row.trace, row.sampled, row.body)
+        {
+            let (id, correlation_id) = (held.id.event, row.correlation_id);
+            self.events.push(EventToSend { id, event_type, correlation_id, trace, sampled, body });
         }
         self.held.push(held);
     }

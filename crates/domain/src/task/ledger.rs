@@ -216,7 +216,9 @@ impl Ledger {
             Err(refused) => return Ok(Err(refused)),
         };
         let changed = !effects.is_empty();
-        open.changed |= changed;
+        // A tick that found nothing due was set too early: another setting, or a heartbeat since.
+        open.changed |=
+            changed || (voice == Voice::Clock && open.run.due_at(&self.settings) != open.row.due_at);
         for effect in effects {
             self.follow(effect, open, batch, now)?;
         }

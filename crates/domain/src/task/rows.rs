@@ -49,6 +49,8 @@ pub(super) struct Row {
     pub(super) output_seq: i64,
     #[diesel(sql_type = Nullable<Uuid>)]
     pub(super) last_event: Option<EventId>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(super) due_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = SmallInt)]
     state: RunState,
     #[diesel(sql_type = Nullable<Integer>)]
@@ -172,7 +174,7 @@ impl Row {
 pub(super) fn lock(conn: &mut PgConnection, runs: &[RunId]) -> Result<Vec<Row>> {
     Ok(prepared(concat!(
         "SELECT r.id, r.task_id, r.tenant_id, r.agent_type, r.model, t.title, t.metadata, t.endpoint_id, ",
-        "t.webhook_events, t.notify_email, t.trace, t.sampled, r.output_seq, r.last_event, r.state, t.max_seconds, ",
+        "t.webhook_events, t.notify_email, t.trace, t.sampled, r.output_seq, r.last_event, r.due_at, r.state, t.max_seconds, ",
         "t.max_tokens, t.max_cost_micros, t.deadline_at, r.queued_at, r.held_until, r.attempt, r.lease, r.lease_until, ",
         "r.attempt_started_at, r.attempt_deadline, r.ran_ms, r.ended_at, r.told_started, r.percent, ",
         "r.progress_message, r.progress_told_at, r.progress_waits, r.checkpoint_seq, r.input_tokens, r.output_tokens, ",

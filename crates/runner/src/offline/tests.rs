@@ -17,7 +17,18 @@ fn an_email_is_analysed() {
         to use, I love the new charts. But the CSV export is broken: the export fails every time with a timeout, which is \
         really frustrating. Support was friendly and quick to answer, but could not fix the export.\n\nBest regards,\nMaria Lopez";
     let analysis = analyse("Email analysis", &format!("Analyze sentiment, extract topics:\n\n{email}"));
-    holds(&analysis.result, &["Language: English", "Sentiment: mixed", "Most positive: “", "Most negative: “", "Topics: ", "export", "dashboard"]);
+    holds(
+        &analysis.result,
+        &[
+            "Language: English",
+            "Sentiment: mixed",
+            "Most positive: “",
+            "Most negative: “",
+            "Topics: ",
+            "export",
+            "dashboard",
+        ],
+    );
     assert!(analysis.result.starts_with(FIRST_LINE));
     assert!(!analysis.result.contains("Suggested reply"), "{}", analysis.result);
     holds(&analysis.summary, &["Sentiment: mixed", "export"]);
@@ -29,17 +40,20 @@ fn a_support_request_is_sorted_and_a_reply_suggested() {
     let form = "Name: Tom Baker\nEmail: tom@example.com\nMessage: I was charged twice for invoice INV-20418 this month. This is \
         unacceptable and I am very angry, please refund the second payment of $49.00 immediately!";
     let analysis = analyse("Customer support triage", &format!("Categorize issue, suggest response: {form}"));
-    holds(&analysis.result, &[
-        FIRST_LINE,
-        "Category: billing",
-        "Urgency: high",
-        "Suggested team: billing",
-        "Sentiment: negative",
-        "Suggested reply",
-        "Hello Tom Baker,",
-        "we are sorry",
-        "INV-20418",
-    ]);
+    holds(
+        &analysis.result,
+        &[
+            FIRST_LINE,
+            "Category: billing",
+            "Urgency: high",
+            "Suggested team: billing",
+            "Sentiment: negative",
+            "Suggested reply",
+            "Hello Tom Baker,",
+            "we are sorry",
+            "INV-20418",
+        ],
+    );
     holds(&analysis.summary, &["billing, urgency high"]);
 }
 
@@ -56,7 +70,11 @@ fn a_document_is_summarised() {
     let points = analysis.result.lines().filter(|line| line.starts_with("- ")).count();
     assert!((2..=5).contains(&points), "{}", analysis.result);
     assert!(analysis.result.to_lowercase().contains("remote"), "{}", analysis.result);
-    assert!(!analysis.result.contains("coffee") && !analysis.result.contains("kitchen"), "{}", analysis.result);
+    assert!(
+        !analysis.result.contains("coffee") && !analysis.result.contains("kitchen"),
+        "{}",
+        analysis.result
+    );
     assert!(!analysis.result.contains("Sentiment"), "{}", analysis.result);
 }
 
@@ -76,15 +94,19 @@ fn the_quick_start_s_feedback_gives_what_it_promises() {
 fn french_texts_have_french_results() {
     let avis = "Bonjour,\nMa commande n° 20418 est arrivée en retard et le produit est cassé. Je suis très déçue par la \
         livraison. Je demande un remboursement immédiatement.\nCordialement,\nÉlodie Martin";
-    let analysis = analyse("Tri du support", &format!("Classez cette demande et rédigez une réponse :\n{avis}"));
-    holds(&analysis.result, &[
-        "Analyse hors ligne (aucun modèle de langage n'a été utilisé)",
-        "Langue: français",
-        "Urgence: haute",
-        "Sentiment: négatif",
-        "Bonjour Élodie Martin,",
-        "20418",
-    ]);
+    let analysis =
+        analyse("Tri du support", &format!("Classez cette demande et rédigez une réponse :\n{avis}"));
+    holds(
+        &analysis.result,
+        &[
+            "Analyse hors ligne (aucun modèle de langage n'a été utilisé)",
+            "Langue: français",
+            "Urgence: haute",
+            "Sentiment: négatif",
+            "Bonjour Élodie Martin,",
+            "20418",
+        ],
+    );
     let resume = analyse("Note", &format!("Résumez en une phrase : {avis}"));
     holds(&resume.result, &["Points clés:\n- "]);
     assert_eq!(resume.result.lines().filter(|line| line.starts_with("- ")).count(), 1, "{}", resume.result);
@@ -92,13 +114,15 @@ fn french_texts_have_french_results() {
 
 #[test]
 fn details_are_extracted() {
-    let text = "Extract all e-mail addresses, dates and amounts: Pay $120.00 to billing@example.com by 2026-03-01.";
+    let text =
+        "Extract all e-mail addresses, dates and amounts: Pay $120.00 to billing@example.com by 2026-03-01.";
     holds(&analyse("x", text).result, &["billing@example.com", "2026-03-01", "$120.00"]);
 }
 
 #[test]
 fn the_same_text_gives_the_same_result() {
-    let text = "Summarize: ".to_owned() + &"Alpha beats beta. Gamma likes delta. Beta and delta meet. ".repeat(20);
+    let text =
+        "Summarize: ".to_owned() + &"Alpha beats beta. Gamma likes delta. Beta and delta meet. ".repeat(20);
     let first = analyse("t", &text);
     for _ in 0..20 {
         assert_eq!(analyse("t", &text), first);
@@ -140,8 +164,12 @@ fn no_text_is_too_strange_or_takes_too_long() {
 #[test]
 #[ignore = "a measurement"]
 fn a_page_takes_less_than_three_milliseconds() {
-    let page = "The new dashboard is great, but the export fails every time and support is slow to answer. ".repeat(45);
-    let text = format!("Analyze sentiment, extract topics, summarize, categorize and suggest a response: {}", &page[..4_000]);
+    let page = "The new dashboard is great, but the export fails every time and support is slow to answer. "
+        .repeat(45);
+    let text = format!(
+        "Analyze sentiment, extract topics, summarize, categorize and suggest a response: {}",
+        &page[..4_000]
+    );
     let _warm = analyse("warm", &text);
     let started = Instant::now();
     for _ in 0..200 {

@@ -174,6 +174,7 @@ fn document(context: &Context) -> Value {
             "POST /v1/automation/tasks/{id}/input",
             "POST /v1/automation/tasks/{id}/retry",
             "GET /v1/automation/tasks/{id}/runs",
+            "GET /v1/automation/tasks/{id}/deliveries",
             "GET /v1/automation/tasks/{id}/events",
             "GET /v1/automation/schedules",
             "GET /v1/automation/usage",

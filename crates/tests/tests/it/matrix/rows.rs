@@ -124,6 +124,7 @@ pub(super) const ROWS: &[Row] = &[
     about("POST /v1/automation/tasks/{id}/input", "/v1/automation/tasks/{asking}/input").body(r#"{"request_id":"{question}","answer":"yes"}"#),
     about("POST /v1/automation/tasks/{id}/retry", "/v1/automation/tasks/{ended}/retry").status(201),
     about("GET /v1/automation/tasks/{id}/runs", "/v1/automation/tasks/{task}/runs"),
+    about("GET /v1/automation/tasks/{id}/deliveries", "/v1/automation/tasks/{task}/deliveries"),
     about("GET /v1/automation/tasks/{id}/events", "/v1/automation/tasks/{ended}/events"),
     plain("GET /v1/automation/schedules", "/v1/automation/schedules"),
     plain("POST /v1/automation/schedules", "/v1/automation/schedules").body(r#"{"name":"s","cron":"0 9 * * *","task":{"title":"t","description":"d"}}"#).status(201),

@@ -44,7 +44,10 @@ async fn a_runner_that_stops_gives_back_what_it_cannot_end_and_the_attempt_is_no
     runner.settings.grace_ms = 300;
     let running = yard.start(&runner);
     let tasks = yard.tasks(&runner);
-    llm.script([Say::text("never ends").silent_after(1), Say::text("soon done").slowly(Duration::from_millis(60))]);
+    llm.script([
+        Say::text("never ends").silent_after(1),
+        Say::text("soon done").slowly(Duration::from_millis(60)),
+    ]);
     let (_, long) = tasks.make(general("Long.")).await;
     llm.until("the first is asked", |llm| llm.calls().len() == 1).await;
     let (_, short) = tasks.make(general("Short.")).await;
@@ -96,8 +99,7 @@ async fn whoever_is_gone_is_replaced_and_attempts_end() {
     // Two that claim it and are killed at once.
     for attempt in 1..=2 {
         let (settings, now) = (runner.tasks.clone(), yard.clock.now());
-        let claimed =
-            yard.db.run(move |conn| claim::claim_built_in(conn, &settings, 10, now)).await.unwrap();
+        let claimed = yard.db.run(move |conn| claim::claim_built_in(conn, &settings, 10, now)).await.unwrap();
         assert_eq!((claimed.len(), claimed[0].attempt), (1, attempt));
         yard.clock.advance(TimeDelta::seconds(121));
         tasks.apply(run, By::Clock, Step::Tick).await;

@@ -120,7 +120,13 @@ async fn a_mail_is_sent_once_with_all_that_it_says() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     let taken = smtp.taken.lock().unwrap().clone();
     assert_eq!(taken.len(), 1, "{taken:?}");
-    for part in ["From: hookyard@example.com", "To: ada@example.com", "Message-ID: <", "Subject: =?utf-8?", "it is done."] {
+    for part in [
+        "From: hookyard@example.com",
+        "To: ada@example.com",
+        "Message-ID: <",
+        "Subject: =?utf-8?",
+        "it is done.",
+    ] {
         assert!(taken[0].contains(part), "no {part} in {}", taken[0]);
     }
     for running in running {

@@ -54,7 +54,8 @@ async fn a_question_waits_for_its_answer_and_the_conversation_goes_on() {
     let running = yard.start(&runner);
     let tasks = yard.tasks(&runner);
     llm.script([
-        Say::text(r#"{"needs_input": {"question": "Which year?", "choices": ["2025", "2026"]}}"#).tokens(10, 5),
+        Say::text(r#"{"needs_input": {"question": "Which year?", "choices": ["2025", "2026"]}}"#)
+            .tokens(10, 5),
         Say::text("Revenue of 2026.").tokens(20, 6),
     ]);
     let (_, run) = tasks.make(general("Revenue?")).await;
@@ -77,7 +78,10 @@ async fn a_question_waits_for_its_answer_and_the_conversation_goes_on() {
         .unwrap();
     let answer = Step::Answer { input, answer: "\"2026\"".to_owned(), by: "a test".to_owned() };
     let written = tasks.apply(run, By::Owner(yard.tenant), answer).await;
-    assert!(written.results[0].as_ref().is_ok_and(|applied| applied.state == RunState::Queued), "{written:?}");
+    assert!(
+        written.results[0].as_ref().is_ok_and(|applied| applied.state == RunState::Queued),
+        "{written:?}"
+    );
     let done = tasks.wait(run, RunState::Completed).await;
     assert_eq!(done.result.as_deref(), Some("Revenue of 2026."));
     assert_eq!((done.input_tokens, done.output_tokens), (30, 11));
@@ -103,7 +107,8 @@ async fn a_tenant_s_own_key_comes_first_and_a_wrong_one_is_told() {
     let tasks = yard.tasks(&runner);
     let put = |key: &'static str| {
         let (tenant, now) = (yard.tenant, yard.clock.now());
-        let put = move |conn: &mut _| keys::put(conn, &vault(), (tenant, "anthropic"), &ApiKey::new(key), now);
+        let put =
+            move |conn: &mut _| keys::put(conn, &vault(), (tenant, "anthropic"), &ApiKey::new(key), now);
         let db = yard.db.clone();
         async move { db.run(put).await.unwrap() }
     };
@@ -137,7 +142,10 @@ async fn what_passes_is_tried_within_the_attempt_and_then_with_another() {
     let done = tasks.wait(run, RunState::Completed).await;
     assert_eq!((done.result.as_deref(), done.attempt), (Some("all of it"), 2));
     let told = tasks.lines(run).await;
-    assert!(told.iter().any(|(kind, data)| kind == "progress" && data.to_string().contains("overloaded")), "{told:?}");
+    assert!(
+        told.iter().any(|(kind, data)| kind == "progress" && data.to_string().contains("overloaded")),
+        "{told:?}"
+    );
 
     llm.answer(Say::error(500, "api_error", "oops"));
     let (_, run) = tasks.make(general("Hello.")).await;

@@ -27,7 +27,10 @@ async fn a_task_is_done_without_any_key_and_says_how() {
     let result = done.result.unwrap();
     let mut lines = result.lines();
     assert_eq!(lines.next(), Some("Offline analysis (no language model was used)"));
-    assert_eq!(lines.next(), Some("Note: claude-sonnet was asked for, but there is no API key for anthropic."));
+    assert_eq!(
+        lines.next(),
+        Some("Note: claude-sonnet was asked for, but there is no API key for anthropic.")
+    );
     assert!(result.contains("Sentiment: mixed") && result.contains("pricing"), "{result}");
     assert_eq!((done.input_tokens, done.output_tokens, done.cost_micros, done.attempt), (0, 0, 0, 1));
     assert_eq!(tasks.events(run).await, ["task.started", "task.completed"]);
@@ -82,7 +85,8 @@ async fn work_for_external_workers_is_left_to_them() {
     let running = yard.start(&runner);
     let tasks = yard.tasks(&runner);
     let (_, build) = tasks.make(json!({"title": "x", "description": "y", "agent_type": "build"})).await;
-    let (_, plan) = tasks.make(json!({"title": "x", "description": "Make a plan.", "agent_type": "plan"})).await;
+    let (_, plan) =
+        tasks.make(json!({"title": "x", "description": "Make a plan.", "agent_type": "plan"})).await;
     let done = tasks.wait(plan, RunState::Completed).await;
     assert!(done.result.unwrap().contains("making a plan needs a language model"));
     assert_eq!(tasks.standing(build).await.state, RunState::Queued);

@@ -66,8 +66,8 @@ async fn four_runners_fire_each_tick_of_a_schedule_once() {
     let (tenant, now) = (yard.tenant, yard.clock.now());
     let models = Models::new(&runner.llm).unwrap();
     let urls = WebhookUrls::new(UrlRules::new(&[]).unwrap());
-    let draft =
-        ScheduleDraft::parse(parse_stored(body.to_string().as_bytes()).unwrap(), &models, &urls, now).unwrap();
+    let draft = ScheduleDraft::parse(parse_stored(body.to_string().as_bytes()).unwrap(), &models, &urls, now)
+        .unwrap();
     let made = yard.db.run(move |conn| schedules::create(conn, tenant, &draft, None, now)).await.unwrap();
     let count = |sql: &'static str| {
         let db = yard.db.clone();
