@@ -12,7 +12,6 @@ use hookyard_domain::{
     task::worker::{self, Doing, STALE_AFTER, WorkerRow},
 };
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::{access::Caller, context::Context, paging::Query, problem};

@@ -14,7 +14,6 @@ use hookyard_domain::{
     task::AgentType,
 };
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{

@@ -19,7 +19,7 @@ use hookyard_domain::{
     },
 };
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 

@@ -7,7 +7,6 @@ use hookyard_domain::{
     id::{InputId, RunId},
     task::{Failure, Question, Step, step::MAX_CHOICES},
 };
-use serde_json::json;
 
 use super::{LARGE, Taken, Used, canonical, lease_of, report, spoken};
 use crate::{

@@ -14,7 +14,6 @@ use hookyard_domain::{
     },
 };
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{CHUNK, LARGE, Taken, Used, canonical, ended, lease_of, not_found, of_refused, report, seconds_until, spoken};

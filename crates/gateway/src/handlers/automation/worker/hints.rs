@@ -20,14 +20,14 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{access::Caller, context::Context, paging::Query};
+use crate::{access::Caller, context::Context, paging::{Query, invalid_parameter}};
 
 /// How often a hint is told again while work of the type waits.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// A comment is sent so often when nothing waits.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The longest stream; clients come back by themselves, and their token is looked at anew.
-const LONGEST: Duration = Duration::from_secs(3_600);
+/// The longest stream, in seconds; clients come back by themselves, and their token is looked at anew.
+const LONGEST_S: u64 = 3_600;
 
 /// Hear of work
 ///
@@ -38,7 +38,10 @@ const LONGEST: Duration = Duration::from_secs(3_600);
     path = "/v1/automation/worker/hints",
     operation_id = "hear_hints",
     tag = "Workers",
-    params(("agent_type" = Option<String>, Query, description = "Only hints of this type.")),
+    params(
+        ("agent_type" = Option<String>, Query, description = "Only hints of this type."),
+        ("seconds" = Option<i64>, Query, minimum = 1, maximum = 3600, description = "How long to listen, 1 to 3600; 3600 by default.")
+    ),
     responses((status = 200, description = "The stream.", body = String, content_type = "text/event-stream"))
 )]
 pub(crate) async fn follow(
@@ -47,6 +50,10 @@ pub(crate) async fn follow(
     mut query: Query,
 ) -> Result<HttpResponse, ApiError> {
     let only = query.value::<AgentType>("agent_type", "general, plan, build or explore")?;
+    let seconds = query.value::<u64>("seconds", "a whole number from 1 to 3600")?.unwrap_or(LONGEST_S);
+    if !(1..=LONGEST_S).contains(&seconds) {
+        return Err(invalid_parameter("seconds", "must be a whole number from 1 to 3600"));
+    }
     query.finish()?;
     let credential = caller.worker()?;
     let allowed = |agent: &AgentType| {
@@ -58,7 +65,7 @@ pub(crate) async fn follow(
         types: AgentType::ALL.into_iter().filter(allowed).collect(),
         told: HashMap::new(),
         pending: VecDeque::from([Bytes::from_static(b"retry: 1000\n\n")]),
-        until: Instant::now() + LONGEST,
+        until: Instant::now() + Duration::from_secs(seconds),
         context: context.clone(),
     };
     let body = stream::unfold(listener, |mut listener| async move {
@@ -101,6 +108,7 @@ impl Listener {
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
                 },
+                () = tokio::time::sleep_until(self.until) => return None,
                 () = tokio::time::sleep(KEEP_ALIVE) => {
                     self.pending.push_back(Bytes::from_static(b": keep-alive\n\n"));
                 }
