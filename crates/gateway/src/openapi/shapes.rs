@@ -437,7 +437,7 @@ pub(crate) struct WorkerUsage {
     output_tokens: Option<u64>,
     /// US dollars; by default what the tokens cost as the installation's prices say.
     #[schema(minimum = 0)]
-    cost: Option<f64>,
+    cost_usd: Option<f64>,
 }
 
 /// Who asks for work.

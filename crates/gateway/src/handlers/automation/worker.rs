@@ -159,7 +159,7 @@ impl Used {
             }
             number => Ok(number.unwrap_or(0.0) as u64),
         };
-        let cost = number("cost", MAX_COST)?;
+        let cost = number("cost_usd", MAX_COST)?;
         Ok(Some(Self {
             input_tokens: tokens("input_tokens")?,
             output_tokens: tokens("output_tokens")?,
@@ -233,9 +233,9 @@ mod tests {
         assert_eq!(used("null"), Ok(None));
         assert_eq!(used("{}"), Ok(Some(Used::default())));
         let all = Used { input_tokens: 3, output_tokens: 4, cost_micros: Some(1_500_000) };
-        assert_eq!(used(r#"{"input_tokens":3,"output_tokens":4,"cost":1.5}"#), Ok(Some(all)));
-        for bad in ["5", "[]", r#"{"input_tokens":-1}"#, r#"{"input_tokens":1.5}"#, r#"{"cost":-0.1}"#,
-            r#"{"cost":1000001}"#, r#"{"output_tokens":"3"}"#, r#"{"output_tokens":1e13}"#]
+        assert_eq!(used(r#"{"input_tokens":3,"output_tokens":4,"cost_usd":1.5}"#), Ok(Some(all)));
+        for bad in ["5", "[]", r#"{"input_tokens":-1}"#, r#"{"input_tokens":1.5}"#, r#"{"cost_usd":-0.1}"#,
+            r#"{"cost_usd":1000001}"#, r#"{"output_tokens":"3"}"#, r#"{"output_tokens":1e13}"#]
         {
             assert_eq!(used(bad), Err("INVALID_FIELD"), "{bad}");
         }

@@ -154,7 +154,7 @@ async fn bounds_are_kept_to_the_byte() {
         ("heartbeat", json!({"usage": {"input_tokens": -1}}), "usage"),
         ("complete", json!({"result": of(262_145)}), "result"),
         ("complete", json!({}), "result"),
-        ("complete", json!({"result": "x", "usage": {"cost": "free"}}), "usage"),
+        ("complete", json!({"result": "x", "usage": {"cost_usd": "free"}}), "usage"),
     ] {
         let reply = held.say(what, body.clone()).await;
         assert_eq!(reply.error(), (422, "INVALID_FIELD".to_owned()), "{what}");

@@ -51,7 +51,7 @@ async fn a_task_is_taken_reported_on_and_completed() {
     assert_eq!((&shown["status"], &shown["result"]), (&json!("completed"), &json!("The page.")));
     // Dollars by the price of the model, once, although it was told twice.
     assert_eq!(shown["usage"]["input_tokens"], 1_000, "{shown}");
-    assert_eq!(shown["usage"]["cost"], 0.0045, "{shown}");
+    assert_eq!(shown["usage"]["cost_usd"], 0.0045, "{shown}");
     assert_eq!(fleet.events(&task).await, ["task.started", "task.progress", "task.completed"]);
     let stream = fleet.admin.get(&format!("/v1/automation/tasks/{task}/events")).await.text();
     assert!(stream.contains("a \u{fffd} b\\n"), "{stream}");
