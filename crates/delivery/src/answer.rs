@@ -120,6 +120,7 @@ impl Answers {
                 tracing::debug!(%error, "an event was not rung; the relay will");
             }
         }
+        self.bus.ring_tasks(&written.queued).await;
         self.lines.go_on_with(written.ordered);
     }
 }

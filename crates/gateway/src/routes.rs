@@ -16,7 +16,9 @@ use crate::{
     context::Context,
     handlers::{
         audit,
-        automation::{about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, worker, workers},
+        automation::{
+            about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, webhooks, worker, workers,
+        },
         dead_letters, deliveries, event_types, events, hooks, invitations,
         keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
         oauth::{authorize, clients, grants, introspect, metadata, token},
@@ -122,7 +124,8 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/automation/tasks/{id}/input", scope(Scope::TasksWrite), Requests => tasks_change::answer;
     POST "/v1/automation/tasks/{id}/retry", scope(Scope::TasksWrite), Requests => tasks_change::retry;
     GET "/v1/automation/tasks/{id}/runs", scope(Scope::TasksRead), Requests => tasks::runs;
-    GET "/v1/automation/tasks/{id}/deliveries", scope(Scope::TasksRead), Requests => tasks::deliveries;
+    GET "/v1/automation/tasks/{id}/deliveries", scope(Scope::TasksRead), Requests => webhooks::list;
+    GET "/v1/automation/tasks/{id}/webhook", scope(Scope::TasksWrite), Requests => webhooks::show;
     GET "/v1/automation/tasks/{id}/events", scope(Scope::TasksRead), Requests => stream::follow;
     GET "/v1/automation/schedules", scope(Scope::AutomationRead), Requests => schedules::list;
     POST "/v1/automation/schedules", scope(Scope::AutomationWrite), Requests => schedules::create;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{context::Context, matching};
 
 /// Groups fanned out in one statement.
-const GROUPS_AT_ONCE: usize = 16;
+const GROUPS_AT_ONCE: usize = 8;
 
 /// Ids in one message at the most.
 const RING_AT_ONCE: usize = 256;

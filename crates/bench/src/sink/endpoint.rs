@@ -168,8 +168,10 @@ impl Endpoint {
         tally.last_ns = tally.last_ns.max(now_ns);
         tally.requests += 1;
         tally.failed += u64::from(failed);
-        let seq = number(body, b"\"seq\"").filter(|seq| (FIRST_SEQ..FIRST_SEQ + MAX_EVENTS).contains(seq));
-        match (seq, number(body, b"\"sent_ns\"")) {
+        // Payloads have fields; results of tasks have words.
+        let find = |field: &[u8], word: &[u8]| number(body, field).or_else(|| number(body, word));
+        let seq = find(b"\"seq\"", b"seq=").filter(|seq| (FIRST_SEQ..FIRST_SEQ + MAX_EVENTS).contains(seq));
+        match (seq, find(b"\"sent_ns\"", b"sent_ns=")) {
             (Some(seq), Some(sent_ns)) => {
                 let event = (seq - FIRST_SEQ) as usize;
                 let answered_ns = now_ns + delay.as_nanos() as u64;
@@ -233,6 +235,7 @@ mod tests {
     fn numbers_are_found_in_plain_and_escaped_json() {
         assert_eq!(number(br#"{"seq": 12,"x":1}"#, b"\"seq\""), Some(12));
         assert_eq!(number(br#"{"seq":"7"}"#, b"\"seq\""), Some(7));
+        assert_eq!(number(br#"{"result":"- Order seq=12 sent_ns=3"}"#, b"seq="), Some(12));
         assert_eq!(number(br#"{"seq":null}"#, b"\"seq\""), None);
         assert_eq!(number(br#"{"seq":99999999999999999999}"#, b"\"seq\""), None);
     }

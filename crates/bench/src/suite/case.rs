@@ -24,6 +24,9 @@ pub(crate) enum Case {
     /// One endpoint, with a key that has no limit and with one that has, while a tenth of the requests is repeatable
     #[value(alias = "g")]
     Limited,
+    /// Tasks that are done offline, from POST to task_completed: as fast as they are accepted, and 100 per second
+    #[value(alias = "h")]
+    Tasks,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -37,6 +40,8 @@ pub(crate) mod label {
     pub(crate) const FAILING: &str = "20 % of replies are 500";
     pub(crate) const UNLIMITED: &str = "1 endpoint, no limit";
     pub(crate) const LIMITED: &str = "1 endpoint, a limit, every 10th request with Idempotency-Key";
+    pub(crate) const TASKS: &str = "tasks";
+    pub(crate) const TASKS_PACED: &str = "tasks at 100/s";
 }
 
 /// One load run.
@@ -56,23 +61,33 @@ pub(crate) struct Shape {
     pub(crate) special: Option<&'static str>,
     /// Whether requests are counted, and some can be repeated: what limits and idempotency cost.
     pub(crate) limited: bool,
+    /// Whether tasks are made instead of events.
+    pub(crate) tasks: bool,
 }
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Calibrate, Self::One, Self::Five, Self::Paced, Self::Isolation, Self::Failing, Self::Limited];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Calibrate,
+        Self::One,
+        Self::Five,
+        Self::Paced,
+        Self::Isolation,
+        Self::Failing,
+        Self::Limited,
+        Self::Tasks,
+    ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
     pub(crate) fn shapes(self, quick: bool) -> Vec<Shape> {
         let fast = |label, full: u64, plain, special| {
             let events = if quick { full / 10 } else { full };
-            Shape { label, events, conns: 64, rate: None, plain, special, limited: false }
+            Shape { label, events, conns: 64, rate: None, plain, special, limited: false, tasks: false }
         };
         let paced = |label, rate: u32, plain, special| {
             let seconds = if quick { 3 } else { 20 };
             let events = u64::from(rate) * seconds;
-            Shape { label, events, conns: 16, rate: Some(rate), plain, special, limited: false }
+            Shape { label, events, conns: 16, rate: Some(rate), plain, special, limited: false, tasks: false }
         };
         match self {
             Self::Calibrate => vec![Self::calibrate_shape(quick)],
@@ -88,6 +103,10 @@ impl Case {
                 fast(label::UNLIMITED, 50_000, 1, None),
                 Shape { limited: true, ..fast(label::LIMITED, 50_000, 1, None) },
             ],
+            Self::Tasks => vec![
+                Shape { tasks: true, ..fast(label::TASKS, 20_000, 1, None) },
+                Shape { tasks: true, ..paced(label::TASKS_PACED, 100, 1, None) },
+            ],
         }
     }
 
@@ -95,7 +114,7 @@ impl Case {
     pub(crate) fn calibrate_shape(quick: bool) -> Shape {
         let events = if quick { 100_000 } else { 400_000 };
         let label = label::CALIBRATE;
-        Shape { label, events, conns: 16, rate: None, plain: 1, special: None, limited: false }
+        Shape { label, events, conns: 16, rate: None, plain: 1, special: None, limited: false, tasks: false }
     }
 }
 

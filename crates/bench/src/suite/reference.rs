@@ -36,6 +36,10 @@ pub(crate) const ISOLATION: f64 = 2.0;
 pub(crate) const FAILING_FIRST_TRIES: f64 = 0.70;
 /// With a limit on the key, and every tenth request repeatable, the rate keeps this share (issue "Access").
 pub(crate) const LIMITED_RATE: f64 = 0.90;
+/// Offline tasks, from POST to task_completed, per second (issue "Tasks").
+pub(crate) const TASKS_PER_S: f64 = 500.0;
+/// At 100 tasks per second, end to end, 99th percentile in ms (issue "Tasks").
+pub(crate) const TASKS_P99_MS: f64 = 150.0;
 /// Share of retries that must come within ±10 % of when they are due.
 pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
 /// Peak RSS of each service, in MiB (100 MB).

@@ -95,10 +95,11 @@ impl<'a> Rig<'a> {
             plain,
             special: None,
             limited: false,
+            tasks: shapes.first().is_some_and(|shape| shape.tasks),
         };
         let mut reports = Vec::new();
         for shape in [&warm_up].into_iter().chain(shapes) {
-            let target = target(shape.limited, system.api, &system.make_key(shape.limited)?);
+            let target = target(shape, system.api, &system.make_key(shape.limited)?);
             let aim = Aim { target: &target, procs: &procs, database_url: Some(&system.database_url) };
             let measured = self.load(shape, &aim, sink, &folder).await;
             // A dead service explains a failed run better than the run does.
@@ -162,7 +163,11 @@ impl<'a> Rig<'a> {
     }
 }
 
-fn target(limited: bool, api: SocketAddr, key: &str) -> [String; 5] {
-    let name = if limited { "hookyard-limited" } else { "hookyard" };
+fn target(shape: &Shape, api: SocketAddr, key: &str) -> [String; 5] {
+    let name = match (shape.tasks, shape.limited) {
+        (true, _) => "hookyard-tasks",
+        (false, true) => "hookyard-limited",
+        (false, false) => "hookyard",
+    };
     [name.into(), "--addr".into(), api.to_string(), "--var".into(), format!("key={key}")]
 }

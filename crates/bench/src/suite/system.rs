@@ -124,7 +124,7 @@ impl System {
         let mut migrate = command(plan.hookyard, &["migrate"], plan.folder, &env);
         child::output("hookyard migrate", &mut migrate, &plan.folder.join("migrate.log"))?;
 
-        let [gateway, registry, delivery, ops_1, ops_2, ops_3] = free_addresses()?;
+        let [gateway, registry, delivery, runner, ops_1, ops_2, ops_3, ops_4] = free_addresses()?;
         let mut system = Self {
             processes: Vec::new(),
             database_url: database.url.clone(),
@@ -137,6 +137,7 @@ impl System {
         system.spawn("gateway", &["gateway"], gateway, ops_1)?;
         system.spawn("registry", &["registry"], registry, ops_2)?;
         system.spawn("delivery", &["delivery"], delivery, ops_3)?;
+        system.spawn("runner", &["runner"], runner, ops_4)?;
         Ok(system)
     }
 

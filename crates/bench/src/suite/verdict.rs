@@ -9,7 +9,8 @@ use super::{
     reference::{
         FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, RETRIES_ON_TIME, SERVICE_RSS_MIB, SERVICES_P50_MS,
         SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION,
-        SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TIMES_SVIX, UP_RSS_MIB,
+        SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS, TASKS_PER_S, TIMES_SVIX,
+        UP_RSS_MIB,
     },
     results::{Group, MAX_NOISE, Results, losses},
     system::Mode,
@@ -208,6 +209,14 @@ fn checks(results: &Results) -> Vec<Check> {
             let limit = Limit::AtLeast(LIMITED_RATE);
             add("limits and Idempotency-Keys: accepted/s, × without", limit, Scale::Fixed, None, ratio);
         }
+        if let Some(tasks) = group(label::TASKS) {
+            let rate = tasks.median(|report| Some(report.delivered_per_s));
+            add("tasks completed/s", Limit::AtLeast(TASKS_PER_S), Scale::Rate, None, rate);
+        }
+        if let Some(tasks) = group(label::TASKS_PACED) {
+            let p99 = tasks.median(|report| Some(latency(report).p99));
+            add("100 tasks/s: p99 ms", Limit::AtMost(TASKS_P99_MS), Scale::Fixed, None, p99);
+        }
         if let Some(failing) = group(label::FAILING) {
             for retry in 1..=3 {
                 let on_time = failing.median(|report| {
@@ -218,7 +227,7 @@ fn checks(results: &Results) -> Vec<Check> {
             }
         }
         let (processes, limit): (&[&str], f64) = match mode {
-            Mode::Services => (&["gateway", "registry", "delivery"], SERVICE_RSS_MIB),
+            Mode::Services => (&["gateway", "registry", "delivery", "runner"], SERVICE_RSS_MIB),
             Mode::Up => (&["up"], UP_RSS_MIB),
         };
         let groups = results.groups();

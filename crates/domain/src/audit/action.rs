@@ -82,6 +82,7 @@ words! {
         HookAddressForbidden "hook.address_forbidden";
         HookSecretShown "hook.secret_shown";
         HookReplayed "hook.replayed";
+        TaskEndpointSecretShown "task_endpoint.secret_shown";
         TaskEndpointDisabled "task_endpoint.disabled";
         TaskEndpointAddressForbidden "task_endpoint.address_forbidden";
         TaskAnswered "task.answered";

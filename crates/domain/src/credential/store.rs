@@ -10,6 +10,7 @@ pub use super::view::CredentialView;
 use super::{Kind, Limits, Scope, Scopes, Token, TokenHash, Work};
 use crate::{
     Error, Result,
+    db::prepared::planned_for_values,
     id::{CredentialId, GrantId, TenantId, UserId},
     subscription::EventPattern,
 };
@@ -161,14 +162,16 @@ pub fn page(
     before: Option<CredentialId>,
     limit: i64,
 ) -> Result<Vec<CredentialView>> {
-    Ok(sql_query(format!(
-        "{VIEW} WHERE tenant_id = $1 AND kind = $2 AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4"
-    ))
-    .bind::<Uuid, _>(tenant)
-    .bind::<SmallInt, _>(kind.code())
-    .bind::<Nullable<Uuid>, _>(before)
-    .bind::<BigInt, _>(limit)
-    .load(conn)?)
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "{VIEW} WHERE tenant_id = $1 AND kind = $2 AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4"
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<SmallInt, _>(kind.code())
+        .bind::<Nullable<Uuid>, _>(before)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?)
+    })
 }
 
 /// One credential of a tenant.

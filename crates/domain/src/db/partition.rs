@@ -12,6 +12,9 @@ use crate::{
 /// Days for which partitions exist in advance.
 pub const DAYS_AHEAD: u64 = 7;
 
+/// The longest that anything is kept (`registry.retention_days`), in days.
+const MOST_DAYS: u64 = 3_650;
+
 const TABLES: [&str; 3] = ["events", "deliveries", "attempts"];
 
 /// Two processes never make or drop partitions at the same time.
@@ -82,6 +85,17 @@ pub(crate) fn holding(table: &str, event: EventId) -> String {
     name(table, DateTime::from_timestamp_millis(millis).unwrap_or_default().date_naive())
 }
 
+/// The partitions of `table` for what happened between the time in a UUIDv7 and an instant: as many as there are days, and no
+/// more than are ever kept ahead and behind.
+pub(crate) fn holding_between(table: &str, first: uuid::Uuid, last: DateTime<Utc>) -> Vec<String> {
+    let millis = i64::try_from(first.as_u128() >> 80).unwrap_or(0);
+    let first = DateTime::from_timestamp_millis(millis).unwrap_or_default().date_naive();
+    let last = last.date_naive();
+    // Of what is older there is nothing any more, and what claims to come from the future is looked for today.
+    let oldest = last.checked_sub_days(Days::new(MOST_DAYS)).unwrap_or(last);
+    first.clamp(oldest, last).iter_days().take_while(|day| *day <= last).map(|day| name(table, day)).collect()
+}
+
 /// Whether a statement failed because its partition is not there any more.
 pub(crate) fn is_dropped(error: &diesel::result::Error) -> bool {
     use diesel::result::{DatabaseErrorKind, Error};
@@ -134,6 +148,17 @@ mod tests {
         let at = |text: &str| EventId::new(text.parse().unwrap());
         assert_eq!(holding("events", at("2026-11-21T23:59:59.999Z")), "events_20261121");
         assert_eq!(holding("deliveries", at("2026-11-22T00:00:00Z")), "deliveries_20261122");
+    }
+
+    #[test]
+    fn a_span_names_its_days() {
+        let uuid = |text: &str| first_uuid_at(text.parse().unwrap());
+        let last: DateTime<Utc> = "2026-11-22T00:30:00Z".parse().unwrap();
+        let named = |first: &str| holding_between("deliveries", uuid(first), last);
+        assert_eq!(named("2026-11-22T00:00:00Z"), ["deliveries_20261122"]);
+        assert_eq!(named("2026-11-21T23:59:59.999Z"), ["deliveries_20261121", "deliveries_20261122"]);
+        assert_eq!(named("2026-12-24T00:00:00Z"), ["deliveries_20261122"]);
+        assert_eq!(named("1970-01-01T00:00:00Z").len(), MOST_DAYS as usize + 1);
     }
 
     #[test]

@@ -8,9 +8,9 @@
 //! Deliveries come into a line in the order of their events' ids: the writer of a run says so. Hence the first that is pending
 //! stays the first until it ends, and a compare-and-set on its row is all the locking there is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
     sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid},
@@ -26,11 +26,15 @@ use crate::{
     id::{ClaimId, DeliveryId, EventId, SubscriptionId},
 };
 
-/// Deliveries to one subscription that go one after the other: of a task, those of one run.
+/// Deliveries to one subscription that go one after the other: of a task, those of one run. The second part is a UUIDv7, and no
+/// event of the line is older than it.
 pub type Line = (SubscriptionId, uuid::Uuid);
 
 /// After so many failed tries a delivery of a task that waits for the next one gives way to the step behind it.
 pub const TRIES_BEFORE_GIVING_WAY: u16 = 2;
+
+/// Events may be a little ahead of whoever looks: clocks differ, and the ids of a run's events rise whatever they say.
+const AHEAD: TimeDelta = TimeDelta::hours(1);
 
 /// Why a delivery that gave way was cancelled.
 pub const SUPERSEDED: &str = "superseded";
@@ -96,7 +100,7 @@ pub fn release(
     let mut released = Vec::new();
     // Each turn either ends a delivery or is the last.
     while !lines.is_empty() {
-        let heads = foremost(conn, &lines)?;
+        let heads = foremost(conn, &lines, now)?;
         let (mut go, mut end) = (Vec::new(), Vec::new());
         for pair in &heads {
             match step(&pair.first, pair.second.as_ref()) {
@@ -285,18 +289,33 @@ fn pairs(rows: Vec<Row>) -> Vec<Pair> {
     pairs
 }
 
-fn foremost(conn: &mut PgConnection, lines: &[Line]) -> Result<Vec<Pair>> {
-    let (subscriptions, orderings): (Vec<SubscriptionId>, Vec<uuid::Uuid>) = lines.iter().copied().unzip();
-    let rows: Vec<Row> = prepared(format!(
-        "SELECT h.* FROM unnest($1, $2) AS k (s, o) CROSS JOIN LATERAL \
-            (SELECT {STANDING} FROM deliveries d \
-             WHERE d.ordering = k.o AND d.subscription_id = k.s AND d.state = 0 AND d.ordering IS NOT NULL \
-             ORDER BY d.event_id LIMIT 2) h"
-    ))
-    .bind::<Array<Uuid>, _>(subscriptions)
-    .bind::<Array<Uuid>, _>(orderings)
-    .load(conn)?;
-    let mut rows = rows;
+/// What stands foremost in each line. Looked for in the partitions by name, from the day on which the line began: through the
+/// parent each look would open all the partitions that there are.
+fn foremost(conn: &mut PgConnection, lines: &[Line], now: DateTime<Utc>) -> Result<Vec<Pair>> {
+    let mut partitions: BTreeMap<String, Vec<Line>> = BTreeMap::new();
+    for line in lines {
+        for table in partition::holding_between("deliveries", line.1, now + AHEAD) {
+            partitions.entry(table).or_default().push(*line);
+        }
+    }
+    let mut rows: Vec<Row> = Vec::with_capacity(lines.len());
+    for (table, lines) in partitions {
+        let (subscriptions, orderings): (Vec<SubscriptionId>, Vec<uuid::Uuid>) = lines.into_iter().unzip();
+        let found = prepared(format!(
+            "SELECT h.* FROM unnest($1, $2) AS k (s, o) CROSS JOIN LATERAL \
+                (SELECT {STANDING} FROM {table} d \
+                 WHERE d.ordering = k.o AND d.subscription_id = k.s AND d.state = 0 AND d.ordering IS NOT NULL \
+                 ORDER BY d.event_id LIMIT 2) h"
+        ))
+        .bind::<Array<Uuid>, _>(subscriptions)
+        .bind::<Array<Uuid>, _>(orderings)
+        .load::<Row>(conn);
+        match found {
+            Ok(found) => rows.extend(found),
+            Err(error) if partition::is_dropped(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     rows.sort_by_key(|row| row.event_id);
     Ok(pairs(rows))
 }

@@ -137,7 +137,7 @@ pub fn fan_out(
 #[derive(QueryableByName)]
 pub(super) struct HeldRow {
     #[diesel(sql_type = Uuid)]
-    event_id: EventId,
+    pub(super) event_id: EventId,
     #[diesel(sql_type = Uuid)]
     subscription_id: SubscriptionId,
     #[diesel(sql_type = Uuid)]

@@ -169,8 +169,8 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: EventId) -> Result<Op
         .optional()?)
 }
 
-/// The latest events that a tenant posted, newest first; of one type, when one is given, and then also our own, such as
-/// `task.completed`. What a subscriber is shown as samples (contract §3).
+/// The latest events that a tenant posted, newest first; of one type, when one is given, and then also our own
+/// of tasks, such as `task.completed`. What a subscriber is shown as samples (contract §3).
 ///
 /// # Errors
 /// When the database is away.
@@ -183,7 +183,7 @@ pub fn latest(
     planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
             "SELECT {STORED} FROM events e \
-         WHERE e.tenant_id = $1 AND (e.event_type = $2 OR $2 IS NULL) AND (e.origin = 0 OR e.origin = 1 AND $2 IS NOT NULL) \
+         WHERE e.tenant_id = $1 AND (e.event_type = $2 OR $2 IS NULL) AND (e.origin = 0 OR e.origin = 1 AND $2 LIKE 'task.%') \
          ORDER BY e.id DESC LIMIT $3"
         ))
         .bind::<Uuid, _>(tenant)

@@ -17,6 +17,7 @@ use crate::{
     Error, Result,
     audit::{self, Action, Actor, Entry, ObjectKind, ObjectRef},
     credential::{Kind, Scope, Scopes, Token},
+    db::prepared::planned_for_values,
     id::{ClientId, GrantId, TenantId, UserId},
     person::Role,
 };
@@ -174,17 +175,19 @@ pub fn list(
     before: Option<GrantId>,
     limit: i64,
 ) -> Result<Vec<GrantView>> {
-    Ok(sql_query(
-        "SELECT g.id, g.client_id, c.name AS client_name, g.user_id, u.email, g.scopes, g.created_at, g.last_used_at \
-         FROM oauth_grants g JOIN oauth_clients c ON c.id = g.client_id JOIN users u ON u.id = g.user_id \
-         WHERE g.tenant_id = $1 AND g.revoked_at IS NULL AND ($2 IS NULL OR g.user_id = $2) AND ($3 IS NULL OR g.id < $3) \
-         ORDER BY g.id DESC LIMIT $4",
-    )
-    .bind::<Uuid, _>(tenant)
-    .bind::<Nullable<Uuid>, _>(user)
-    .bind::<Nullable<Uuid>, _>(before)
-    .bind::<BigInt, _>(limit)
-    .load(conn)?)
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(
+            "SELECT g.id, g.client_id, c.name AS client_name, g.user_id, u.email, g.scopes, g.created_at, g.last_used_at \
+             FROM oauth_grants g JOIN oauth_clients c ON c.id = g.client_id JOIN users u ON u.id = g.user_id \
+             WHERE g.tenant_id = $1 AND g.revoked_at IS NULL AND ($2 IS NULL OR g.user_id = $2) AND ($3 IS NULL OR g.id < $3) \
+             ORDER BY g.id DESC LIMIT $4",
+        )
+        .bind::<Uuid, _>(tenant)
+        .bind::<Nullable<Uuid>, _>(user)
+        .bind::<Nullable<Uuid>, _>(before)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?)
+    })
 }
 
 /// Ends a grant of a tenant, of anybody or of one person. Ending it again changes nothing. Gateways may take its tokens for a

@@ -22,7 +22,7 @@ use super::{HookState, Kind, store::HookView};
 use crate::{
     Error, Result,
     db::prepared::prepared,
-    id::{SubscriptionId, TenantId},
+    id::{SubscriptionId, TaskId, TenantId},
     vault::{
         Vault,
         columns::{HOOK_WEBHOOK_SECRET, SIGNING_SECRET},
@@ -223,6 +223,26 @@ fn make(
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
     Ok(())
+}
+
+/// The endpoint of a task, if it has one.
+///
+/// # Errors
+/// When the database is away.
+pub fn of(conn: &mut PgConnection, tenant: TenantId, task: TaskId) -> Result<Option<SubscriptionId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        endpoint_id: SubscriptionId,
+    }
+    let row: Option<Row> = sql_query(
+        "SELECT endpoint_id FROM tasks WHERE tenant_id = $1 AND id = $2 AND endpoint_id IS NOT NULL",
+    )
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(task)
+    .get_result(conn)
+    .optional()?;
+    Ok(row.map(|row| row.endpoint_id))
 }
 
 /// One endpoint of a tenant, also a removed one.

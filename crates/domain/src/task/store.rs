@@ -106,20 +106,20 @@ fn insert(
         "WITH new AS MATERIALIZED (SELECT n.*, ",
         "ARRAY(SELECT jsonb_array_elements_text(n.capability_list)) AS capabilities ",
         "FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, ",
-        "$22, $23, $24, $25, $26, $27) ",
+        "$22, $23, $24, $25, $26, $27, $28) ",
         "AS n (id, run_id, tenant_id, title, description, agent_type, model, resolved, priority, capability_list, ",
         "endpoint_id, webhook_url, webhook_events, notify_email, metadata, labels, timeout_s, max_seconds, max_tokens, ",
-        "max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, built_in, due_at)), ",
+        "max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, built_in, due_at, created_at)), ",
         "made AS (INSERT INTO tasks (id, run_id, tenant_id, title, description, agent_type, model, resolved, priority, ",
         "capabilities, endpoint_id, webhook_url, webhook_events, notify_email, metadata, labels, timeout_s, ",
         "max_seconds, max_tokens, max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, created_at) ",
         "SELECT id, run_id, tenant_id, title, description, agent_type, model, resolved, priority, capabilities, ",
         "endpoint_id, webhook_url, webhook_events, notify_email, metadata, labels, timeout_s, max_seconds, max_tokens, ",
-        "max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, $28 FROM new) ",
+        "max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, created_at FROM new) ",
         "INSERT INTO task_runs (id, task_id, tenant_id, number, latest, state, agent_type, model, resolved, priority, ",
         "capabilities, built_in, timeout_s, queued_at, due_at) ",
         "SELECT run_id, id, tenant_id, 1, true, 0, agent_type, model, resolved, priority, capabilities, built_in, ",
-        "timeout_s, $28, due_at FROM new"
+        "timeout_s, created_at, due_at FROM new"
     ))
     .bind::<Array<Uuid>, _>(column!(|t| t.id))
     .bind::<Array<Uuid>, _>(column!(|t| t.run))
@@ -148,7 +148,7 @@ fn insert(
     .bind::<Array<Bool>, _>(column!(|t| t.trace.sampled))
     .bind::<Array<Bool>, _>(column!(|t| t.built_in()))
     .bind::<Array<Timestamptz>, _>(column!(|t| due_at(settings, t.deadline_at, now)))
-    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Timestamptz>, _>(column!(|t| t.created_at))
     .execute(conn)?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `/v1/deliveries`: what became of events, try by try, and sending one again. Dead letters have a place of their own.
 
+use std::collections::HashMap;
+
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
@@ -176,6 +178,20 @@ pub(super) fn takes_deliveries(
 pub(super) fn detail(conn: &mut Conn, delivery: DeliveryView) -> DomainResult<Detail> {
     let tries = inspect::attempts(conn, delivery.id())?.into_iter().map(Try::from).collect();
     Ok(Detail { delivery: delivery.into(), tries })
+}
+
+/// Deliveries with their tries.
+pub(super) fn details(conn: &mut Conn, sent: Vec<DeliveryView>) -> DomainResult<Vec<Detail>> {
+    let ids: Vec<DeliveryId> = sent.iter().map(DeliveryView::id).collect();
+    let mut tries: HashMap<DeliveryId, Vec<Try>> = HashMap::with_capacity(ids.len());
+    for (id, attempt) in inspect::attempts_of(conn, &ids)? {
+        tries.entry(id).or_default().push(attempt.into());
+    }
+    let detail = |delivery: DeliveryView| {
+        let tries = tries.remove(&delivery.id()).unwrap_or_default();
+        Detail { delivery: delivery.into(), tries }
+    };
+    Ok(sent.into_iter().map(detail).collect())
 }
 
 /// Send a delivery again

@@ -1,6 +1,6 @@
 //! The tasks that store events: each takes what waits, stores it with one statement, answers, and rings.
 //!
-//! What comes after a pause is stored at once. What follows closely waits for the [`PACE`], and for its task: groups are small
+//! What comes after a pause is stored at once. What follows closely waits for the [pace](Lane::pace), and for its task: groups are small
 //! when there is little to do and large when there is much. The rows promise everything; the ring only makes it quick
 //! (invariant 1).
 
@@ -34,11 +34,6 @@ use crate::{access::idempotent, metrics::Metrics, problem};
 /// Requests that are stored alone at the same time, after their group could not be stored.
 const ALONE_AT_ONCE: usize = 3;
 
-/// The least time between the beginnings of two groups of a lane where a broker carries the rings. Everything behind a group
-/// (messages, fan-out, reads) goes by groups, too, so that at some hundred events per second this makes all of it cheaper
-/// by more than it takes.
-const PACE: Duration = Duration::from_millis(1);
-
 /// Which events a task stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -46,6 +41,20 @@ pub(crate) enum Lane {
     Plain,
     /// Those with a key: one statement, and a transaction for those whose key was used.
     Keyed,
+}
+
+impl Lane {
+    /// The least time between the beginnings of two groups. Everything behind a group (messages, fan-out, reads) goes by groups,
+    /// too, so that at some hundred events per second this makes all of it cheaper by more than it takes: most where a broker
+    /// carries the rings, and for the few events with a key, which would else be groups of one.
+    const fn pace(self, broker: bool) -> Duration {
+        Duration::from_millis(match (self, broker) {
+            (Self::Plain, false) => 0,
+            (Self::Plain, true) => 1,
+            (Self::Keyed, false) => 2,
+            (Self::Keyed, true) => 5,
+        })
+    }
 }
 
 /// How large a group may get.
@@ -92,10 +101,8 @@ impl Flusher {
                 exit.recv().await?
             }
         };
-        if let Some(taken) = *taken
-            && self.bus.has_broker()
-        {
-            tokio::time::sleep_until(taken + PACE).await;
+        if let Some(taken) = *taken {
+            tokio::time::sleep_until(taken + self.lane.pace(self.bus.has_broker())).await;
         }
         *taken = Some(tokio::time::Instant::now());
         let (mut events, mut bytes) = size(&first);

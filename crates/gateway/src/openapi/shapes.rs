@@ -350,7 +350,6 @@ pub(crate) struct AnswerRequest {
     /// The question, from `task_needs_input`.
     request_id: String,
     /// The answer: one of the choices, if there are some, else any JSON; at most 64 KiB.
-    #[schema(value_type = Object)]
     answer: Value,
 }
 
@@ -359,7 +358,6 @@ pub(crate) struct AnswerRequest {
 #[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
 pub(crate) struct LinkAnswerRequest {
     /// The answer: one of the choices, if there are some, else any JSON; at most 64 KiB.
-    #[schema(value_type = Object)]
     answer: Value,
 }
 

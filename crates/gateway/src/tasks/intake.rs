@@ -24,6 +24,9 @@ const CAPACITY: usize = 2_000;
 /// Groups of each lane that are stored at the same time.
 const AT_ONCE: usize = 2;
 
+/// The key of a request, and status and body of what is answered when it is the first.
+pub(crate) type Claim = (Key, u16, Vec<u8>);
+
 /// What became of a task.
 #[derive(Debug)]
 pub(crate) enum Made {
@@ -37,7 +40,7 @@ pub(crate) enum Made {
 #[derive(Debug)]
 struct Job {
     task: NewTask,
-    claim: Option<(Key, u16, Vec<u8>)>,
+    claim: Option<Claim>,
     _reserved: Reserved,
     answer: oneshot::Sender<Result<Made, ApiError>>,
 }
@@ -70,7 +73,7 @@ impl Intake {
     pub(crate) async fn make(
         &self,
         task: NewTask,
-        claim: Option<(Key, u16, Vec<u8>)>,
+        claim: Option<Claim>,
         reserved: Reserved,
     ) -> Result<Made, ApiError> {
         let lane = if claim.is_some() { &self.keyed } else { &self.plain };
@@ -136,7 +139,7 @@ impl Maker {
 
     async fn store(&self, group: Vec<Job>) {
         let now = self.context.clock.now();
-        let parts: Arc<Vec<(NewTask, Option<(Key, u16, Vec<u8>)>)>> =
+        let parts: Arc<Vec<(NewTask, Option<Claim>)>> =
             Arc::new(group.iter().map(|job| (job.task.clone(), job.claim.clone())).collect());
         let (settings, vault) = (self.context.settings.tasks.clone(), self.context.vault.clone());
         let stored = {
@@ -147,7 +150,7 @@ impl Maker {
                     let tenants: Vec<TenantId> = parts.iter().map(|(task, _)| task.tenant).collect();
                     let spent = budget::spent(conn, &tenants, now)?;
                     let allowed = |task: &NewTask| !spent.contains_key(&task.tenant);
-                    let claims: Vec<(Key, u16, Vec<u8>)> = parts
+                    let claims: Vec<Claim> = parts
                         .iter()
                         .filter(|(task, _)| allowed(task))
                         .filter_map(|(_, claim)| claim.clone())

@@ -160,10 +160,7 @@ impl Meter {
         if let Some(input) = meaning.input_tokens {
             self.tokens.input = input;
         }
-        // The first count comes with the head of the message and is of no use: one token.
-        if let Some(output) = meaning.output_tokens
-            && (meaning.end.is_some() || meaning.input_tokens.is_none() || output >= self.tokens.output)
-        {
+        if let Some(output) = meaning.output_tokens {
             (self.tokens.output, self.guess) = (output, false);
         }
         self.tokens != before
@@ -240,6 +237,6 @@ pub(crate) fn named(error: &Value) -> Option<(String, String)> {
 
 /// One line, bounded: it ends in a row and in a webhook.
 fn short(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(150).collect();
     line.trim().to_owned()
 }

@@ -21,9 +21,9 @@ use self::{
 };
 
 /// The sections of the settings.
-const SECTIONS: [&str; 16] = [
-    "http", "ops", "log", "database", "amqp", "gateway", "oidc", "mail", "registry", "delivery", "egress",
-    "hooks", "tasks", "llm", "secrets", "embedded",
+const SECTIONS: [&str; 17] = [
+    "http", "ops", "log", "database", "amqp", "gateway", "oidc", "mail", "llm", "runner", "registry", "delivery",
+    "egress", "hooks", "tasks", "secrets", "embedded",
 ];
 
 /// Words in capitals that are no codes of errors.

@@ -6,6 +6,7 @@
 mod exchange;
 mod guard;
 mod server;
+mod services;
 mod tls;
 
 use std::io;

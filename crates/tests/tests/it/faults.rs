@@ -7,6 +7,7 @@ mod broker;
 mod database;
 mod kills;
 mod overload;
+mod tasks;
 mod together;
 
 use std::{net::SocketAddr, time::Duration};

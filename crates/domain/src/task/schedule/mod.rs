@@ -1,6 +1,7 @@
 //! Schedules: tasks that are made by the clock. When a schedule ticks is a pure rule over a cron expression and a time zone;
 //! that no tick fires twice is held by a unique key.
 
+mod fire;
 pub mod store;
 
 use std::{fmt, str::FromStr};

@@ -143,8 +143,6 @@ fn document(context: &Context) -> Value {
         .collect();
     let (least, most, usual) = draft::TIMEOUT_S;
     json!({
-        "name": "Hookyard automation",
-        "version": env!("CARGO_PKG_VERSION"),
         "documentation": context.link("/docs"),
         "openapi": context.link("/openapi.json"),
         "agent_types": agents,

@@ -9,6 +9,7 @@ pub(crate) mod stream;
 pub(crate) mod task_view;
 pub(crate) mod tasks;
 pub(crate) mod tasks_change;
+pub(crate) mod webhooks;
 pub(crate) mod worker;
 pub(crate) mod workers;
 
@@ -39,7 +40,7 @@ pub(super) fn of_refused(refused: &Refused) -> ApiError {
 
 /// 410: it was possible once.
 fn gone(message: &str) -> ApiError {
-    ApiError::new(actix_web::http::StatusCode::GONE, "GONE", message)
+    ApiError::new(actix_web::http::StatusCode::GONE, "INPUT_CLOSED", message)
 }
 
 /// The states by the words that callers may use for them.

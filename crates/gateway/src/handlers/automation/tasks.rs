@@ -4,7 +4,6 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     Error,
-    delivery::inspect,
     event::wire_time,
     id::{TaskId, TenantId},
     task::{
@@ -27,7 +26,6 @@ use crate::{
     },
     body::JsonBody,
     context::Context,
-    handlers::delivery_view,
     paging::{Id, Query, invalid_parameter},
     problem,
     tasks::Made,
@@ -38,8 +36,6 @@ pub(crate) const MAX_TASK_BYTES: usize = 1 << 20;
 
 /// Tasks on a page at most.
 const MAX_LIMIT: i64 = 200;
-/// Webhooks of a run that are shown at most.
-const MAX_WEBHOOKS: i64 = 1_000;
 /// Tasks that a list passes over at most.
 const MAX_OFFSET: i64 = 1_000_000;
 
@@ -255,7 +251,7 @@ pub(crate) struct Question {
     #[schema(example = "2025-01-26T10:31:00.000Z", format = DateTime)]
     expires_at: String,
     /// The answer; `null` = none yet.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value)]
     answer: Option<Box<RawValue>>,
     /// When it was answered.
     #[schema(format = DateTime)]
@@ -324,41 +320,4 @@ pub(crate) async fn runs(
         runs: runs.into_iter().map(|row| View::new(row, now)).collect(),
         questions: inputs.into_iter().map(Question::from).collect(),
     }))
-}
-
-/// The webhooks of a task.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = TaskDeliveries)]
-pub(crate) struct Deliveries {
-    /// Those of its latest run, in the order in which they go out.
-    deliveries: Vec<delivery_view::View>,
-}
-
-/// List the webhooks of a task
-///
-/// Those of its latest run, and what became of each; its tries are at `GET /v1/deliveries/{id}`.
-#[utoipa::path(
-    get,
-    path = "/v1/automation/tasks/{id}/deliveries",
-    operation_id = "list_task_deliveries",
-    tag = "Tasks",
-    params(("id" = String, Path, description = "The task's id.", example = "550e8400-e29b-41d4-a716-446655440000")),
-    responses((status = 200, description = "The webhooks.", body = Deliveries))
-)]
-pub(crate) async fn deliveries(
-    context: Data<Context>,
-    caller: Caller,
-    Id(id): Id<TaskId>,
-    query: Query,
-) -> Result<HttpResponse, ApiError> {
-    query.finish()?;
-    let tenant = caller.tenant();
-    found(&context, tenant, id).await?;
-    let read = move |conn: &mut hookyard_domain::db::Conn| match inspect::latest_run(conn, tenant, id)? {
-        Some(run) => inspect::of_run(conn, tenant, &run, MAX_WEBHOOKS),
-        None => Ok(Vec::new()),
-    };
-    let rows = context.db.run(read).await.map_err(problem::of)?;
-    Ok(HttpResponse::Ok()
-        .json(Deliveries { deliveries: rows.into_iter().map(delivery_view::View::from).collect() }))
 }

@@ -149,7 +149,7 @@ pub(crate) struct Taken {
     params(("id" = String, Path, description = "The task's id.", example = "550e8400-e29b-41d4-a716-446655440000")),
     request_body(content = crate::openapi::AnswerRequest, example = json!({"request_id": "770e8400-e29b-41d4-a716-446655440002", "answer": "the second"})),
     responses((status = 200, description = "Taken, now or before.", body = Taken)),
-    extensions(("x-errors" = json!(["CONFLICT", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["CONFLICT", "INPUT_CLOSED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn answer(
     context: Data<Context>,

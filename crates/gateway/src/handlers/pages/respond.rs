@@ -212,7 +212,7 @@ fn meant(row: &InputRow, text: &str) -> Json {
     params(("token" = String, Path, description = "The last part of the link.", example = "dwDoQOKbQdSncUQcRGVUAALoRtXxXW0pVvQq1tJvJkzPQp0sYbXk1g")),
     request_body(content = crate::openapi::LinkAnswerRequest, example = json!({"answer": "the second"})),
     responses((status = 200, description = "Taken, now or before.", body = Taken)),
-    extensions(("x-errors" = json!(["NOT_FOUND", "CONFLICT", "GONE", "INVALID_FIELD", "INVALID_JSON", "RATE_LIMITED"])))
+    extensions(("x-errors" = json!(["NOT_FOUND", "CONFLICT", "INPUT_CLOSED", "INVALID_FIELD", "INVALID_JSON", "RATE_LIMITED"])))
 )]
 pub(crate) async fn answer(
     context: Data<Context>,

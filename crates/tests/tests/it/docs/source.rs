@@ -8,8 +8,8 @@ use std::{
 };
 
 /// The crates of the product.
-const CRATES: [&str; 8] =
-    ["hookyard", "gateway", "registry", "delivery", "messaging", "egress", "chassis", "domain"];
+const CRATES: [&str; 9] =
+    ["hookyard", "gateway", "registry", "runner", "delivery", "messaging", "egress", "chassis", "domain"];
 
 /// A file without comments and tests.
 #[derive(Debug)]

@@ -125,6 +125,7 @@ pub(super) const ROWS: &[Row] = &[
     about("POST /v1/automation/tasks/{id}/retry", "/v1/automation/tasks/{ended}/retry").status(201),
     about("GET /v1/automation/tasks/{id}/runs", "/v1/automation/tasks/{task}/runs"),
     about("GET /v1/automation/tasks/{id}/deliveries", "/v1/automation/tasks/{task}/deliveries"),
+    about("GET /v1/automation/tasks/{id}/webhook", "/v1/automation/tasks/{task}/webhook"),
     about("GET /v1/automation/tasks/{id}/events", "/v1/automation/tasks/{ended}/events"),
     plain("GET /v1/automation/schedules", "/v1/automation/schedules"),
     plain("POST /v1/automation/schedules", "/v1/automation/schedules").body(r#"{"name":"s","cron":"0 9 * * *","task":{"title":"t","description":"d"}}"#).status(201),

@@ -165,7 +165,7 @@ impl World {
     async fn tasks(&self, side: &Side) -> [(&'static str, String); 6] {
         let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
         let post = async || {
-            let body = json!({"title": "t", "description": "d"});
+            let body = json!({"title": "t", "description": "d", "webhook_url": "https://example.com/in"});
             text(&side.admin.post_json("/v1/automation/tasks", &body).await.expect(201), "task_id")
         };
         let (task, ended, asking) = (post().await, post().await, post().await);

@@ -152,7 +152,10 @@ async fn what_passes_is_tried_within_the_attempt_and_then_with_another() {
     let failed = tasks.wait(run, RunState::Failed).await;
     assert_eq!((failed.error_code.as_deref(), failed.attempt), (Some("provider_error"), 2));
     assert_eq!(llm.calls().len(), 3 + 4);
-    assert_eq!(tasks.events(run).await, ["task.started", "task.failed"]);
+    let mut events = tasks.events(run).await;
+    // Whoever wants to be told of progress learns that a call is made again.
+    events.retain(|event| event != "task.progress");
+    assert_eq!(events, ["task.started", "task.failed"]);
     running.stop().await;
 }
 

@@ -16,7 +16,7 @@ use hookyard_domain::{
         webhook::WebhookUrls,
     },
     trace::TraceContext,
-    wire::parse,
+    wire::{SigningSecret, parse},
 };
 use hookyard_messaging::Bus;
 use hookyard_tests::{receiver::Answer, secrets::vault};
@@ -142,6 +142,15 @@ pub(super) async fn a_reply_to_a_question_answers_it(bus: Bus) {
     let tries = stage.system.db.once(move |conn| inspect::attempts_of(conn, &ids)).await.unwrap();
     let kept: Vec<usize> = tries.iter().map(|(_, one)| one.reply.as_ref().map_or(0, Vec::len)).collect();
     assert_eq!(kept, [1024, 1024]);
+    let shown =
+        stage.client.get(&format!("/v1/automation/tasks/{}/deliveries", held.task.id)).await.expect(200);
+    let types: Vec<(&str, usize)> = shown["deliveries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["event_type"].as_str().unwrap(), one["tries"].as_array().unwrap().len()))
+        .collect();
+    assert_eq!(types, [("task.started", 1), ("task.needs_input", 1)], "{shown}");
     let told = stage.client.get("/v1/audit?action=task.answered").await.expect(200);
     let entries = told["data"].as_array().unwrap();
     assert_eq!(entries.len(), 1, "{told}");
@@ -179,6 +188,30 @@ async fn what_is_no_answer_changes_nothing() {
         assert_eq!((row.answer, row.state), (None, RunState::NeedsInput), "{path}");
     }
     // The one that failed is tried again, and its answer counts then.
+    stage.close().await;
+}
+
+/// Whoever verifies the Standard Webhooks signature has to be told its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_the_signature_is_shown_and_audited() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let held = Held::of(&stage, &url(&stage, "key")).await;
+    held.says(&stage, complete(), false).await;
+    let got = stage.receiver.wait_for("key", 2, PATIENCE).await.remove(1);
+    let path = format!("/v1/automation/tasks/{}/webhook", held.task.id);
+    let reply = stage.client.get(&path).await;
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let shown = reply.expect(200);
+    assert_eq!(shown["url"], stage.receiver.url("key"));
+    let secret = SigningSecret::parse(shown["signing_secret"].as_str().unwrap()).unwrap();
+    let (id, timestamp) = (got.header("webhook-id"), got.header("webhook-timestamp").parse().unwrap());
+    assert_eq!(got.header("webhook-signature"), secret.standard_webhooks(id, timestamp, &got.body));
+    let told = stage.client.get("/v1/audit?action=task_endpoint.secret_shown").await.expect(200);
+    assert_eq!(told["data"].as_array().map(Vec::len), Some(1), "{told}");
+    let silent = Held::of(&stage, r#""priority":1"#).await;
+    let path = |what: &str| format!("/v1/automation/tasks/{}/{what}", silent.task.id);
+    assert_eq!(stage.client.get(&path("webhook")).await.status, 404);
+    assert_eq!(stage.client.get(&path("deliveries")).await.expect(200), json!({"deliveries": []}));
     stage.close().await;
 }
 
@@ -275,6 +308,10 @@ async fn who_wants_mail_gets_one_for_a_question_and_one_for_the_end() {
     held.says(&stage, Step::Started, true).await;
     held.says(&stage, Step::Progress { percent: Some(10), message: None }, true).await;
     held.says(&stage, complete(), true).await;
+    let asking = Held::of(&stage, r#""notify_email":"ada@example.com""#).await;
+    let input = InputId::new(stage.system.clock.now());
+    let question = Question { question: "Which colour?".to_owned(), choices: None, schema: None };
+    asking.says(&stage, Step::Ask { input, question, usage: Usage::default() }, true).await;
     let silent = Held::of(&stage, r#""notify_email":"ada@example.com""#).await;
     silent.says(&stage, complete(), false).await;
     let now = stage.system.clock.now();
@@ -285,6 +322,12 @@ async fn who_wants_mail_gets_one_for_a_question_and_one_for_the_end() {
     let mails = stage.system.db.run(take).await.unwrap();
     let got: Vec<(&str, &str)> =
         mails.iter().map(|mail| (mail.email.to.as_str(), mail.email.subject.as_str())).collect();
-    assert_eq!(got, [("ada@example.com", "Completed: A title")]);
-    assert!(mails[0].email.text.contains("café ☕"), "{mails:?}");
+    let to = "ada@example.com";
+    assert_eq!(got, [(to, "Task completed: A title"), (to, "A question: A title")]);
+    let texts: Vec<&str> = mails.iter().map(|mail| mail.email.text.as_str()).collect();
+    assert!(texts[0].contains("café ☕"), "{texts:?}");
+    assert!(
+        texts[1].contains("Which colour?") && texts[1].contains("https://h.example/respond/"),
+        "{texts:?}"
+    );
 }

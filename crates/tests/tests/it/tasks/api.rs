@@ -226,6 +226,12 @@ async fn a_finished_task_shows_its_result_and_what_it_used_and_can_be_tried_agai
         json!({"input_tokens": 412, "output_tokens": 96, "total_tokens": 508, "cost_usd": 0.002676})
     );
     assert!(shown["runtime_seconds"].as_f64().unwrap() >= 2.5);
+    let sample = client.get("/zapier/hook/sample?event_type=task.completed").await.expect(200);
+    assert_eq!(
+        sample[0]["payload"]["task_id"],
+        held.task.to_string(),
+        "a real one is a better sample than the example"
+    );
     let retried = client.post(&format!("{path}/retry"), "").await.expect(201);
     assert_eq!((&retried["run_number"], &retried["status"]), (&json!(2), &json!("queued")));
     assert_eq!(client.post(&format!("{path}/retry"), "").await.error(), (409, "CONFLICT".to_owned()));
@@ -358,4 +364,36 @@ async fn schedules_are_made_changed_run_and_deleted() {
     let words: Vec<&str> =
         audit["data"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
     assert_eq!(words, ["schedule.deleted", "schedule.run", "schedule.updated", "schedule.created"]);
+}
+
+#[tokio::test]
+async fn what_is_posted_at_once_is_stored_together_and_answered_for_itself() {
+    let system = System::start().await;
+    let client = system.client().await;
+    let (poor, key) = (system.tenant("Poor").await, Scope::Admin);
+    let poor = system.anonymous().with_key(&system.key_of(poor, &[key], unlimited()).await.1);
+    poor.request("PUT", "/v1/automation/budget").json(r#"{"monthly_tokens":0}"#).send().await.expect(200);
+    let began = std::time::Instant::now();
+    let posts = (0..300).map(|n: usize| {
+        let body = json!({"title": format!("Task {n}"), "description": "d"}).to_string();
+        let request = if n % 3 == 0 { &poor } else { &client }.request("POST", "/v1/automation/tasks");
+        // Half of them with a key of their own.
+        let request = if n % 2 == 0 { request.header("idempotency-key", format!("k{n}")) } else { request };
+        async move { (n, request.json(body).send().await) }
+    });
+    let replies = futures_util::future::join_all(posts).await;
+    println!("300 tasks in {:?}", began.elapsed());
+    let mut ids = std::collections::BTreeSet::new();
+    for (n, reply) in replies {
+        if n % 3 == 0 {
+            assert_eq!(reply.error(), (402, "BUDGET_EXCEEDED".to_owned()), "{n}");
+        } else {
+            let made = reply.expect(201);
+            assert_eq!(made["title"], format!("Task {n}"));
+            ids.insert(made["task_id"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(ids.len(), 200);
+    assert_eq!(client.get("/v1/automation/tasks?status=queued").await.expect(200)["total"], 200);
+    assert_eq!(poor.get("/v1/automation/tasks").await.expect(200)["total"], 0);
 }

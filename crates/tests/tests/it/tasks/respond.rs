@@ -149,10 +149,10 @@ async fn a_person_answers_with_a_form_in_english_or_french() {
 async fn a_question_that_is_too_old_or_of_an_ended_task_is_gone() {
     let asking = asking(None, None).await;
     asking.client.delete(&format!("/v1/automation/tasks/{}", asking.held.task)).await.expect(200);
-    assert_eq!(asking.json(r#"{"answer":1}"#).await.error(), (410, "GONE".to_owned()));
+    assert_eq!(asking.json(r#"{"answer":1}"#).await.error(), (410, "INPUT_CLOSED".to_owned()));
     assert_eq!(asking.form("1").await.status, 410);
     assert!(asking.page("en").await.text().contains("can no longer be answered"));
     let late = self::asking(None, None).await;
     late.system.clock.advance(chrono::TimeDelta::days(7));
-    assert_eq!(late.json(r#"{"answer":1}"#).await.error(), (410, "GONE".to_owned()));
+    assert_eq!(late.json(r#"{"answer":1}"#).await.error(), (410, "INPUT_CLOSED".to_owned()));
 }
