@@ -22,10 +22,12 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    AnswerRequest, BatchRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest, FailRequest, HeartbeatRequest, OutputRequest, ProgressRequest, QuestionRequest, ReleaseRequest, WorkerTokenRequest, BudgetRequest, CancelRequest, EventAccepted, EventRequest, EventTypePatch,
-    EventTypeRequest, InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, PageOf,
-    PasswordChange, PasswordProof, SchedulePatch, ScheduleRequest, SessionPatch, SourceKeyRequest,
-    StoredEvent, TaskRequest, TotpCode, UserPatch,
+    AnswerRequest, BatchRequest, BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest,
+    CompleteRequest, DrainRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest,
+    FailRequest, HeartbeatRequest, InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest,
+    OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest, QuestionRequest, ReleaseRequest,
+    SchedulePatch, ScheduleRequest, SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest, TotpCode,
+    UserPatch, WorkerTokenRequest,
 };
 
 use crate::{

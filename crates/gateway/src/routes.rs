@@ -17,7 +17,8 @@ use crate::{
     handlers::{
         audit,
         automation::{
-            about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, webhooks, worker, workers,
+            about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, webhooks, worker,
+            workers,
         },
         dead_letters, deliveries, event_types, events, hooks, invitations,
         keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},

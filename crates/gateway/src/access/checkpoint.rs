@@ -203,7 +203,9 @@ fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {
     match (access, principal) {
         (Access::Public | Access::Page, _) => Ok(()),
         (Access::Worker, Principal::Credential(credential)) if credential.kind == Kind::Worker => Ok(()),
-        (Access::Worker, _) => Err(insufficient("only a worker token may do this; POST /v1/automation/worker-tokens makes one")),
+        (Access::Worker, _) => {
+            Err(insufficient("only a worker token may do this; POST /v1/automation/worker-tokens makes one"))
+        }
         (Access::Scope(scope), _) if scopes.permit(scope) => Ok(()),
         (Access::Managed(scope, _), Principal::Credential(_)) if scopes.permit(scope) => Ok(()),
         (Access::Managed(_, role) | Access::Person(role), Principal::Person(session))

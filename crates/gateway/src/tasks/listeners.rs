@@ -45,11 +45,7 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     pub(crate) fn new() -> Self {
-        Self {
-            runs: Mutex::default(),
-            came: Notify::new(),
-            closing: CancellationToken::new(),
-        }
+        Self { runs: Mutex::default(), came: Notify::new(), closing: CancellationToken::new() }
     }
 
     /// Hears of a run from after this line on; what comes before has to be read.

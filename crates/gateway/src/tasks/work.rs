@@ -206,7 +206,8 @@ mod tests {
     #[tokio::test]
     async fn one_of_those_who_want_the_same_is_woken_and_wakes_the_next() {
         let work = Work::default();
-        let (first, second) = (work.wait(wish(1, &[AgentType::Build])), work.wait(wish(1, &[AgentType::Build])));
+        let (first, second) =
+            (work.wait(wish(1, &[AgentType::Build])), work.wait(wish(1, &[AgentType::Build])));
         let (other_type, other_tenant) =
             (work.wait(wish(1, &[AgentType::Explore])), work.wait(wish(2, &[AgentType::Build])));
         assert_eq!(work.count(), 4);

@@ -118,7 +118,10 @@ impl Worker {
         let outcome = self.take(&stop, &mut running).await;
         let drained = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(patience, drained).await.is_err() {
-            tracing::info!(tasks = running.len(), "commands that still run are ended, their tasks given back");
+            tracing::info!(
+                tasks = running.len(),
+                "commands that still run are ended, their tasks given back"
+            );
             self.job.give_up.cancel();
         }
         while running.join_next().await.is_some() {}

@@ -36,7 +36,8 @@ impl Fleet {
     }
 
     async fn with(tasks: Settings, runners: usize) -> Self {
-        let engine = Engine { registries: 0, deliverers: 0, runners, tasks: tasks.clone(), ..Engine::default() };
+        let engine =
+            Engine { registries: 0, deliverers: 0, runners, tasks: tasks.clone(), ..Engine::default() };
         let mut options = Options { engine: Some(engine), ..Options::default() };
         options.gateway.tasks = tasks;
         let system = System::with(options).await;

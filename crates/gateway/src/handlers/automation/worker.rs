@@ -4,16 +4,13 @@
 //! token that it was given with the run. A token that is not the run's is stale (409 `STALE_LEASE`); one whose time is over,
 //! or whose run has ended, comes too late (410 `GONE`); a run of another tenant is not there (404).
 
+mod applicant;
 pub(crate) mod claim;
 pub(crate) mod ending;
 pub(crate) mod going;
 pub(crate) mod hints;
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::HeaderName,
-    web::Data,
-};
+use actix_web::{HttpRequest, HttpResponse, http::header::HeaderName, web::Data};
 use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
@@ -77,13 +74,17 @@ fn lease_of(request: &HttpRequest, fields: &Fields) -> Result<LeaseId, ApiError>
         }
         (header, member) => header.or(member),
     };
-    let text = text.ok_or_else(|| invalid("lease_token", "is missing, and so is the header X-Lease-Token"))?;
+    let text =
+        text.ok_or_else(|| invalid("lease_token", "is missing, and so is the header X-Lease-Token"))?;
     // What is no token at all is not the run's, either.
     text.parse().map_err(|_| stale())
 }
 
 fn stale() -> ApiError {
-    ApiError::conflict("STALE_LEASE", "the lease token is not the one under which the run is held now; stop the work")
+    ApiError::conflict(
+        "STALE_LEASE",
+        "the lease token is not the one under which the run is held now; stop the work",
+    )
 }
 
 /// What a worker is told whose report was not taken.
@@ -147,11 +148,11 @@ impl Used {
         let Some(usage) = usage.as_object() else { return Err(invalid("usage", "must be an object")) };
         let number = |name: &str, most: f64| match usage.get(name).filter(|value| !value.is_null()) {
             None => Ok(None),
-            Some(value) => value
-                .as_f64()
-                .filter(|number| (0.0..=most).contains(number))
-                .map(Some)
-                .ok_or_else(|| invalid("usage", &format!("has a {name} that is no number from 0 to {most}"))),
+            Some(value) => {
+                value.as_f64().filter(|number| (0.0..=most).contains(number)).map(Some).ok_or_else(|| {
+                    invalid("usage", &format!("has a {name} that is no number from 0 to {most}"))
+                })
+            }
         };
         let tokens = |name: &str| match number(name, MAX_TOKENS)? {
             Some(number) if number.fract() != 0.0 => {
@@ -227,16 +228,22 @@ mod tests {
 
     #[test]
     fn usage_is_read_within_its_bounds() {
-        let used = |usage: &str| {
-            Used::of(&fields(&format!(r#"{{"usage":{usage}}}"#))).map_err(|error| error.code())
-        };
+        let used =
+            |usage: &str| Used::of(&fields(&format!(r#"{{"usage":{usage}}}"#))).map_err(|error| error.code());
         assert_eq!(used("null"), Ok(None));
         assert_eq!(used("{}"), Ok(Some(Used::default())));
         let all = Used { input_tokens: 3, output_tokens: 4, cost_micros: Some(1_500_000) };
         assert_eq!(used(r#"{"input_tokens":3,"output_tokens":4,"cost_usd":1.5}"#), Ok(Some(all)));
-        for bad in ["5", "[]", r#"{"input_tokens":-1}"#, r#"{"input_tokens":1.5}"#, r#"{"cost_usd":-0.1}"#,
-            r#"{"cost_usd":1000001}"#, r#"{"output_tokens":"3"}"#, r#"{"output_tokens":1e13}"#]
-        {
+        for bad in [
+            "5",
+            "[]",
+            r#"{"input_tokens":-1}"#,
+            r#"{"input_tokens":1.5}"#,
+            r#"{"cost_usd":-0.1}"#,
+            r#"{"cost_usd":1000001}"#,
+            r#"{"output_tokens":"3"}"#,
+            r#"{"output_tokens":1e13}"#,
+        ] {
             assert_eq!(used(bad), Err("INVALID_FIELD"), "{bad}");
         }
     }

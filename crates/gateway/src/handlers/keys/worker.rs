@@ -153,7 +153,10 @@ fn models(fields: &Fields) -> Result<Option<Vec<String>>, ApiError> {
     let Some(texts) = fields.texts("models", MAX_MODELS)? else { return Ok(None) };
     let good = |text: &&str| !text.is_empty() && text.chars().nth(MAX_MODEL).is_none();
     if texts.is_empty() || !texts.iter().all(good) {
-        return Err(invalid("models", &format!("must be names of 1 to {MAX_MODEL} characters, at least one")));
+        return Err(invalid(
+            "models",
+            &format!("must be names of 1 to {MAX_MODEL} characters, at least one"),
+        ));
     }
     Ok(Some(texts.into_iter().map(str::to_owned).collect()))
 }
@@ -240,9 +243,14 @@ mod tests {
         assert_eq!(both, Ok((Some(vec![AgentType::Plan, AgentType::Build]), Some(vec!["m".to_owned()]))));
         let many = |n: usize| format!(r#"{{"models":[{}]}}"#, vec![r#""m""#; n].join(","));
         assert!(told(&many(MAX_MODELS)).is_ok());
-        for bad in [r#"{"agent_types":[]}"#, r#"{"agent_types":["cook"]}"#, r#"{"models":[]}"#, r#"{"models":[""]}"#,
-            r#"{"models":"m"}"#, &many(MAX_MODELS + 1)]
-        {
+        for bad in [
+            r#"{"agent_types":[]}"#,
+            r#"{"agent_types":["cook"]}"#,
+            r#"{"models":[]}"#,
+            r#"{"models":[""]}"#,
+            r#"{"models":"m"}"#,
+            &many(MAX_MODELS + 1),
+        ] {
             assert_eq!(told(bad), Err("INVALID_FIELD"), "{bad}");
         }
     }

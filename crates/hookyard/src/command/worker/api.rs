@@ -60,9 +60,11 @@ impl Api {
         let mut base = url.clone();
         let path = format!("{}/v1/automation/worker/", base.path().trim_end_matches('/'));
         base.set_path(&path);
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {token}")).context("--token is none")?;
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {token}")).context("--token is none")?;
         authorization.set_sensitive(true);
-        let services = Services::new(settings, std::slice::from_ref(&base)).context("--url cannot be used")?;
+        let services =
+            Services::new(settings, std::slice::from_ref(&base)).context("--url cannot be used")?;
         Ok(Self { services, base, authorization })
     }
 

@@ -43,7 +43,8 @@ pub(super) fn take_text(bytes: &mut Vec<u8>) -> String {
         Err(_) => (1..=3.min(bytes.len()))
             .find(|cut| {
                 let (_, end) = bytes.split_at(bytes.len() - cut);
-                std::str::from_utf8(end).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+                std::str::from_utf8(end)
+                    .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
             })
             .map_or(bytes.len(), |cut| bytes.len() - cut),
     };

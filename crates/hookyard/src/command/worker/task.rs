@@ -72,7 +72,8 @@ impl Job {
         let text = |name: &str| task[name].as_str().unwrap_or_default().to_owned();
         let (run, lease) = (text("run_id"), HeaderValue::from_str(&text("lease_token")));
         let Ok(lease) = lease else { return };
-        let seconds = |name: &str| Duration::from_secs_f64(task[name].as_f64().unwrap_or(60.0).clamp(0.0, 1e7));
+        let seconds =
+            |name: &str| Duration::from_secs_f64(task[name].as_f64().unwrap_or(60.0).clamp(0.0, 1e7));
         let (lease_lasts, time) = (seconds("lease_seconds"), seconds("timeout_seconds"));
         let until = Instant::now() + time;
         // The command needs no fence: it reports through us.
@@ -169,7 +170,8 @@ impl Job {
             None => (format!("a signal ended the command{why}"), "killed".to_owned()),
         };
         let retryable = status.code() == Some(TRY_AGAIN);
-        self.last_word(held, "fail", &json!({"message": message, "code": code, "retryable": retryable})).await;
+        self.last_word(held, "fail", &json!({"message": message, "code": code, "retryable": retryable}))
+            .await;
     }
 
     /// A report that ends the run, again and again until it is heard or the run is not ours any more.
@@ -211,7 +213,9 @@ impl Job {
                     break;
                 }
                 Ok(answer) => {
-                    lasts = Duration::from_secs_f64(answer["lease_seconds"].as_f64().unwrap_or(60.0).clamp(0.0, 1e7));
+                    lasts = Duration::from_secs_f64(
+                        answer["lease_seconds"].as_f64().unwrap_or(60.0).clamp(0.0, 1e7),
+                    );
                     until = Instant::now() + lasts;
                 }
                 Err(trouble) if trouble.is_lost() => break,

@@ -34,7 +34,8 @@ fn filled(word: &str, task: &Value) -> String {
     let mut rest = word;
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
-        let name = NAMES.iter().find(|name| after.strip_prefix(**name).is_some_and(|rest| rest.starts_with('}')));
+        let name =
+            NAMES.iter().find(|name| after.strip_prefix(**name).is_some_and(|rest| rest.starts_with('}')));
         match name {
             Some(name) => {
                 out.push_str(task[*name].as_str().unwrap_or_default());
@@ -67,7 +68,11 @@ mod tests {
             ("do", vec![]),
         ] {
             let template = Template::parse(text).unwrap();
-            assert_eq!(template.fill(&task), ("do", expected.iter().map(|word| (*word).to_owned()).collect()), "{text}");
+            assert_eq!(
+                template.fill(&task),
+                ("do", expected.iter().map(|word| (*word).to_owned()).collect()),
+                "{text}"
+            );
         }
         // The program is the operator's.
         assert_eq!(Template::parse("{title} x").unwrap().fill(&task).0, "{title}");

@@ -131,7 +131,9 @@ impl World {
             admin.post_json("/v1/event-types", &body).await.expect(201);
             objects.push(("type", name));
         }
-        for (name, kind) in [("key", Kind::ApiKey), ("source_key", Kind::Source), ("worker_token", Kind::Worker)] {
+        for (name, kind) in
+            [("key", Kind::ApiKey), ("source_key", Kind::Source), ("worker_token", Kind::Worker)]
+        {
             if named(name) {
                 objects.push((name, self.key(side.tenant, kind).await.to_string()));
             }

@@ -136,12 +136,14 @@ async fn a_claim_that_waits_ends_in_time_when_drained_and_when_the_gateway_stops
     let drained = wait();
     tokio::time::sleep(Duration::from_millis(700)).await;
     fleet.worker.post_json("/v1/automation/worker/drain", &json!({"name": "w"})).await.expect(200);
-    let ended = tokio::time::timeout(Duration::from_secs(2), drained).await.expect("it ends at once").unwrap();
+    let ended =
+        tokio::time::timeout(Duration::from_secs(2), drained).await.expect("it ends at once").unwrap();
     assert!(ended.is_empty());
     let stopped = wait();
     tokio::time::sleep(Duration::from_millis(700)).await;
     fleet.system.stop().await;
-    let ended = tokio::time::timeout(Duration::from_secs(2), stopped).await.expect("it ends at once").unwrap();
+    let ended =
+        tokio::time::timeout(Duration::from_secs(2), stopped).await.expect("it ends at once").unwrap();
     assert!(ended.is_empty());
 }
 

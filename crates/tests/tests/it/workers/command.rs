@@ -24,9 +24,10 @@ async fn fleet() -> Fleet {
 async fn start(fleet: &Fleet, exec: &str, more: &[&str]) -> Process {
     let token = token(&fleet.admin, &json!({"name": "process"})).await;
     let url = format!("http://{}", fleet.system.gateways[0].addr);
-    let environment: Environment = [("HOOKYARD_URL", url.as_str()), ("HOOKYARD_WORKER_TOKEN", token.as_str())]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
+    let environment: Environment =
+        [("HOOKYARD_URL", url.as_str()), ("HOOKYARD_WORKER_TOKEN", token.as_str())]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
     Process::start(&[&["worker", "--exec", exec][..], more].concat(), &environment)
 }
 
@@ -69,7 +70,12 @@ async fn a_command_gets_the_task_and_its_output_is_the_result() {
         "cat > $(dirname $0)/stdin.json\necho \"first line of $1\"\necho 'a complaint' >&2\nsleep 0.5\n\
          printf 'last line\\n\\n'\nenv > $(dirname $0)/environment\n",
     );
-    let worker = start(&fleet, &exec(&path), &["--agent-type", "build,explore", "--slots", "2", "--name", "reference"]).await;
+    let worker = start(
+        &fleet,
+        &exec(&path),
+        &["--agent-type", "build,explore", "--slots", "2", "--name", "reference"],
+    )
+    .await;
     let title = "x; touch /tmp/{task_id} $(id) 'é'";
     let task = fleet.task(title).await;
     let shown = fleet.wait(&task, "completed").await;
@@ -85,7 +91,10 @@ async fn a_command_gets_the_task_and_its_output_is_the_result() {
     let (first, last) = (stream.find("first line of").unwrap(), stream.find("last line").unwrap());
     assert!(stream[first..last].contains("event: output"), "as it came, in pieces: {stream}");
     let workers = fleet.admin.get("/v1/automation/workers").await.expect(200);
-    assert_eq!((&workers["workers"][0]["name"], &workers["workers"][0]["status"]), (&json!("reference"), &json!("idle")));
+    assert_eq!(
+        (&workers["workers"][0]["name"], &workers["workers"][0]["status"]),
+        (&json!("reference"), &json!("idle"))
+    );
     assert_eq!(workers["workers"][0]["agent_types"], json!(["build", "explore"]));
 }
 
@@ -99,14 +108,20 @@ async fn how_a_command_ends_is_how_the_task_ends() {
          killed) kill -KILL $$;;\nesac\n",
     );
     let worker = start(&fleet, &exec(&path), &["--slots", "4"]).await;
-    let (three, again, much, killed) =
-        (fleet.task("three").await, fleet.task("again").await, fleet.task("much").await, fleet.task("killed").await);
+    let (three, again, much, killed) = (
+        fleet.task("three").await,
+        fleet.task("again").await,
+        fleet.task("much").await,
+        fleet.task("killed").await,
+    );
     let shown = fleet.wait(&three, "failed").await;
     assert_eq!(shown["error_code"], "exit_3", "{}", worker.last_words());
     assert_eq!(shown["error"], "the command ended with exit code 3: out of paper");
     assert_eq!(fleet.wait(&killed, "failed").await["error_code"], "killed");
     let result = text(&fleet.wait(&much, "completed").await["result"]);
-    assert!(result.starts_with("[the beginning of the output is left out]\na") && result.ends_with("a\nthe end"));
+    assert!(
+        result.starts_with("[the beginning of the output is left out]\na") && result.ends_with("a\nthe end")
+    );
     assert!(result.len() <= 256 << 10);
     // EX_TEMPFAIL: another attempt, then it has failed.
     let shown = fleet.wait(&again, "failed").await;
@@ -122,7 +137,9 @@ async fn how_a_command_ends_is_how_the_task_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_task_ends_its_command_and_all_that_it_started() {
     let fleet = fleet().await;
-    let (dir, path) = script("trap '' TERM\nsleep 600 &\necho $! > $(dirname $0)/child\necho $$ > $(dirname $0)/own\nwait\nwait\n");
+    let (dir, path) = script(
+        "trap '' TERM\nsleep 600 &\necho $! > $(dirname $0)/child\necho $$ > $(dirname $0)/own\nwait\nwait\n",
+    );
     let worker = start(&fleet, &exec(&path), &["--grace-seconds", "1"]).await;
     let task = fleet.task("Cancel me").await;
     let (child, own) = (number(&dir.path().join("child")), number(&dir.path().join("own")));
@@ -170,7 +187,9 @@ async fn what_a_killed_worker_had_is_done_by_another_and_ends_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stops_finishes_what_it_has_or_gives_it_back() {
     let fleet = fleet().await;
-    let (dir, path) = script("d=$(dirname $0)\necho $$ > $d/own\nwhile [ ! -e $d/go ]; do sleep 0.05; done\necho finished\n");
+    let (dir, path) = script(
+        "d=$(dirname $0)\necho $$ > $d/own\nwhile [ ! -e $d/go ]; do sleep 0.05; done\necho finished\n",
+    );
     let mut worker = start(&fleet, &exec(&path), &[]).await;
     let task = fleet.task("Finish me").await;
     number(&dir.path().join("own"));

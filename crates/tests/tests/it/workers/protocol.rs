@@ -142,7 +142,8 @@ async fn workers_are_listed_with_what_they_do() {
     fleet.system.clock.advance(TimeDelta::seconds(2));
     let words: Vec<String> = list().await.iter().map(|worker| text(&worker["status"])).collect();
     assert_eq!(words, ["stale", "busy"]);
-    let drained = fleet.worker.post_json("/v1/automation/worker/drain", &json!({"name": "w"})).await.expect(200);
+    let drained =
+        fleet.worker.post_json("/v1/automation/worker/drain", &json!({"name": "w"})).await.expect(200);
     assert_eq!(drained, json!({"draining": ["w"]}));
     assert_eq!(list().await[1]["status"], "draining");
     let all = fleet.worker.post_json("/v1/automation/worker/drain", &json!({})).await.expect(200);
@@ -154,7 +155,11 @@ async fn workers_are_listed_with_what_they_do() {
     assert_eq!(list().await[1]["status"], "busy");
     // Another tenant sees none of them.
     let theirs = fleet.system.tenant("Other").await;
-    let key = fleet.system.key_of(theirs, &[hookyard_domain::credential::Scope::Admin], hookyard_tests::system::unlimited());
+    let key = fleet.system.key_of(
+        theirs,
+        &[hookyard_domain::credential::Scope::Admin],
+        hookyard_tests::system::unlimited(),
+    );
     let other = fleet.system.anonymous().with_key(&key.await.1);
     assert_eq!(other.get("/v1/automation/workers").await.expect(200), json!({"workers": []}));
 }

@@ -21,7 +21,8 @@ async fn a_worker_token_takes_what_it_names_and_opens_nothing_else() {
     assert!(key.starts_with("wk_") && key.len() == 46, "{made}");
     assert_eq!((&made["agent_types"], &made["rate_limit"]), (&json!(["build"]), &json!(0)));
     let worker = system.anonymous().with_key(&key);
-    for (agent, model) in [("build", "claude-sonnet"), ("explore", "claude-haiku"), ("build", "claude-haiku")] {
+    for (agent, model) in [("build", "claude-sonnet"), ("explore", "claude-haiku"), ("build", "claude-haiku")]
+    {
         let body = json!({"title": agent, "description": "d", "agent_type": agent, "model": model});
         fleet.task_with(&body).await;
     }
@@ -34,22 +35,30 @@ async fn a_worker_token_takes_what_it_names_and_opens_nothing_else() {
         let refused = worker.post_json("/v1/automation/worker/claim", &json!({"worker": about})).await;
         assert_eq!(refused.error(), (403, "WORK_NOT_ALLOWED".to_owned()), "{more}");
     }
-    for path in ["/v1/automation", "/v1/automation/tasks", "/v1/automation/workers", "/v1/events", "/v1/keys"] {
+    for path in ["/v1/automation", "/v1/automation/tasks", "/v1/automation/workers", "/v1/events", "/v1/keys"]
+    {
         assert_eq!(worker.get(path).await.error(), (403, "INSUFFICIENT_PERMISSIONS".to_owned()), "{path}");
     }
     // And nothing else opens what it opens.
-    for key in [system.key(&[Scope::Admin]).await, system.key(&[Scope::TasksWrite, Scope::AutomationWrite]).await] {
+    for key in
+        [system.key(&[Scope::Admin]).await, system.key(&[Scope::TasksWrite, Scope::AutomationWrite]).await]
+    {
         let other = system.anonymous().with_key(&key);
         let refused = other.post_json("/v1/automation/worker/claim", &json!({"worker": {"name": "w"}})).await;
         assert_eq!(refused.error(), (403, "INSUFFICIENT_PERMISSIONS".to_owned()));
     }
     let listed = admin.get("/v1/automation/worker-tokens").await.expect(200);
-    let names: Vec<String> = listed["data"].as_array().unwrap().iter().map(|one| text(&one["name"])).collect();
+    let names: Vec<String> =
+        listed["data"].as_array().unwrap().iter().map(|one| text(&one["name"])).collect();
     assert_eq!(names, ["builders", "fleet"]);
     assert!(!listed.to_string().contains(&key));
     let path = format!("/v1/automation/worker-tokens/{id}");
     assert!(admin.delete(&path).await.expect(200)["revoked_at"].is_string());
-    assert_eq!(worker.post_json("/v1/automation/worker/drain", &json!({})).await.status, 401, "the very next");
+    assert_eq!(
+        worker.post_json("/v1/automation/worker/drain", &json!({})).await.status,
+        401,
+        "the very next"
+    );
     admin.delete(&path).await.expect(200);
     // Neither door opens the other's keys.
     assert_eq!(admin.delete(&format!("/v1/keys/{id}")).await.status, 404);
@@ -95,7 +104,17 @@ async fn the_operator_makes_lists_and_ends_worker_tokens() {
     let system = &fleet.system;
     let environment = environment("", &[("DATABASE_URL", &system.database.url())]);
     let tenant = system.tenant.to_string();
-    let create = ["worker-tokens", "create", "--tenant", &tenant, "--name", "cli", "--agent-types", "build,plan", "--json"];
+    let create = [
+        "worker-tokens",
+        "create",
+        "--tenant",
+        &tenant,
+        "--name",
+        "cli",
+        "--agent-types",
+        "build,plan",
+        "--json",
+    ];
     let made = operate(&create, &environment);
     assert_eq!(made["agent_types"], json!(["build", "plan"]));
     let worker = system.anonymous().with_key(&text(&made["token"]));

@@ -16,7 +16,10 @@ use hookyard_domain::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{CHUNK, LARGE, Taken, Used, canonical, ended, lease_of, not_found, of_refused, report, seconds_until, spoken};
+use super::{
+    CHUNK, LARGE, Taken, Used, canonical, ended, lease_of, not_found, of_refused, report, seconds_until,
+    spoken,
+};
 use crate::{
     access::Caller,
     body::{JsonBody, SMALL},
@@ -92,9 +95,11 @@ pub(crate) async fn heartbeat(
             lease_seconds: seconds_until(lease_until, now),
             cancel_requested: false,
         })),
-        Beat::Ended { state: RunState::Cancelled } => {
-            Ok(HttpResponse::Ok().json(Beaten { lease_until: None, lease_seconds: 0.0, cancel_requested: true }))
-        }
+        Beat::Ended { state: RunState::Cancelled } => Ok(HttpResponse::Ok().json(Beaten {
+            lease_until: None,
+            lease_seconds: 0.0,
+            cancel_requested: true,
+        })),
         Beat::Ended { state } => Err(ended(state)),
         Beat::Stale => Err(of_refused(if own { &Refused::Expired } else { &Refused::Stale })),
         Beat::Unknown => Err(not_found()),

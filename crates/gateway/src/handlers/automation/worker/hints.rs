@@ -20,7 +20,11 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{access::Caller, context::Context, paging::{Query, invalid_parameter}};
+use crate::{
+    access::Caller,
+    context::Context,
+    paging::{Query, invalid_parameter},
+};
 
 /// How often a hint is told again while work of the type waits.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
