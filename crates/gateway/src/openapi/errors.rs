@@ -64,6 +64,7 @@ static KNOWN: &[Known] = &[
     known("TASK_ENDPOINT_DISABLED", 409, "The webhook of tasks takes no deliveries.", "this webhook of tasks takes no deliveries; a task that names its URL enables it again", None, None),
     known("DELIVERY_PENDING", 409, "The delivery has not ended yet.", "the delivery is still under way", None, None),
     known("INPUT_CLOSED", 410, "It was possible once: the task has ended, or the time is over.", "the time for an answer is over", None, None),
+    known("RUN_ENDED", 410, "The run has ended, or the lease or the time of the attempt is over.", "the run has ended, it is cancelled; stop the work", None, None),
     known("PAYLOAD_TOO_LARGE", 413, "The body is too large.", "the body is larger than the allowed 65536 bytes", None, None),
     known("UNSUPPORTED_MEDIA_TYPE", 415, "The body is of another type, or compressed.", "the Content-Type has to be application/json", None, None),
     known("INVALID_EVENT", 422, "The event breaks a rule.", "payload must be a JSON object", Some("payload"), Some("must be a JSON object")),

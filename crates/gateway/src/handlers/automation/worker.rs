@@ -2,7 +2,7 @@
 //!
 //! A worker takes runs (`claim`), says how it goes (`going`) and how it ends (`ending`), and shows with each report the lease
 //! token that it was given with the run. A token that is not the run's is stale (409 `STALE_LEASE`); one whose time is over,
-//! or whose run has ended, comes too late (410 `GONE`); a run of another tenant is not there (404).
+//! or whose run has ended, comes too late (410 `RUN_ENDED`); a run of another tenant is not there (404).
 
 mod applicant;
 pub(crate) mod claim;
@@ -10,7 +10,7 @@ pub(crate) mod ending;
 pub(crate) mod going;
 pub(crate) mod hints;
 
-use actix_web::{HttpRequest, HttpResponse, http::header::HeaderName, web::Data};
+use actix_web::{HttpRequest, HttpResponse, http::{StatusCode, header::HeaderName}, web::Data};
 use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
@@ -28,7 +28,6 @@ use hookyard_domain::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::gone;
 use crate::{
     access::Caller,
     context::Context,
@@ -97,6 +96,10 @@ fn of_refused(refused: &Refused) -> ApiError {
         Refused::Field { field, reason } => problem::invalid("INVALID_FIELD", field, reason),
         Refused::Conflict(reason) => ApiError::conflict("CONFLICT", reason.clone()),
     }
+}
+
+fn gone(message: &str) -> ApiError {
+    ApiError::new(StatusCode::GONE, "RUN_ENDED", message)
 }
 
 fn ended(state: RunState) -> ApiError {
@@ -254,8 +257,8 @@ mod tests {
             (Refused::Unknown, (404, "NOT_FOUND")),
             (Refused::Stale, (409, "STALE_LEASE")),
             (Refused::Conflict("no".to_owned()), (409, "CONFLICT")),
-            (Refused::Expired, (410, "GONE")),
-            (Refused::Ended(RunState::Cancelled), (410, "GONE")),
+            (Refused::Expired, (410, "RUN_ENDED")),
+            (Refused::Ended(RunState::Cancelled), (410, "RUN_ENDED")),
             (Refused::Field { field: "percent", reason: "must not fall".to_owned() }, (422, "INVALID_FIELD")),
         ] {
             let error = of_refused(&refused);

@@ -75,13 +75,13 @@ async fn what_comes_too_late_is_gone() {
     let held = fleet.claimed().await;
     let lease = held.task["lease_token"].as_str().unwrap().to_owned();
     fleet.system.clock.advance(TimeDelta::seconds(121));
-    all_refused(&fleet, &held, &lease, (410, "GONE")).await;
+    all_refused(&fleet, &held, &lease, (410, "RUN_ENDED")).await;
 
     let task = fleet.task("Done").await;
     let held = fleet.claimed().await;
     let lease = held.task["lease_token"].as_str().unwrap().to_owned();
     held.say("complete", json!({"result": "first"})).await.expect(200);
-    all_refused(&fleet, &held, &lease, (410, "GONE")).await;
+    all_refused(&fleet, &held, &lease, (410, "RUN_ENDED")).await;
     assert_eq!(fleet.shown(&task).await["result"], "first");
     assert_eq!(fleet.events(&task).await, ["task.started", "task.completed"]);
 }
@@ -95,7 +95,7 @@ async fn whoever_is_cancelled_is_told_so_with_the_next_heartbeat() {
     let beaten = held.say("heartbeat", json!({})).await.expect(200);
     assert_eq!(beaten, json!({"lease_until": null, "lease_seconds": 0.0, "cancel_requested": true}));
     for (what, body) in reports().into_iter().skip(1) {
-        assert_eq!(held.say(what, body).await.error(), (410, "GONE".to_owned()), "{what}");
+        assert_eq!(held.say(what, body).await.error(), (410, "RUN_ENDED".to_owned()), "{what}");
     }
     assert_eq!(fleet.events(&task).await, ["task.started", "task.cancelled"]);
 }
@@ -199,7 +199,7 @@ async fn a_task_that_uses_more_than_it_may_ends_with_the_heartbeat_that_says_so(
     let held = fleet.claimed().await;
     let used = |tokens: u32| json!({"usage": {"input_tokens": 60, "output_tokens": tokens}});
     held.say("heartbeat", used(40)).await.expect(200);
-    assert_eq!(held.say("heartbeat", used(41)).await.error(), (410, "GONE".to_owned()));
+    assert_eq!(held.say("heartbeat", used(41)).await.error(), (410, "RUN_ENDED".to_owned()));
     let shown = fleet.shown(&task).await;
     assert_eq!((&shown["status"], &shown["error_code"]), (&json!("failed"), &json!("budget_exceeded")));
     assert_eq!(fleet.events(&task).await, ["task.started", "task.failed"]);

@@ -38,7 +38,7 @@ const MAX_CODE: usize = 64;
     ),
     request_body(content = crate::openapi::QuestionRequest, example = json!({"lease_token": "880e8400-e29b-41d4-a716-446655440003", "question": "Which one?", "choices": ["the first", "the second"]})),
     responses((status = 200, description = "The owner is asked.", body = Taken)),
-    extensions(("x-errors" = json!(["STALE_LEASE", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn needs_input(
     context: Data<Context>,
@@ -82,7 +82,7 @@ pub(crate) async fn needs_input(
     ),
     request_body(content = crate::openapi::CompleteRequest, example = json!({"lease_token": "880e8400-e29b-41d4-a716-446655440003", "result": "The page is at https://shop.example/new.", "usage": {"input_tokens": 412, "output_tokens": 96}})),
     responses((status = 200, description = "Completed.", body = Taken, example = json!({"run_id": "660e8400-e29b-41d4-a716-446655440001", "task_id": "550e8400-e29b-41d4-a716-446655440000", "status": "completed"}))),
-    extensions(("x-errors" = json!(["STALE_LEASE", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn complete(
     context: Data<Context>,
@@ -126,7 +126,7 @@ pub(crate) async fn complete(
     ),
     request_body(content = crate::openapi::FailRequest, example = json!({"lease_token": "880e8400-e29b-41d4-a716-446655440003", "message": "the repository cannot be reached", "code": "unreachable", "retryable": true, "retry_after": 30})),
     responses((status = 200, description = "Queued again, or failed.", body = Taken)),
-    extensions(("x-errors" = json!(["STALE_LEASE", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn fail(
     context: Data<Context>,
@@ -178,7 +178,7 @@ fn code_of(fields: &Fields) -> Result<String, ApiError> {
     ),
     request_body(content = crate::openapi::ReleaseRequest, example = json!({"lease_token": "880e8400-e29b-41d4-a716-446655440003"})),
     responses((status = 200, description = "It is queued.", body = Taken)),
-    extensions(("x-errors" = json!(["STALE_LEASE", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn release(
     context: Data<Context>,

@@ -60,7 +60,7 @@ pub(crate) struct Beaten {
     ),
     request_body(content = crate::openapi::HeartbeatRequest, example = json!({"lease_token": "880e8400-e29b-41d4-a716-446655440003"})),
     responses((status = 200, description = "How long the run is the worker's.", body = Beaten)),
-    extensions(("x-errors" = json!(["STALE_LEASE", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn heartbeat(
     context: Data<Context>,
@@ -120,7 +120,7 @@ pub(crate) async fn heartbeat(
     ),
     request_body(content = crate::openapi::ProgressRequest, example = json!({"lease_token": "880e8400-e29b-41d4-a716-446655440003", "percent": 40, "message": "tests run"})),
     responses((status = 200, description = "Taken.", body = Taken)),
-    extensions(("x-errors" = json!(["STALE_LEASE", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn progress(
     context: Data<Context>,
@@ -153,7 +153,7 @@ pub(crate) async fn progress(
     ),
     request_body(content = crate::openapi::OutputRequest, example = json!({"lease_token": "880e8400-e29b-41d4-a716-446655440003", "text": "compiling…\n"})),
     responses((status = 200, description = "Taken.", body = Taken)),
-    extensions(("x-errors" = json!(["STALE_LEASE", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn output(
     context: Data<Context>,
@@ -183,7 +183,7 @@ pub(crate) async fn output(
     ),
     request_body(content = crate::openapi::CheckpointRequest, example = json!({"lease_token": "880e8400-e29b-41d4-a716-446655440003", "seq": 3, "data": {"step": 3}})),
     responses((status = 200, description = "Kept.", body = Taken)),
-    extensions(("x-errors" = json!(["STALE_LEASE", "GONE", "INVALID_FIELD", "INVALID_BODY"])))
+    extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
 pub(crate) async fn checkpoint(
     context: Data<Context>,
