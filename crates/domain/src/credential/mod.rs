@@ -57,7 +57,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::ApiKey, Self::Integration, Self::Source, Self::OAuthAccess, Self::Worker];
+    pub const ALL: [Self; 5] =
+        [Self::ApiKey, Self::Integration, Self::Source, Self::OAuthAccess, Self::Worker];
 
     /// What its tokens begin with.
     #[must_use]

@@ -147,12 +147,13 @@ pub fn reported(
     run: RunId,
     now: DateTime<Utc>,
 ) -> Result<Option<Reported>> {
-    let reported: Option<Reported> =
-        prepared("SELECT task_id, resolved, lease, worker_id FROM task_runs WHERE id = $1 AND tenant_id = $2")
-            .bind::<Uuid, _>(run)
-            .bind::<Uuid, _>(tenant)
-            .get_result(conn)
-            .optional()?;
+    let reported: Option<Reported> = prepared(
+        "SELECT task_id, resolved, lease, worker_id FROM task_runs WHERE id = $1 AND tenant_id = $2",
+    )
+    .bind::<Uuid, _>(run)
+    .bind::<Uuid, _>(tenant)
+    .get_result(conn)
+    .optional()?;
     if let Some(worker) = reported.as_ref().and_then(|reported| reported.worker_id) {
         prepared("UPDATE workers SET last_seen_at = $3 WHERE id = $1 AND last_seen_at < $2")
             .bind::<Uuid, _>(worker)

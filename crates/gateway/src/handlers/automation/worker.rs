@@ -10,7 +10,11 @@ pub(crate) mod ending;
 pub(crate) mod going;
 pub(crate) mod hints;
 
-use actix_web::{HttpRequest, HttpResponse, http::{StatusCode, header::HeaderName}, web::Data};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::HeaderName},
+    web::Data,
+};
 use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
