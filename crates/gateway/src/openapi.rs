@@ -7,6 +7,7 @@ mod errors;
 mod examples;
 mod page;
 mod shapes;
+mod worker_examples;
 
 use std::sync::LazyLock;
 

@@ -30,7 +30,7 @@ fn named(name: &str) -> Option<Value> {
         "NewKey" => Some(shown(key(), "ct_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE")),
         "SourceKey" => Some(source_key()),
         "NewSourceKey" => Some(shown(source_key(), "src_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE")),
-        _ => None,
+        _ => super::worker_examples::named(name),
     }
 }
 
