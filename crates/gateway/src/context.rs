@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
     people::provider::Provider,
     settings::Settings,
-    tasks::{Intake, Listeners},
+    tasks::{Intake, Listeners, Work},
 };
 
 /// What a gateway is given by the process it lives in.
@@ -84,6 +84,8 @@ pub(crate) struct Context {
     pub(crate) intake: Intake,
     /// Those who listen to runs.
     pub(crate) listeners: Listeners,
+    /// Workers that wait for work.
+    pub(crate) work: Work,
     /// The writer of runs.
     pub(crate) ledger: Ledger,
     /// Which models there are.
@@ -131,6 +133,7 @@ impl Context {
             ingest,
             intake,
             listeners: Listeners::new(),
+            work: Work::default(),
             ledger,
             models,
             webhook_urls: WebhookUrls::new(url_rules.clone()),

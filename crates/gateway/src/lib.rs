@@ -98,6 +98,12 @@ impl Gateway {
             "Runs of tasks that somebody listens to at this gateway.",
             move || listened.listeners.count() as f64,
         )?;
+        let waited = context.clone();
+        context.registry.read_gauge(
+            "hookyard_workers_waiting",
+            "Claims of external workers that wait for work at this gateway.",
+            move || waited.work.count() as f64,
+        )?;
         Ok(Self { listener, addr, context, counter, exits, tasks })
     }
 
@@ -126,6 +132,8 @@ impl Gateway {
         }
         let (listened, until) = (context.clone(), stop.clone());
         tasks.spawn(async move { listened.listeners.run(&listened.db, until).await });
+        let (waited, until) = (context.clone(), stop.clone());
+        tasks.spawn(async move { waited.work.run(&waited.db, until).await });
         // Streams would keep the server from ending.
         let (closed, ending, until) = (context.clone(), shutdown.clone(), stop.clone());
         tasks.spawn(async move {

@@ -7,6 +7,7 @@ mod errors;
 mod examples;
 mod page;
 mod shapes;
+mod worker_examples;
 
 use std::sync::LazyLock;
 
@@ -24,9 +25,11 @@ use utoipa::OpenApi;
 
 pub(crate) use shapes::{
     ActionRunRequest, AnswerRequest, AuthenticationRequest, BatchRequest, BudgetRequest, CancelRequest,
-    EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, InvitationRequest, KeyPatch, KeyRequest,
-    LinkAnswerRequest, LlmKeyRequest, PageOf, PasswordChange, PasswordProof, SchedulePatch, ScheduleRequest,
-    SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch,
+    CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest, EventAccepted, EventRequest,
+    EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest, InvitationRequest, KeyPatch, KeyRequest,
+    LinkAnswerRequest, LlmKeyRequest, OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest,
+    QuestionRequest, ReleaseRequest, SchedulePatch, ScheduleRequest, SessionPatch, SourceKeyRequest,
+    StoredEvent, TaskRequest, TotpCode, UserPatch, WorkerTokenRequest,
 };
 
 use crate::{
@@ -54,6 +57,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Schedules", description = "Tasks that are made by the clock."),
         (name = "Automation", description = "Around tasks: who asks, what there is, what it uses and may use."),
         (name = "Action runs", description = "Actions that act, with their results called back and signed."),
+        (name = "Workers", description = "External programs that take tasks over HTTP, do them and report: what they call, with a worker token, and what their owner sees of them."),
         (name = "Event types", description = "The catalogue: names, aliases, examples."),
         (name = "Keys", description = "Who may call: API keys, keys of services that publish, and the one that Zapier is given."),
         (name = "Audit log", description = "Who did what, when and from where."),
@@ -134,6 +138,21 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         v2::actions::list,
         v2::actions::show,
         signing_keys::show,
+        automation::worker::claim::claim,
+        automation::worker::going::heartbeat,
+        automation::worker::going::progress,
+        automation::worker::going::output,
+        automation::worker::going::checkpoint,
+        automation::worker::ending::needs_input,
+        automation::worker::ending::complete,
+        automation::worker::ending::fail,
+        automation::worker::ending::release,
+        automation::worker::claim::drain,
+        automation::worker::hints::follow,
+        automation::workers::list,
+        keys::worker::list,
+        keys::worker::create,
+        keys::worker::revoke,
         event_types::list,
         event_types::show,
         event_types::create,
@@ -234,6 +253,7 @@ fn security_schemes() -> Value {
         "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer KEY`"},
         "basic": {"type": "http", "scheme": "basic", "description": "`Authorization: Basic base64(CLIENT_ID:KEY)`; the Client ID may be left out."},
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "`X-API-Key: KEY`"},
+        "worker": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer TOKEN` with a worker token (`wk_…`), or one of the other two ways"},
         "session": {"type": "apiKey", "in": "cookie", "name": "hookyard-session", "description": "A person who is logged in. Behind TLS the cookie is named `__Host-hookyard-session`. Whatever changes something needs the header `X-CSRF-Token`, too."}
     })
 }
@@ -268,6 +288,10 @@ fn complete(entry: &Entry, operation: &mut Value) {
             name_scope(operation, scope);
             let least = Role::ALL.into_iter().find(|role| role.scopes().permit(scope));
             operation["x-role"] = least.map(Role::as_str).into();
+        }
+        Access::Worker => {
+            operation["security"] = json!([{"worker": []}]);
+            operation["x-worker"] = true.into();
         }
         Access::Managed(scope, role) => {
             name_scope(operation, scope);

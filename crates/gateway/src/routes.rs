@@ -16,9 +16,12 @@ use crate::{
     context::Context,
     handlers::{
         audit,
-        automation::{about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, webhooks},
+        automation::{
+            about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, webhooks, worker,
+            workers,
+        },
         dead_letters, deliveries, event_types, events, hooks, invitations,
-        keys::{api as keys, integration as integration_key, source as source_keys},
+        keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, signing_keys, users,
         v2::{actions, authentications, runs},
@@ -57,7 +60,7 @@ macro_rules! table {
     };
 }
 
-use Access::{Page, Person, Public};
+use Access::{Page, Person, Public, Worker};
 
 /// Shorter to read in the table.
 const fn scope(scope: Scope) -> Access {
@@ -154,6 +157,21 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/v2/action-runs/{id}", scope(Scope::AutomationRead), Actions => runs::show;
     GET "/v2/action-runs/{id}/", scope(Scope::AutomationRead), Actions => runs::show_with_slash;
     POST "/v2/action-runs/{id}/callback", scope(Scope::AutomationWrite), Actions => runs::send_again;
+    POST "/v1/automation/worker/claim", Worker, Requests => worker::claim::claim;
+    POST "/v1/automation/worker/drain", Worker, Requests => worker::claim::drain;
+    GET "/v1/automation/worker/hints", Worker, Requests => worker::hints::follow;
+    POST "/v1/automation/worker/runs/{id}/heartbeat", Worker, Requests => worker::going::heartbeat;
+    POST "/v1/automation/worker/runs/{id}/progress", Worker, Requests => worker::going::progress;
+    POST "/v1/automation/worker/runs/{id}/output", Worker, Requests => worker::going::output;
+    POST "/v1/automation/worker/runs/{id}/checkpoint", Worker, Requests => worker::going::checkpoint;
+    POST "/v1/automation/worker/runs/{id}/needs-input", Worker, Requests => worker::ending::needs_input;
+    POST "/v1/automation/worker/runs/{id}/complete", Worker, Requests => worker::ending::complete;
+    POST "/v1/automation/worker/runs/{id}/fail", Worker, Requests => worker::ending::fail;
+    POST "/v1/automation/worker/runs/{id}/release", Worker, Requests => worker::ending::release;
+    GET "/v1/automation/workers", scope(Scope::AutomationRead), Requests => workers::list;
+    GET "/v1/automation/worker-tokens", managed(Scope::Admin, Role::Admin), Requests => worker_tokens::list;
+    POST "/v1/automation/worker-tokens", managed(Scope::Admin, Role::Admin), Requests => worker_tokens::create;
+    DELETE "/v1/automation/worker-tokens/{id}", managed(Scope::Admin, Role::Admin), Requests => worker_tokens::revoke;
 
     GET "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::list;
     POST "/v1/keys", managed(Scope::Admin, Role::Admin), Requests => keys::create;

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     command::{
         audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, source_keys,
-        tenants, users,
+        tenants, users, worker, worker_tokens,
     },
     process::Role,
 };
@@ -68,6 +68,11 @@ enum Command {
     /// Keys of services that publish events of named types
     #[command(subcommand)]
     SourceKeys(source_keys::Command),
+    /// Tokens of external workers, which take tasks and do nothing else
+    #[command(subcommand)]
+    WorkerTokens(worker_tokens::Command),
+    /// Take tasks from a gateway and run a command for each
+    Worker(worker::Arguments),
     /// Who did what, and whether the record of it is as it was written
     #[command(subcommand)]
     Audit(audit::Command),
@@ -122,6 +127,8 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         Command::Users(command) => users::run(command, settings?)?,
         Command::Keys(command) => keys::run(command, settings?)?,
         Command::SourceKeys(command) => source_keys::run(command, settings?)?,
+        Command::WorkerTokens(command) => worker_tokens::run(command, settings?)?,
+        Command::Worker(arguments) => worker::run(arguments, settings?)?,
         Command::Health(_) => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -303,7 +303,7 @@ fn refusal(call: &Call) -> Option<Say> {
             return wrong("max_tokens: Field required");
         }
         let roles: Vec<&str> = messages?.iter().filter_map(|message| message["role"].as_str()).collect();
-        if roles.first() != Some(&"user") || roles.iter().any(|role| *role == "system") {
+        if roles.first() != Some(&"user") || roles.contains(&"system") {
             return wrong("messages: first message must use the \"user\" role");
         }
     } else {

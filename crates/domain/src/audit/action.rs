@@ -47,6 +47,8 @@ words! {
         IntegrationKeyRotated "integration_key.rotated";
         SourceKeyCreated "source_key.created";
         SourceKeyRevoked "source_key.revoked";
+        WorkerTokenCreated "worker_token.created";
+        WorkerTokenRevoked "worker_token.revoked";
         CredentialThrottled "credential.throttled";
 
         UserCreated "user.created";

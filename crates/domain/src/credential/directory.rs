@@ -17,12 +17,13 @@ use diesel::{
     sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{Credential, Kind, Limits, Scope, TokenHash};
+use super::{Credential, Kind, Limits, Scope, TokenHash, Work};
 use crate::{
     Result,
     db::prepared::prepared,
     id::{CredentialId, TenantId},
     subscription::EventPattern,
+    task::AgentType,
 };
 
 /// What a process knows of credentials counts for so long. The same for all processes: it is part of the protocol
@@ -71,6 +72,10 @@ struct Row {
     scopes: Option<Vec<String>>,
     #[diesel(sql_type = Nullable<Array<Text>>)]
     event_types: Option<Vec<String>>,
+    #[diesel(sql_type = Nullable<Array<SmallInt>>)]
+    agent_types: Option<Vec<i16>>,
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    models: Option<Vec<String>>,
     #[diesel(sql_type = Nullable<Integer>)]
     rate_limit: Option<i32>,
     #[diesel(sql_type = Nullable<Integer>)]
@@ -85,8 +90,8 @@ struct Row {
     revoked_at: Option<DateTime<Utc>>,
 }
 
-const COLUMNS: &str = "h.horizon, c.id, c.tenant_id, c.kind, c.name, c.token_hash, c.scopes, c.event_types, c.rate_limit, \
-     c.hook_write_limit, c.hook_write_burst, c.sample_limit, c.expires_at, c.revoked_at \
+const COLUMNS: &str = "h.horizon, c.id, c.tenant_id, c.kind, c.name, c.token_hash, c.scopes, c.event_types, c.agent_types, \
+     c.models, c.rate_limit, c.hook_write_limit, c.hook_write_burst, c.sample_limit, c.expires_at, c.revoked_at \
      FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
                   pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ceiling) h LEFT JOIN credentials c ON";
 
@@ -183,6 +188,13 @@ impl Inner {
             event_types: row.event_types.map(|patterns| {
                 patterns.iter().filter_map(|pattern| pattern.parse::<EventPattern>().ok()).collect()
             }),
+            work: Work {
+                // A type that this version does not know is not given out here.
+                agent_types: row.agent_types.map(|codes| {
+                    AgentType::ALL.into_iter().filter(|agent| codes.contains(&agent.code())).collect()
+                }),
+                models: row.models,
+            },
             limits: Limits {
                 requests: limit(row.rate_limit),
                 hook_writes: limit(row.hook_write_limit),

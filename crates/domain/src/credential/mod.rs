@@ -21,6 +21,7 @@ use crate::{
     event::EventType,
     id::{CredentialId, TenantId},
     subscription::EventPattern,
+    task::AgentType,
 };
 
 /// Live API keys that a tenant may have (contract §1).
@@ -31,6 +32,12 @@ pub const MAX_LIVE_SOURCE_KEYS: i64 = 50;
 
 /// Event types, or patterns of them, that a source key may be limited to.
 pub const MAX_EVENT_TYPES: usize = 50;
+
+/// Live worker tokens that a tenant may have: one for each fleet of workers.
+pub const MAX_LIVE_WORKER_TOKENS: i64 = 50;
+
+/// Models that a worker token may be limited to.
+pub const MAX_MODELS: usize = 20;
 
 /// The kind of a credential. Scopes decide what it may do, never its kind or prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
@@ -44,11 +51,14 @@ pub enum Kind {
     Source,
     /// `at_…`: what an OAuth client holds for an hour on behalf of a person.
     OAuthAccess,
+    /// `wk_…`: an external worker, which takes tasks and reports on them, and does nothing else (contract §5).
+    Worker,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::ApiKey, Self::Integration, Self::Source, Self::OAuthAccess];
+    pub const ALL: [Self; 5] =
+        [Self::ApiKey, Self::Integration, Self::Source, Self::OAuthAccess, Self::Worker];
 
     /// What its tokens begin with.
     #[must_use]
@@ -58,6 +68,7 @@ impl Kind {
             Self::Integration => "sk_integ_",
             Self::Source => "src_",
             Self::OAuthAccess => "at_",
+            Self::Worker => "wk_",
         }
     }
 
@@ -67,6 +78,7 @@ impl Kind {
         match self {
             Self::ApiKey => Some(MAX_LIVE_KEYS),
             Self::Source => Some(MAX_LIVE_SOURCE_KEYS),
+            Self::Worker => Some(MAX_LIVE_WORKER_TOKENS),
             // One, which the database sees to; and as many as clients are let in.
             Self::Integration | Self::OAuthAccess => None,
         }
@@ -80,6 +92,7 @@ impl Kind {
             Self::Integration => 1,
             Self::Source => 2,
             Self::OAuthAccess => 3,
+            Self::Worker => 4,
         }
     }
 }
@@ -105,6 +118,15 @@ pub struct Limits {
     pub samples: Option<u32>,
 }
 
+/// Which tasks a worker may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Of these types; `None` = any.
+    pub agent_types: Option<Vec<AgentType>>,
+    /// With these models, by the names that tasks call them; `None` = any.
+    pub models: Option<Vec<String>>,
+}
+
 /// A credential as a gateway keeps it in memory.
 #[derive(Clone, Debug)]
 pub struct Credential {
@@ -120,6 +142,8 @@ pub struct Credential {
     pub scopes: Scopes,
     /// Which event types it may publish; `None` = all.
     pub event_types: Option<Vec<EventPattern>>,
+    /// Which tasks it may take, if it is a worker's.
+    pub work: Work,
     /// How often.
     pub limits: Limits,
     /// Until when.

@@ -7,7 +7,7 @@ use diesel::{
 };
 
 pub use super::view::CredentialView;
-use super::{Kind, Limits, Scope, Scopes, Token, TokenHash};
+use super::{Kind, Limits, Scope, Scopes, Token, TokenHash, Work};
 use crate::{
     Error, Result,
     db::prepared::planned_for_values,
@@ -34,6 +34,8 @@ pub struct NewCredential {
     pub scopes: Scopes,
     /// Which event types it may publish; `None` = all.
     pub event_types: Option<Vec<EventPattern>>,
+    /// Which tasks it may take, if it is a worker's.
+    pub work: Work,
     /// How often.
     pub limits: Limits,
     /// Until when.
@@ -66,6 +68,7 @@ impl NewCredential {
             hash: token.hash(),
             scopes,
             event_types: None,
+            work: Work::default(),
             limits: Limits::default(),
             expires_at: None,
             grant: None,
@@ -109,8 +112,8 @@ pub fn insert(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
         new.event_types.as_ref().map(|patterns| patterns.iter().map(EventPattern::as_str).collect());
     sql_query(
         "INSERT INTO credentials (id, tenant_id, kind, name, prefix, token_hash, scopes, event_types, rate_limit, \
-            hook_write_limit, hook_write_burst, sample_limit, created_at, expires_at, grant_id, created_by) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            hook_write_limit, hook_write_burst, sample_limit, created_at, expires_at, grant_id, created_by, agent_types, models) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind::<Uuid, _>(new.id)
     .bind::<Uuid, _>(new.tenant)
@@ -128,12 +131,14 @@ pub fn insert(conn: &mut PgConnection, new: &NewCredential) -> Result<()> {
     .bind::<Nullable<Timestamptz>, _>(new.expires_at)
     .bind::<Nullable<Uuid>, _>(new.grant)
     .bind::<Nullable<Uuid>, _>(new.created_by)
+    .bind::<Nullable<Array<SmallInt>>, _>(new.work.agent_types.as_ref())
+    .bind::<Nullable<Array<Text>>, _>(new.work.models.as_ref())
     .execute(conn)?;
     Ok(())
 }
 
-const VIEW: &str = "SELECT id, tenant_id, kind, name, prefix, scopes, event_types, rate_limit, hook_write_limit, \
-     hook_write_burst, sample_limit, created_at, expires_at, revoked_at, last_used_at FROM credentials";
+const VIEW: &str = "SELECT id, tenant_id, kind, name, prefix, scopes, event_types, agent_types, models, \
+     rate_limit, hook_write_limit, hook_write_burst, sample_limit, created_at, expires_at, revoked_at, last_used_at FROM credentials";
 
 /// The credentials of a kind that a tenant has or had, oldest first.
 ///

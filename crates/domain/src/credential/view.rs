@@ -12,6 +12,7 @@ use crate::{
     audit::{Action, Entry, ObjectKind, ObjectRef},
     event::wire_time,
     id::{CredentialId, TenantId},
+    task::AgentType,
 };
 
 /// A credential as its owner sees it.
@@ -38,6 +39,12 @@ pub struct CredentialView {
     /// Which event types it may publish; `None` = all.
     #[diesel(sql_type = Nullable<Array<Text>>)]
     pub event_types: Option<Vec<String>>,
+    /// Which types of tasks it may take, if it is a worker's; `None` = any.
+    #[diesel(sql_type = Nullable<Array<SmallInt>>)]
+    pub agent_types: Option<Vec<AgentType>>,
+    /// With which models; `None` = any.
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    pub models: Option<Vec<String>>,
     /// Requests per minute; `None` = the default, 0 = unlimited.
     #[diesel(sql_type = Nullable<Integer>)]
     pub rate_limit: Option<i32>,
@@ -77,6 +84,12 @@ impl CredentialView {
         self.scopes.iter().any(|scope| scope == Scope::Admin.as_str())
     }
 
+    /// The types of tasks that it may take, as words.
+    #[must_use]
+    pub fn agent_type_words(&self) -> Option<Vec<&'static str>> {
+        self.agent_types.as_ref().map(|types| types.iter().map(|agent| agent.as_str()).collect())
+    }
+
     /// The entry that tells of its making.
     #[must_use]
     pub fn made(&self) -> Entry {
@@ -84,6 +97,7 @@ impl CredentialView {
             Kind::ApiKey | Kind::OAuthAccess => Action::KeyCreated,
             Kind::Integration => Action::IntegrationKeyRotated,
             Kind::Source => Action::SourceKeyCreated,
+            Kind::Worker => Action::WorkerTokenCreated,
         };
         self.entry(action).after(self.told())
     }
@@ -91,7 +105,11 @@ impl CredentialView {
     /// The entry that tells of its end.
     #[must_use]
     pub fn revoked(&self) -> Entry {
-        let action = if self.kind == Kind::Source { Action::SourceKeyRevoked } else { Action::KeyRevoked };
+        let action = match self.kind {
+            Kind::Source => Action::SourceKeyRevoked,
+            Kind::Worker => Action::WorkerTokenRevoked,
+            Kind::ApiKey | Kind::Integration | Kind::OAuthAccess => Action::KeyRevoked,
+        };
         let mut told = self.told();
         told["last_used_at"] = self.last_used_at.map(wire_time).into();
         self.entry(action).before(told)
@@ -109,6 +127,16 @@ impl CredentialView {
 
     /// Everything but the token.
     fn told(&self) -> Value {
+        if self.kind == Kind::Worker {
+            return json!({
+                "name": self.name,
+                "prefix": self.prefix,
+                "agent_types": self.agent_type_words(),
+                "models": self.models,
+                "rate_limit": self.rate_limit,
+                "expires_at": self.expires_at.map(wire_time),
+            });
+        }
         json!({
             "name": self.name,
             "prefix": self.prefix,
@@ -140,6 +168,8 @@ mod tests {
             prefix: "ct_abcdefgh".to_owned(),
             scopes: vec!["hooks:read".to_owned()],
             event_types: None,
+            agent_types: None,
+            models: None,
             rate_limit: None,
             hook_write_limit: None,
             hook_write_burst: None,
@@ -166,6 +196,7 @@ mod tests {
         let words = |kind| (of(kind).made().action.as_str(), of(kind).revoked().action.as_str());
         assert_eq!(words(Kind::ApiKey), ("key.created", "key.revoked"));
         assert_eq!(words(Kind::Source), ("source_key.created", "source_key.revoked"));
+        assert_eq!(words(Kind::Worker), ("worker_token.created", "worker_token.revoked"));
         assert_eq!(words(Kind::Integration), ("integration_key.rotated", "key.revoked"));
     }
 }

@@ -35,7 +35,7 @@ pub fn list(conn: &mut PgConnection) -> Result<Vec<SigningKey>> {
 /// # Errors
 /// When the database is away.
 pub async fn published(db: &Db, vault: &Vault, now: DateTime<Utc>) -> Result<Vec<SigningKey>> {
-    let keys = db.once(|conn| list(conn)).await?;
+    let keys = db.once(list).await?;
     if !keys.is_empty() {
         return Ok(keys);
     }

@@ -1,6 +1,6 @@
 //! External workers: who they are, what they can do, and what each is doing.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl,
     sql_types::{Array, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
@@ -10,7 +10,7 @@ use super::AgentType;
 use crate::{
     Result,
     db::prepared::prepared,
-    id::{CredentialId, RunId, TaskId, TenantId, WorkerId},
+    id::{CredentialId, LeaseId, RunId, TaskId, TenantId, WorkerId},
 };
 
 /// A worker as it introduces itself.
@@ -113,6 +113,85 @@ pub fn seen(conn: &mut PgConnection, worker: &NewWorker, now: DateTime<Utc>) -> 
     .get_result(conn)?)
 }
 
+/// How long a worker is silent before it counts as stale (contract §5).
+pub const STALE_AFTER: TimeDelta = TimeDelta::seconds(120);
+
+/// How much the time at which a worker was last heard of may lag behind: reports are many, and none needs a write of its own.
+const SEEN_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(10);
+
+/// A run as the worker sees it who reports on it.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct Reported {
+    /// Of which task.
+    #[diesel(sql_type = Uuid)]
+    pub task_id: TaskId,
+    /// With which model, as `provider:model`.
+    #[diesel(sql_type = Text)]
+    pub resolved: String,
+    /// Under which lease it is held, if it is.
+    #[diesel(sql_type = Nullable<Uuid>)]
+    pub lease: Option<LeaseId>,
+    /// Who holds it, if it is a worker.
+    #[diesel(sql_type = Nullable<Uuid>)]
+    pub worker_id: Option<WorkerId>,
+}
+
+/// A run of the tenant on which a worker reports; whoever holds it was heard of. Whether it is the worker that reports is
+/// told by the lease, not here.
+///
+/// # Errors
+/// When the database is away.
+pub fn reported(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    run: RunId,
+    now: DateTime<Utc>,
+) -> Result<Option<Reported>> {
+    let reported: Option<Reported> = prepared(
+        "SELECT task_id, resolved, lease, worker_id FROM task_runs WHERE id = $1 AND tenant_id = $2",
+    )
+    .bind::<Uuid, _>(run)
+    .bind::<Uuid, _>(tenant)
+    .get_result(conn)
+    .optional()?;
+    if let Some(worker) = reported.as_ref().and_then(|reported| reported.worker_id) {
+        prepared("UPDATE workers SET last_seen_at = $3 WHERE id = $1 AND last_seen_at < $2")
+            .bind::<Uuid, _>(worker)
+            .bind::<Timestamptz, _>(now - SEEN_AGAIN_AFTER)
+            .bind::<Timestamptz, _>(now)
+            .execute(conn)?;
+    }
+    Ok(reported)
+}
+
+/// Workers of a token take nothing new: the one of this name, or all of them. Returns their names.
+///
+/// # Errors
+/// When the database is away.
+pub fn drain(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    credential: CredentialId,
+    name: Option<&str>,
+) -> Result<Vec<String>> {
+    #[derive(QueryableByName)]
+    struct Drained {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let rows: Vec<Drained> = prepared(
+        "UPDATE workers SET draining = true WHERE tenant_id = $1 AND credential_id = $2 AND ($3 IS NULL OR name = $3) \
+         RETURNING name",
+    )
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(credential)
+    .bind::<Nullable<Text>, _>(name)
+    .load(conn)?;
+    let mut names: Vec<String> = rows.into_iter().map(|row| row.name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// Workers were heard of.
 ///
 /// # Errors
@@ -125,18 +204,6 @@ pub fn touch(conn: &mut PgConnection, workers: &[WorkerId], now: DateTime<Utc>) 
             .execute(conn)?;
     }
     Ok(())
-}
-
-/// A worker takes nothing new. Returns whether there is one.
-///
-/// # Errors
-/// When the database is away.
-pub fn drain(conn: &mut PgConnection, tenant: TenantId, worker: WorkerId) -> Result<bool> {
-    let found = prepared("UPDATE workers SET draining = true WHERE tenant_id = $1 AND id = $2")
-        .bind::<Uuid, _>(tenant)
-        .bind::<Uuid, _>(worker)
-        .execute(conn)?;
-    Ok(found > 0)
 }
 
 /// A worker of a tenant.

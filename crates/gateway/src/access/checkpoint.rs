@@ -21,7 +21,7 @@ use futures_util::future::LocalBoxFuture;
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     audit::{self, Action, Actor, ActorKind, Entry, ObjectKind, ObjectRef},
-    credential::Limits,
+    credential::{Kind, Limits},
     rate_limit::Bucket,
 };
 use serde_json::json;
@@ -218,6 +218,10 @@ fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {
     let scopes = principal.scopes();
     match (access, principal) {
         (Access::Public | Access::Page, _) => Ok(()),
+        (Access::Worker, Principal::Credential(credential)) if credential.kind == Kind::Worker => Ok(()),
+        (Access::Worker, _) => {
+            Err(insufficient("only a worker token may do this; POST /v1/automation/worker-tokens makes one"))
+        }
         (Access::Scope(scope), _) if scopes.permit(scope) => Ok(()),
         (Access::Managed(scope, _), Principal::Credential(_)) if scopes.permit(scope) => Ok(()),
         (Access::Managed(_, role) | Access::Person(role), Principal::Person(session))

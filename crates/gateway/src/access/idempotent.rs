@@ -234,6 +234,7 @@ mod tests {
             name: "test".to_owned(),
             scopes: Scopes::all(),
             event_types: None,
+            work: hookyard_domain::credential::Work::default(),
             limits: Limits::default(),
             expires_at: None,
         };

@@ -40,6 +40,8 @@ pub(crate) enum Access {
     Scope(Scope),
     /// A credential with this scope, or a person with at least this role: where the role says more than its scopes.
     Managed(Scope, Role),
+    /// A worker token, which opens nothing else (contract §5). No other credential and no person will do.
+    Worker,
     /// A person who is logged in, with at least this role. No credential will do.
     Person(Role),
 }
@@ -113,6 +115,15 @@ impl Caller {
         }
     }
 
+    /// The worker token that was shown.
+    ///
+    /// # Errors
+    /// 500: the table gives such a route only to those who show one.
+    pub(crate) fn worker(&self) -> Result<&Credential, ApiError> {
+        let token = self.credential().filter(|credential| credential.kind == Kind::Worker);
+        token.ok_or_else(|| ApiError::internal(anyhow::anyhow!("a route without a worker asked for one")))
+    }
+
     /// The person who is logged in, if one is.
     pub(crate) fn session(&self) -> Option<&Session> {
         match &self.principal {
@@ -135,6 +146,7 @@ impl Caller {
                     Kind::Integration => "Zapier integration key",
                     Kind::Source => "source key",
                     Kind::OAuthAccess => "OAuth client",
+                    Kind::Worker => "worker token",
                 };
                 (ActorKind::Credential, credential.id.uuid(), format!("{what} {}", credential.name))
             }

@@ -60,6 +60,18 @@ impl Fields {
             .transpose()
     }
 
+    /// The members of an object.
+    ///
+    /// # Errors
+    /// 422 `INVALID_FIELD`.
+    pub(super) fn object(&self, name: &'static str) -> Result<Option<Self>, ApiError> {
+        let object = |value: &Json| match value.as_object() {
+            Some(object) => Ok(Self(object.clone())),
+            None => Err(invalid(name, "must be an object")),
+        };
+        self.get(name).map(object).transpose()
+    }
+
     /// A whole number in a range.
     ///
     /// # Errors

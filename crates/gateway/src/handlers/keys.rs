@@ -1,11 +1,12 @@
-//! The keys of a tenant: API keys (`api`), the one that Zapier is given (`integration`), and those of services that publish
-//! (`source`). A key is in the answer that makes it and nowhere afterwards; what is kept is its hash.
+//! The keys of a tenant: API keys (`api`), the one that Zapier is given (`integration`), those of services that publish
+//! (`source`), and those of external workers (`worker`). A key is in the answer that makes it and nowhere afterwards; what is kept is its hash.
 //!
 //! Who changes or ends a key is answered when every gateway knows: see [`known_everywhere`].
 
 pub(crate) mod api;
 pub(crate) mod integration;
 pub(crate) mod source;
+pub(crate) mod worker;
 
 use std::ops::RangeInclusive;
 

@@ -41,7 +41,7 @@ fn named(name: &str) -> Option<Value> {
         "ActionList" => Some(json!({"data": [action()]})),
         "AuthenticationShown" => Some(json!({"data": authentication()})),
         "AuthenticationList" => Some(json!({"data": [authentication()]})),
-        _ => None,
+        _ => super::worker_examples::named(name),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Those who listen to runs, and those who wait for work: one query for all of them, four times a second.
+//! Those who listen to runs: one query for all of them, four times a second.
 //!
 //! A listener first reads what was there before it came, then hears what comes. What it could not take in time it reads
 //! again from the database, so that nothing is kept in memory for slow ones.
@@ -40,19 +40,12 @@ pub(crate) struct Listeners {
     runs: Mutex<HashMap<RunId, Watch>>,
     /// Somebody came.
     came: Notify,
-    /// There is work for workers.
-    work: broadcast::Sender<()>,
     closing: CancellationToken,
 }
 
 impl Listeners {
     pub(crate) fn new() -> Self {
-        Self {
-            runs: Mutex::default(),
-            came: Notify::new(),
-            work: broadcast::channel(16).0,
-            closing: CancellationToken::new(),
-        }
+        Self { runs: Mutex::default(), came: Notify::new(), closing: CancellationToken::new() }
     }
 
     /// Hears of a run from after this line on; what comes before has to be read.
@@ -62,18 +55,6 @@ impl Listeners {
         let receiver = watch.sender.subscribe();
         self.came.notify_one();
         receiver
-    }
-
-    /// There may be work for workers, at this gateway first.
-    pub(crate) fn work(&self) {
-        // Nobody may be waiting.
-        let _nobody = self.work.send(());
-    }
-
-    /// Hears when there may be work.
-    #[expect(dead_code, reason = "the protocol of workers listens here")]
-    pub(crate) fn for_work(&self) -> broadcast::Receiver<()> {
-        self.work.subscribe()
     }
 
     /// Cancelled when streams have to end, because the gateway does.

@@ -4,7 +4,9 @@
 mod intake;
 mod listeners;
 mod rings;
+mod work;
 
 pub(crate) use intake::{Exits, Intake, Made, Maker};
 pub(crate) use listeners::{Heard, LINES, Listeners};
 pub(crate) use rings::{follow, queued};
+pub(crate) use work::{Wish, Work};

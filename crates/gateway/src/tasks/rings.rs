@@ -48,7 +48,7 @@ pub(crate) fn queued(context: &Data<Context>, queued: &[(TenantId, AgentType)]) 
     if queued.is_empty() {
         return;
     }
-    context.listeners.work();
+    context.work.ring(queued);
     let (bus, queued) = (context.bus.clone(), queued.to_vec());
     context.afterwards.spawn(async move { bus.ring_tasks(&queued).await });
 }

@@ -332,6 +332,7 @@ pub(super) fn as_json(key: &CredentialView) -> Value {
     json!({
         "key_id": key.id.to_string(), "tenant_id": key.tenant_id.to_string(), "name": key.name,
         "prefix": key.prefix, "scopes": key.scopes, "event_types": key.event_types,
+        "agent_types": key.agent_type_words(), "models": key.models,
         "rate_limit": key.rate_limit, "hook_write_limit": key.hook_write_limit,
         "hook_write_burst": key.hook_write_burst, "sample_limit": key.sample_limit,
         "created_at": wire_time(key.created_at), "expires_at": time(key.expires_at),
@@ -346,7 +347,11 @@ pub(super) fn line(key: &CredentialView, now: DateTime<Utc>) -> String {
         (None, false) => "expired",
         (None, true) => "live",
     };
-    let may = key.event_types.as_ref().unwrap_or(&key.scopes).join(", ");
+    let may = match (key.kind, key.agent_type_words()) {
+        (Kind::Worker, Some(types)) => types.join(", "),
+        (Kind::Worker, None) => "all tasks".to_owned(),
+        _ => key.event_types.as_ref().unwrap_or(&key.scopes).join(", "),
+    };
     format!("{}  {}…  {state}  {}  [{may}]", key.id, key.prefix, key.name)
 }
 

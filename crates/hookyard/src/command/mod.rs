@@ -13,6 +13,8 @@ mod signing_keys;
 pub(crate) mod source_keys;
 pub(crate) mod tenants;
 pub(crate) mod users;
+pub(crate) mod worker;
+pub(crate) mod worker_tokens;
 
 use anyhow::Context as _;
 use hookyard_domain::db::{Db, Url};

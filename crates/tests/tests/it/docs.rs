@@ -22,8 +22,8 @@ use self::{
 
 /// The sections of the settings.
 const SECTIONS: [&str; 17] = [
-    "http", "ops", "log", "database", "amqp", "gateway", "oidc", "mail", "llm", "runner", "registry", "delivery",
-    "egress", "hooks", "tasks", "secrets", "embedded",
+    "http", "ops", "log", "database", "amqp", "gateway", "oidc", "mail", "llm", "runner", "registry",
+    "delivery", "egress", "hooks", "tasks", "secrets", "embedded",
 ];
 
 /// Words in capitals that are no codes of errors.
@@ -215,6 +215,7 @@ async fn every_route_is_documented_with_its_scope_and_its_errors() {
             let scope = operation["security"][0].as_object().and_then(|scheme| scheme.values().next());
             let scope = scope.map_or("none".to_owned(), |scopes| match scopes[0].as_str() {
                 Some(scope) => format!("`{scope}`"),
+                None if operation["x-worker"] == true => "a worker token".to_owned(),
                 None => format!("a person: `{}`", operation["x-role"].as_str().unwrap()),
             });
             for (status, response) in operation["responses"].as_object().unwrap() {

@@ -36,4 +36,5 @@ mod task_webhooks;
 mod tasks;
 mod verification;
 mod wire_node;
+mod workers;
 mod zapier_client;

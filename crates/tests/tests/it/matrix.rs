@@ -22,6 +22,8 @@ struct Demand {
     public: bool,
     scope: Option<Scope>,
     role: Option<Role>,
+    /// Only a worker token.
+    worker: bool,
 }
 
 impl Demand {
@@ -31,6 +33,7 @@ impl Demand {
             public: operation["security"].as_array().unwrap().is_empty(),
             scope: word("x-scope").map(|word| word.parse().unwrap()),
             role: word("x-role").map(|word| word.parse().unwrap()),
+            worker: operation["x-worker"] == true,
         };
         let schemes: BTreeSet<&str> = operation["security"]
             .as_array()
@@ -42,6 +45,7 @@ impl Demand {
         assert_eq!(demand.public, schemes.is_empty(), "{operation}");
         assert_eq!(schemes.contains("bearer"), demand.scope.is_some(), "{operation}");
         assert_eq!(schemes.contains("session"), demand.role.is_some(), "{operation}");
+        assert_eq!(schemes.contains("worker"), demand.worker, "{operation}");
         demand
     }
 
@@ -55,6 +59,7 @@ impl Demand {
                         scopes.iter().any(|scope| *scope == needed || *scope == Scope::Admin)
                     })
             }
+            Caller::Worker { .. } => self.public || self.worker,
             Caller::Person { role, .. } => self.public || self.role.is_some_and(|least| least <= *role),
         }
     }

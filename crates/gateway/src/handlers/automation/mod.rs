@@ -10,6 +10,8 @@ pub(crate) mod task_view;
 pub(crate) mod tasks;
 pub(crate) mod tasks_change;
 pub(crate) mod webhooks;
+pub(crate) mod worker;
+pub(crate) mod workers;
 
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{event::DraftError, task::Refused};

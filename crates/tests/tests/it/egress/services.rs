@@ -25,7 +25,8 @@ async fn all(mut opened: Opened) -> Result<Vec<Vec<u8>>, FailureKind> {
 async fn dripping(wait: Duration) -> Server {
     Server::start(move |mut socket| async move {
         let _asked = request(&mut socket).await;
-        let _sent = socket.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").await;
+        let _sent =
+            socket.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n").await;
         tokio::time::sleep(wait).await;
         let _sent = socket.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await;
     })
@@ -60,7 +61,8 @@ async fn a_stream_has_its_bytes_its_silence_and_its_end() {
 async fn redirects_are_answers_and_other_ports_are_not_reached() {
     let elsewhere = Server::answering(reply("200 OK", "", "secret")).await;
     let server =
-        Server::answering(reply("307 Temporary Redirect", &format!("location: {}\r\n", elsewhere.url()), "")).await;
+        Server::answering(reply("307 Temporary Redirect", &format!("location: {}\r\n", elsewhere.url()), ""))
+            .await;
     let services = services(&server);
     let opened = services.open(post(&server.url()), PATIENCE, 6).await.unwrap();
     assert_eq!(opened.status(), 307);

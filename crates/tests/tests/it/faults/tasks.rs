@@ -125,7 +125,11 @@ async fn make(client: &Client, receiver: &Receiver, model: &str, made: &mut BTre
 async fn waits(receiver: &Receiver) -> Value {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
-        let asked = receiver.at("hook").iter().map(|received| received.json()).find(|body| body["event"] == "task_needs_input");
+        let asked = receiver
+            .at("hook")
+            .iter()
+            .map(|received| received.json())
+            .find(|body| body["event"] == "task_needs_input");
         if let Some(asked) = asked {
             return asked;
         }
@@ -148,7 +152,9 @@ fn events(receiver: &Receiver) -> BTreeMap<String, Vec<String>> {
 fn ended(receiver: &Receiver) -> BTreeSet<String> {
     events(receiver)
         .into_iter()
-        .filter(|(_, events)| events.iter().any(|event| matches!(event.as_str(), "task_completed" | "task_failed")))
+        .filter(|(_, events)| {
+            events.iter().any(|event| matches!(event.as_str(), "task_completed" | "task_failed"))
+        })
         .map(|(run, _)| run)
         .collect()
 }

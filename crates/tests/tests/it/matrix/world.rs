@@ -38,6 +38,8 @@ pub(super) enum Caller {
     Nobody,
     /// A program.
     Key { what: &'static str, scopes: Vec<Scope>, key: String },
+    /// An external worker.
+    Worker { token: String },
     /// A person who is logged in.
     Person { role: Role, session: Session },
 }
@@ -48,6 +50,7 @@ impl Caller {
         match self {
             Self::Nobody => request,
             Self::Key { key, .. } => request.header("authorization", format!("Bearer {key}")),
+            Self::Worker { token } => request.header("authorization", format!("Bearer {token}")),
             Self::Person { session, .. } => session.sign(request),
         }
     }
@@ -60,6 +63,7 @@ impl fmt::Display for Caller {
             Self::Key { what, scopes, .. } => {
                 write!(f, "{what} [{}]", scopes.iter().copied().collect::<Scopes>())
             }
+            Self::Worker { .. } => f.write_str("a worker"),
             Self::Person { role, .. } => write!(f, "a person, {role}"),
         }
     }
@@ -70,6 +74,7 @@ impl fmt::Display for Caller {
 pub(super) struct Side {
     tenant: TenantId,
     admin: Client,
+    worker: Client,
     /// Programs, and nobody. Whoever may do everything stands first among those who may do something.
     programs: Vec<Caller>,
 }
@@ -131,7 +136,9 @@ impl World {
             admin.post_json("/v1/event-types", &body).await.expect(201);
             objects.push(("type", name));
         }
-        for (name, kind) in [("key", Kind::ApiKey), ("source_key", Kind::Source)] {
+        for (name, kind) in
+            [("key", Kind::ApiKey), ("source_key", Kind::Source), ("worker_token", Kind::Worker)]
+        {
             if named(name) {
                 objects.push((name, self.key(side.tenant, kind).await.to_string()));
             }
@@ -153,6 +160,9 @@ impl World {
         }
         if named("arun") {
             objects.push(("arun", self.action_run(side).await));
+        }
+        if named("held") {
+            objects.extend(self.held(side, unique).await);
         }
         Objects(objects)
     }
@@ -189,6 +199,16 @@ impl World {
         };
         self.system.db.run(end).await.unwrap();
         id
+    }
+
+    /// A run that the side's worker holds, and the lease token.
+    async fn held(&self, side: &Side, unique: u64) -> [(&'static str, String); 2] {
+        let body = json!({"title": "t", "description": "d", "agent_type": "build"});
+        side.admin.post_json("/v1/automation/tasks", &body).await.expect(201);
+        let body = json!({"worker": {"name": format!("{unique:x}"), "agent_types": ["build"]}});
+        let claimed = side.worker.post_json("/v1/automation/worker/claim", &body).await.expect(200);
+        let text = |name: &str| claimed["tasks"][0][name].as_str().unwrap().to_owned();
+        [("held", text("run_id")), ("lease", text("lease_token"))]
     }
 
     /// Tasks in several states, a question with its link, and a schedule.
@@ -352,9 +372,12 @@ impl Side {
         add("a source key", Kind::Source, vec![Scope::EventsWrite]).await;
         let admin = callers.iter().find_map(|caller| match caller {
             Caller::Key { what: "an admin key", key, .. } => Some(system.anonymous().with_key(key)),
-            Caller::Nobody | Caller::Key { .. } | Caller::Person { .. } => None,
+            Caller::Nobody | Caller::Key { .. } | Caller::Worker { .. } | Caller::Person { .. } => None,
         });
-        Self { tenant, admin: admin.unwrap(), programs: callers }
+        let token = key(system, tenant, Kind::Worker, &[]).await;
+        let worker = system.anonymous().with_key(&token);
+        callers.push(Caller::Worker { token });
+        Self { tenant, admin: admin.unwrap(), worker, programs: callers }
     }
 }
 
