@@ -150,7 +150,7 @@ impl Worker {
                     for task in tasks {
                         let (job, slot) = (Arc::clone(&self.job), slots.pop());
                         running.spawn(async move {
-                            job.run(task).await;
+                            Box::pin(job.run(task)).await;
                             drop(slot);
                         });
                     }

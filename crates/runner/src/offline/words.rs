@@ -155,7 +155,7 @@ mod tests {
         let words: Vec<(&str, &str, bool)> =
             text.words().map(|word| (word.text, &*word.stem, word.is_stop)).collect();
         assert_eq!(words[0], ("Prices", "price", false));
-        assert_eq!(words[2].2, true);
+        assert!(words[2].2);
         assert_eq!(words[5].0, "user's");
         assert_eq!(words[6].0, "e-mail");
         assert!(text.sentences[1].words[4].begins_phrase && !text.sentences[1].words[3].begins_phrase);

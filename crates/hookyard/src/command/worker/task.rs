@@ -83,7 +83,7 @@ impl Job {
         let held = Held { run, lease, lost: CancellationToken::new() };
         tracing::info!(run.id = held.run, "task taken");
         let heart = tokio::spawn(Arc::clone(&self).beat(held.clone(), lease_lasts));
-        self.execute(&task, &held, until, time).await;
+        Box::pin(self.execute(&task, &held, until, time)).await;
         heart.abort();
     }
 

@@ -376,16 +376,18 @@ async fn what_is_posted_at_once_is_stored_together_and_answered_for_itself() {
     let began = std::time::Instant::now();
     let posts = (0..300).map(|n: usize| {
         let body = json!({"title": format!("Task {n}"), "description": "d"}).to_string();
-        let request = if n % 3 == 0 { &poor } else { &client }.request("POST", "/v1/automation/tasks");
+        let request =
+            if n.is_multiple_of(3) { &poor } else { &client }.request("POST", "/v1/automation/tasks");
         // Half of them with a key of their own.
-        let request = if n % 2 == 0 { request.header("idempotency-key", format!("k{n}")) } else { request };
+        let request =
+            if n.is_multiple_of(2) { request.header("idempotency-key", format!("k{n}")) } else { request };
         async move { (n, request.json(body).send().await) }
     });
     let replies = futures_util::future::join_all(posts).await;
     println!("300 tasks in {:?}", began.elapsed());
     let mut ids = std::collections::BTreeSet::new();
     for (n, reply) in replies {
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             assert_eq!(reply.error(), (402, "BUDGET_EXCEEDED".to_owned()), "{n}");
         } else {
             let made = reply.expect(201);
