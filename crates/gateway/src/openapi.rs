@@ -3,6 +3,7 @@
 //! The document is made of what stands at the handlers (`#[utoipa::path]`) and of the table of routes: who may ask, and
 //! which errors follow from that, is not written a second time.
 
+mod automation_examples;
 mod errors;
 mod examples;
 mod page;

@@ -8,7 +8,7 @@ use crate::frame;
 texts! {
     /// Of questions.
     struct Texts {
-        asks: "A task asks you", "Une tâche vous demande";
+        asks: "A task asks you", "Une tâche vous pose une question";
         task: "Task: ", "Tâche : ";
         answer: "Your answer", "Votre réponse";
         choose: "Choose an answer", "Choisissez une réponse";
@@ -132,10 +132,10 @@ mod tests {
                 typed: "</textarea>",
             };
             let page = question(&asked, Some(Trouble::Refused("<i>"))).into_string();
-            for bad in ["<b>a", "<img", "<i>", "</textarea></", "{\"<"] {
+            for bad in ["<b>a", "<img", "<i>", "</textarea></textarea>", "{\"<"] {
                 assert!(!page.contains(bad), "{bad}: {page}");
             }
-            assert!(page.contains("Une tâche vous demande"));
+            assert!(page.contains("Une tâche vous pose une question"));
         }
     }
 }

@@ -10,7 +10,7 @@ use hookyard_domain::{
         Step,
         ledger::{By, Move},
         schedule::store::Firing,
-        store,
+        store, worker,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,9 @@ const AT_ONCE: u32 = 200;
 const FORGET_EVERY: TimeDelta = TimeDelta::minutes(10);
 /// Old tasks forgotten at once.
 const FORGET_AT_ONCE: i64 = 500;
+
+/// How long a worker is listed that is not heard of.
+const WORKERS_KEPT: TimeDelta = TimeDelta::days(7);
 
 /// Looks at the timers until `stop`.
 pub(crate) async fn run(context: Arc<Context>, firing: Firing, stop: CancellationToken) {
@@ -93,8 +96,13 @@ async fn forget(context: &Context, stop: &CancellationToken) -> Result<()> {
         let gone =
             context.engine_db.once(move |conn| store::forget(conn, &settings, FORGET_AT_ONCE, now)).await?;
         if gone < usize::try_from(FORGET_AT_ONCE).unwrap_or(usize::MAX) {
-            return Ok(());
+            break;
         }
+    }
+    let seen_before = context.clock.now() - WORKERS_KEPT;
+    let gone = context.engine_db.once(move |conn| worker::forget(conn, seen_before)).await?;
+    if gone > 0 {
+        tracing::info!(workers = gone, "workers that were not heard of for a week are forgotten");
     }
     Ok(())
 }

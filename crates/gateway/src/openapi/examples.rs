@@ -41,7 +41,7 @@ fn named(name: &str) -> Option<Value> {
         "ActionList" => Some(json!({"data": [action()]})),
         "AuthenticationShown" => Some(json!({"data": authentication()})),
         "AuthenticationList" => Some(json!({"data": [authentication()]})),
-        _ => super::worker_examples::named(name),
+        _ => super::automation_examples::named(name).or_else(|| super::worker_examples::named(name)),
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) async fn me(
     path = "/v1/automation",
     operation_id = "show_automation",
     tag = "Automation",
-    responses((status = 200, description = "The document.", body = Object))
+    responses((status = 200, description = "The document.", body = Object, example = json!({"agent_types": [{"name": "general", "built_in": true}, {"name": "build", "built_in": false}], "default_model": "claude-sonnet", "models": [{"name": "claude-sonnet", "stands_for": "anthropic:claude-sonnet-4-5"}], "statuses": ["queued", "running", "needs_input", "completed", "failed", "cancelled"], "webhook_signature": "X-CodeTether-Signature"})))
 )]
 pub(crate) async fn capabilities(
     context: Data<Context>,
@@ -107,7 +107,7 @@ pub(crate) async fn capabilities(
     path = "/v1/automation/",
     operation_id = "show_automation_root",
     tag = "Automation",
-    responses((status = 200, description = "The document.", body = Object))
+    responses((status = 200, description = "The document.", body = Object, example = json!({"agent_types": [{"name": "general", "built_in": true}, {"name": "build", "built_in": false}], "default_model": "claude-sonnet", "models": [{"name": "claude-sonnet", "stands_for": "anthropic:claude-sonnet-4-5"}], "statuses": ["queued", "running", "needs_input", "completed", "failed", "cancelled"], "webhook_signature": "X-CodeTether-Signature"})))
 )]
 pub(crate) async fn root(
     context: Data<Context>,

@@ -124,7 +124,7 @@ async fn a_person_answers_with_a_form_in_english_or_french() {
         "{}",
         page.text()
     );
-    assert!(asking.page("fr-CA").await.text().contains("Une tâche vous demande"));
+    assert!(asking.page("fr-CA").await.text().contains("Une tâche vous pose une question"));
     for (name, value) in [("x-frame-options", "DENY"), ("cache-control", "no-store")] {
         assert_eq!(page.header(name), Some(value));
     }

@@ -163,3 +163,20 @@ async fn workers_are_listed_with_what_they_do() {
     let other = fleet.system.anonymous().with_key(&key.await.1);
     assert_eq!(other.get("/v1/automation/workers").await.expect(200), json!({"workers": []}));
 }
+
+#[tokio::test]
+async fn workers_that_are_not_heard_of_are_forgotten_unless_they_hold_a_run() {
+    let fleet = Fleet::quiet().await;
+    fleet.task("Held").await;
+    let held = fleet.claimed().await;
+    assert!(claim(&fleet.worker, "idle", 1, 0).await.is_empty());
+    let forget = async |before| {
+        fleet.system.db.once(move |conn| hookyard_domain::task::worker::forget(conn, before)).await.unwrap()
+    };
+    assert_eq!(forget(fleet.system.clock.now()).await, 0, "heard of just now");
+    let later = fleet.system.clock.now() + TimeDelta::seconds(1);
+    assert_eq!((forget(later).await, forget(later).await), (1, 0), "the one that holds nothing");
+    held.say("complete", json!({"result": "x"})).await.expect(200);
+    assert_eq!(forget(later).await, 1);
+    assert_eq!(fleet.admin.get("/v1/automation/workers").await.expect(200)["workers"], json!([]));
+}
