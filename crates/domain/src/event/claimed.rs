@@ -20,7 +20,7 @@ use crate::{
 /// A request with a key: what is answered to it, and the events that it posts.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The key; no other request of the same statement has it.
+    /// The key; no other request of the same statement is in its [place](Key::place).
     pub key: Key,
     /// HTTP status of the answer.
     pub status: u16,
@@ -101,6 +101,6 @@ pub fn insert(
     .load(conn)?;
     let claimed: HashSet<(TenantId, &str, &str)> =
         claimed.iter().map(|row| (row.tenant_id, row.route.as_str(), row.key.as_str())).collect();
-    let ours = |key: &&Key| claimed.contains(&(key.tenant, key.route, key.key.as_str()));
+    let ours = |key: &&Key| claimed.contains(&key.place());
     Ok(keys().filter(ours).cloned().collect())
 }

@@ -60,6 +60,12 @@ impl Key {
         request_hash.copy_from_slice(digest(&SHA256, request).as_ref());
         Ok(Self { tenant, route, key: key.to_owned(), request_hash })
     }
+
+    /// What makes it the same key, whatever the request.
+    #[must_use]
+    pub fn place(&self) -> (TenantId, &'static str, &str) {
+        (self.tenant, self.route, &self.key)
+    }
 }
 
 /// What was answered before.

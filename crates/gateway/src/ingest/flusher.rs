@@ -159,9 +159,14 @@ impl Flusher {
     async fn store_keyed(&self, mut group: Vec<Job>) {
         let now = self.clock.now();
         let id = EventGroupId::new(now);
-        let mut keys = HashSet::with_capacity(group.len());
-        // A key that is there twice is the first one's.
-        let twice = |job: &mut Job| job.claim.as_ref().is_none_or(|claim| !keys.insert(claim.key.clone()));
+        let mut places = HashSet::with_capacity(group.len());
+        // A key that is there twice is the first one's, also when the requests differ.
+        let twice = |job: &mut Job| {
+            job.claim.as_ref().is_none_or(|claim| {
+                let (tenant, route, key) = claim.key.place();
+                !places.insert((tenant, route, key.to_owned()))
+            })
+        };
         let mut again: Vec<Job> = group.extract_if(.., twice).collect();
         let requests = Arc::new(group.iter_mut().filter_map(taken).collect::<Vec<_>>());
         let started = Instant::now();
