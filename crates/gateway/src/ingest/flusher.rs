@@ -50,7 +50,7 @@ impl Lane {
     const fn pace(self, broker: bool) -> Duration {
         Duration::from_millis(match (self, broker) {
             (Self::Plain, false) => 0,
-            (Self::Plain, true) => 1,
+            (Self::Plain, true) => 2,
             (Self::Keyed, false) => 2,
             (Self::Keyed, true) => 5,
         })
