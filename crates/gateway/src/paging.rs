@@ -87,6 +87,24 @@ impl Query {
             .transpose()
     }
 
+    /// A whole number in digits, from the first to the last of the range.
+    ///
+    /// # Errors
+    /// 400 that names the parameter and the range.
+    pub(crate) fn number(
+        &mut self,
+        name: &'static str,
+        (least, most): (i64, i64),
+    ) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        // Digits only: `+5` is a number to Rust and a mistake in a URL.
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse::<i64>().ok().filter(|number| digits && (least..=most).contains(number));
+        number
+            .map(Some)
+            .ok_or_else(|| invalid_parameter(name, format!("must be a whole number from {least} to {most}")))
+    }
+
     /// An identifier; the error says how one looks.
     ///
     /// # Errors
@@ -137,12 +155,7 @@ impl Query {
     /// # Errors
     /// 400 that names the parameter.
     pub(crate) fn limit(&mut self) -> Result<i64, ApiError> {
-        let wrong = || invalid_parameter("limit", format!("must be a whole number from 1 to {MAX_LIMIT}"));
-        let Some(text) = self.text("limit") else { return Ok(DEFAULT_LIMIT) };
-        // Digits only: `+5` is a number to Rust and a mistake in a URL.
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        let limit = text.parse().ok().filter(|limit| digits && (1..=MAX_LIMIT).contains(limit));
-        limit.ok_or_else(wrong)
+        Ok(self.number("limit", (1, MAX_LIMIT))?.unwrap_or(DEFAULT_LIMIT))
     }
 
     /// `cursor`: what an earlier page gave as `next_cursor`.

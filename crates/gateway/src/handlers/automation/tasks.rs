@@ -175,8 +175,8 @@ pub(crate) async fn list(
         }
         labels.insert(key, Value::from(value));
     }
-    let limit = number(&mut query, "limit", (1, MAX_LIMIT))?.unwrap_or(crate::paging::DEFAULT_LIMIT);
-    let offset = number(&mut query, "offset", (0, MAX_OFFSET))?.unwrap_or(0);
+    let limit = query.number("limit", (1, MAX_LIMIT))?.unwrap_or(crate::paging::DEFAULT_LIMIT);
+    let offset = query.number("offset", (0, MAX_OFFSET))?.unwrap_or(0);
     query.finish()?;
     let labels = (!labels.is_empty()).then_some(Value::Object(labels));
     let asked = TaskQuery { state, agent_type, title, labels, limit, offset };
@@ -186,15 +186,6 @@ pub(crate) async fn list(
     let now = context.clock.now();
     let tasks = rows.into_iter().map(|row| View::new(row, now)).collect();
     Ok(HttpResponse::Ok().json(Listed { tasks, total, limit, offset }))
-}
-
-fn number(query: &mut Query, name: &'static str, (least, most): (i64, i64)) -> Result<Option<i64>, ApiError> {
-    let Some(text) = query.text(name) else { return Ok(None) };
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse::<i64>().ok().filter(|number| digits && (least..=most).contains(number));
-    number
-        .map(Some)
-        .ok_or_else(|| invalid_parameter(name, format!("must be a whole number from {least} to {most}")))
 }
 
 /// Show a task

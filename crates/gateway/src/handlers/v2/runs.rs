@@ -37,7 +37,7 @@ use crate::{
     body::{JsonBody, SMALL},
     context::Context,
     handlers::audited,
-    paging::{DEFAULT_LIMIT, Id, Query, invalid_parameter},
+    paging::{DEFAULT_LIMIT, Id, Query},
     problem,
 };
 
@@ -272,8 +272,8 @@ pub(crate) async fn list_with_slash(
 
 async fn page(context: &Context, caller: &Caller, mut query: Query) -> Result<HttpResponse, ApiError> {
     let state = query.value::<RunState>("status", "queued, running, success or error")?;
-    let limit = number(&mut query, "limit", (1, MAX_LIMIT))?.unwrap_or(DEFAULT_LIMIT);
-    let offset = number(&mut query, "offset", (0, MAX_OFFSET))?.unwrap_or(0);
+    let limit = query.number("limit", (1, MAX_LIMIT))?.unwrap_or(DEFAULT_LIMIT);
+    let offset = query.number("offset", (0, MAX_OFFSET))?.unwrap_or(0);
     query.finish()?;
     let tenant = caller.tenant();
     let (rows, count) = context
@@ -291,15 +291,6 @@ async fn page(context: &Context, caller: &Caller, mut query: Query) -> Result<Ht
     };
     let data = rows.into_iter().map(View::listed).collect();
     Ok(HttpResponse::Ok().json(Listed { data, links, meta: Meta { count, limit, offset } }))
-}
-
-fn number(query: &mut Query, name: &'static str, (least, most): (i64, i64)) -> Result<Option<i64>, ApiError> {
-    let Some(text) = query.text(name) else { return Ok(None) };
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse::<i64>().ok().filter(|number| digits && (least..=most).contains(number));
-    number
-        .map(Some)
-        .ok_or_else(|| invalid_parameter(name, format!("must be a whole number from {least} to {most}")))
 }
 
 /// Send the callback of a run again
