@@ -177,9 +177,10 @@ fn flushers(context: &Data<Context>, exits: Exits) -> Vec<Flusher> {
         metrics: context.metrics.clone(),
         afterwards: context.afterwards.clone(),
     };
-    let plain = (0..settings.flushers).map(|_| flusher(Lane::Plain, &exits.plain));
-    let keyed = (0..settings.flushers.min(2)).map(|_| flusher(Lane::Keyed, &exits.keyed));
-    plain.chain(keyed).collect()
+    let Exits { first, change, again } = exits;
+    let firsts = (0..settings.flushers).map(|_| flusher(Lane::First(change.clone()), &first));
+    let agains = (0..settings.flushers.min(2)).map(|_| flusher(Lane::Again, &again));
+    firsts.chain(agains).collect()
 }
 
 fn serve(listener: TcpListener, context: &Data<Context>) -> io::Result<Server> {

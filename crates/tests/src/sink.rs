@@ -45,6 +45,13 @@ pub struct Duplicate {
     pub at: Duration,
 }
 
+impl Duplicate {
+    /// When it had been taken the first time, since the sink was started.
+    pub fn first(&self) -> Duration {
+        self.at.saturating_sub(self.after)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Per tenant and hook, by event id.
@@ -112,6 +119,11 @@ impl Sink {
     /// How many events came to a hook.
     pub fn events(&self, tenant: usize, hook: usize) -> usize {
         self.state().visits.get(&(tenant, hook)).map_or(0, HashMap::len)
+    }
+
+    /// How long it runs.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Requests for what had been taken before.

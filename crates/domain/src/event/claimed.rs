@@ -1,12 +1,12 @@
-//! Events that are stored only if their request is the first with its `Idempotency-Key`: keys, events and the group that owes
-//! them a fan-out are written by one statement.
+//! Events of many requests, some of which are stored only if their request is the first with its `Idempotency-Key`: keys, events
+//! and the group that owes them a fan-out are written by one statement.
 
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
-    sql_types::{Array, Binary, Bool, Jsonb, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, Binary, Bool, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::NewEvent;
@@ -14,8 +14,12 @@ use crate::{
     Result,
     db::prepared::prepared,
     id::{EventGroupId, TenantId},
-    idempotency::{Key, PATIENCE_S},
+    idempotency::Key,
 };
+
+/// How long the statement waits for another transaction that is writing one of its keys, in milliseconds: such a transaction
+/// is a statement like this one, and ends within some. Those without a key stand behind it.
+pub const PATIENCE_MS: u32 = 50;
 
 /// A request with a key: what is answered to it, and the events that it posts.
 #[derive(Clone, Debug)]
@@ -30,16 +34,16 @@ pub struct Request {
     pub events: Vec<NewEvent>,
 }
 
-/// Writes the keys that nobody has used, and the events of their requests. Returns the keys that are this statement's now; of
-/// the other requests nothing is written, and `idempotency::claim` tells what was answered to them.
-///
-/// Keys that another transaction is writing are waited for: up to [`PATIENCE_S`], then [`crate::Error::Locked`].
+/// Stores `plain` events, writes the keys that nobody has used, and stores the events of their requests. Returns the keys that
+/// are this statement's now; of the other requests nothing is written, and `idempotency::claim` tells what was answered to them.
 ///
 /// # Errors
-/// As said; and when the database is away. Nothing is written then.
+/// [`crate::Error::Locked`] when another transaction keeps writing one of the keys for more than [`PATIENCE_MS`]; and when the
+/// database is away. Nothing is written then.
 pub fn insert(
     conn: &mut PgConnection,
     group: EventGroupId,
+    plain: &[NewEvent],
     requests: &[Request],
     now: DateTime<Utc>,
 ) -> Result<HashSet<Key>> {
@@ -56,10 +60,12 @@ pub fn insert(
     let mut sorted: Vec<&Request> = requests.iter().collect();
     sorted.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let keys = || sorted.iter().map(|request| &request.key);
-    let events: Vec<(&Key, &NewEvent)> =
-        sorted.iter().flat_map(|request| request.events.iter().map(|event| (&request.key, event))).collect();
+    let of_requests =
+        sorted.iter().flat_map(|request| request.events.iter().map(|event| (Some(&request.key), event)));
+    let events: Vec<(Option<&Key>, &NewEvent)> =
+        plain.iter().map(|event| (None, event)).chain(of_requests).collect();
     let claimed: Vec<Claimed> = prepared(format!(
-        "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{PATIENCE_S}s', true)), \
+        "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{PATIENCE_MS}ms', true)), \
          claimed AS (\
             INSERT INTO idempotency_keys (tenant_id, route, key, request_hash, status, response, created_at) \
             SELECT t, r, k, h, s, b, $7 FROM patience, unnest($1, $2, $3, $4, $5, $6) AS key (t, r, k, h, s, b) \
@@ -67,7 +73,8 @@ pub fn insert(
          new AS MATERIALIZED (\
             SELECT e.* FROM unnest($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) AS e \
                (tenant, id, type, origin, occurred, created, metadata, trace, sampled, body, route, key) \
-            JOIN claimed c ON c.tenant_id = e.tenant AND c.route = e.route AND c.key = e.key), \
+            LEFT JOIN claimed c ON c.tenant_id = e.tenant AND c.route = e.route AND c.key = e.key \
+            WHERE e.key IS NULL OR c.key IS NOT NULL), \
          stored AS (\
             INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) \
             SELECT tenant, id, type, origin, occurred, created, metadata, trace, sampled, body FROM new), \
@@ -95,8 +102,10 @@ pub fn insert(
     .bind::<Array<Uuid>, _>(events.iter().map(|(_, event)| event.trace.trace_uuid()).collect::<Vec<_>>())
     .bind::<Array<Bool>, _>(events.iter().map(|(_, event)| event.trace.sampled).collect::<Vec<_>>())
     .bind::<Array<Binary>, _>(events.iter().map(|(_, event)| event.body.as_slice()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(events.iter().map(|(key, _)| key.route).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(events.iter().map(|(key, _)| key.key.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(events.iter().map(|(key, _)| key.map(|key| key.route)).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(
+        events.iter().map(|(key, _)| key.map(|key| key.key.as_str())).collect::<Vec<_>>(),
+    )
     .bind::<Uuid, _>(group)
     .load(conn)?;
     let claimed: HashSet<(TenantId, &str, &str)> =

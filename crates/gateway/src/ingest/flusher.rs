@@ -1,6 +1,6 @@
 //! The tasks that store events: each takes what waits, stores it with one statement, answers, and rings.
 //!
-//! What comes after a pause is stored at once. What follows closely waits for the [pace](Lane::pace), and for its task: groups are small
+//! What comes after a pause is stored at once. What follows closely waits for the [pace](PACE), and for its task: groups are small
 //! when there is little to do and large when there is much. The rows promise everything; the ring only makes it quick
 //! (invariant 1).
 
@@ -28,34 +28,24 @@ use hookyard_domain::{
 use hookyard_messaging::{Bus, Message, Queue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Claim, Door, Exit, Job};
+use super::{Claim, Door, Entrance, Exit, Job};
 use crate::{access::idempotent, metrics::Metrics, problem};
 
 /// Requests that are stored alone at the same time, after their group could not be stored.
 const ALONE_AT_ONCE: usize = 3;
 
-/// Which events a task stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which requests a task stores.
+#[derive(Clone, Debug)]
 pub(crate) enum Lane {
-    /// Those without a key: one statement.
-    Plain,
-    /// Those with a key: one statement, and a transaction for those whose key was used.
-    Keyed,
+    /// All, with one statement; those whose key was used enter the other lane here.
+    First(Entrance),
+    /// Those: a transaction.
+    Again,
 }
 
-impl Lane {
-    /// The least time between the beginnings of two groups. Everything behind a group (messages, fan-out, reads) goes by groups,
-    /// too, so that at some hundred events per second this makes all of it cheaper by more than it takes: most where a broker
-    /// carries the rings, and for the few events with a key, which would else be groups of one.
-    const fn pace(self, broker: bool) -> Duration {
-        Duration::from_millis(match (self, broker) {
-            (Self::Plain, false) => 0,
-            (Self::Plain, true) => 2,
-            (Self::Keyed, false) => 2,
-            (Self::Keyed, true) => 5,
-        })
-    }
-}
+/// The least time between the beginnings of two groups where a broker carries the rings. Everything behind a group (messages,
+/// fan-out, reads) goes by groups, too, so that at some hundred events per second this makes all of it cheaper by more than it takes.
+const PACE: Duration = Duration::from_millis(2);
 
 /// How large a group may get.
 #[derive(Clone, Copy, Debug)]
@@ -80,12 +70,13 @@ pub(crate) struct Flusher {
 }
 
 impl Flusher {
-    /// Stores events until `stop` is cancelled and the queue is empty.
+    /// Stores events until there are no more: the first lane is closed when `stop` is cancelled, the other when nobody is left who
+    /// could put something into it.
     pub(crate) async fn run(self, stop: CancellationToken) {
         while let Some(group) = self.next(&stop).await {
-            match self.lane {
-                Lane::Plain => self.store(group).await,
-                Lane::Keyed => self.store_keyed(group).await,
+            match &self.lane {
+                Lane::First(change) => self.store(group, change).await,
+                Lane::Again => self.store_again(group).await,
             }
         }
     }
@@ -96,13 +87,15 @@ impl Flusher {
         let first = tokio::select! {
             biased;
             first = exit.recv() => first?,
-            () = stop.cancelled() => {
+            () = stop.cancelled(), if matches!(self.lane, Lane::First(_)) => {
                 exit.close();
                 exit.recv().await?
             }
         };
-        if let Some(taken) = *taken {
-            tokio::time::sleep_until(taken + self.lane.pace(self.bus.has_broker())).await;
+        if let Some(taken) = *taken
+            && self.bus.has_broker()
+        {
+            tokio::time::sleep_until(taken + PACE).await;
         }
         *taken = Some(tokio::time::Instant::now());
         let (mut events, mut bytes) = size(&first);
@@ -119,89 +112,87 @@ impl Flusher {
         Some(group)
     }
 
-    /// One statement for all.
-    async fn store(&self, mut group: Vec<Job>) {
-        let mut events: Vec<NewEvent> = Vec::with_capacity(group.iter().map(|job| job.events.len()).sum());
-        let lengths: Vec<usize> = group.iter().map(|job| job.events.len()).collect();
-        for job in &mut group {
-            events.append(&mut job.events);
-        }
-        let events = Arc::new(events);
-        let id = EventGroupId::new(self.clock.now());
-        let started = Instant::now();
-        let stored = {
-            let events = Arc::clone(&events);
-            self.db.once(move |conn| store::insert_group(conn, id, &events)).await
-        };
-        match stored {
-            Ok(()) => {
-                self.stored(id, events.iter(), started);
-                for job in group {
-                    answer(job, Ok(None));
-                }
-            }
-            // One event that the database refuses must not fail the others.
-            Err(Error::Database(_)) if group.len() > 1 => {
-                let mut events = Arc::unwrap_or_clone(events).into_iter();
-                for (job, length) in group.iter_mut().zip(lengths) {
-                    job.events.extend(events.by_ref().take(length));
-                }
-                for job in group {
-                    Box::pin(self.store(vec![job])).await;
-                }
-            }
-            Err(error) => refuse(group, &problem::of(error)),
-        }
-    }
-
-    /// One statement that writes the keys which nobody has used, and the events of their requests; a transaction for the
-    /// requests that came before.
-    async fn store_keyed(&self, mut group: Vec<Job>) {
-        let now = self.clock.now();
-        let id = EventGroupId::new(now);
-        let mut places = HashSet::with_capacity(group.len());
+    /// One statement for all. Requests whose key was used change to the other lane.
+    async fn store(&self, mut group: Vec<Job>, change: &Entrance) {
+        let mut places = HashSet::new();
         // A key that is there twice is the first one's, also when the requests differ.
         let twice = |job: &mut Job| {
-            job.claim.as_ref().is_none_or(|claim| {
+            job.claim.as_ref().is_some_and(|claim| {
                 let (tenant, route, key) = claim.key.place();
                 !places.insert((tenant, route, key.to_owned()))
             })
         };
-        let mut again: Vec<Job> = group.extract_if(.., twice).collect();
-        let requests = Arc::new(group.iter_mut().filter_map(taken).collect::<Vec<_>>());
+        let twice: Vec<Job> = group.extract_if(.., twice).collect();
+        let mut keyed: Vec<Job> = group.extract_if(.., |job| job.claim.is_some()).collect();
+        if keyed.is_empty() {
+            return self.store_plain(group).await;
+        }
+        let now = self.clock.now();
+        let id = EventGroupId::new(now);
+        let plain = Batch::of(&mut group);
+        let requests = Arc::new(keyed.iter_mut().filter_map(taken).collect::<Vec<_>>());
         let started = Instant::now();
         let stored = {
-            let requests = Arc::clone(&requests);
-            self.db.once(move |conn| claimed::insert(conn, id, &requests, now)).await
+            let (events, requests) = (Arc::clone(&plain.events), Arc::clone(&requests));
+            self.db.once(move |conn| claimed::insert(conn, id, &events, &requests, now)).await
         };
         match stored {
             Ok(ours) => {
-                let (mut new, mut old) = (Vec::new(), Vec::new());
-                for (job, request) in group.into_iter().zip(requests.iter()) {
-                    if ours.contains(&request.key) {
-                        new.extend(&request.events);
-                        answer(job, Ok(None));
-                    } else {
-                        old.push((job, request.clone()));
-                    }
+                let new = requests.iter().filter(|request| ours.contains(&request.key));
+                self.stored(id, plain.events.iter().chain(new.flat_map(|request| &request.events)), started);
+                for job in group {
+                    job.end(Ok(None));
                 }
-                self.stored(id, new.into_iter(), started);
-                again.extend(old.into_iter().map(given_back));
-                if !again.is_empty() {
-                    self.store_again(again).await;
+                for (job, request) in keyed.into_iter().zip(requests.iter()) {
+                    if ours.contains(&request.key) {
+                        job.end(Ok(None));
+                    } else {
+                        change.enter(given_back((job, request.clone())));
+                    }
                 }
             }
             // Somebody's key is held, or somebody's event is refused: the others must not pay for it.
-            Err(Error::Locked | Error::Database(_)) if requests.len() > 1 || !again.is_empty() => {
-                let requests = Arc::unwrap_or_clone(requests);
-                again.extend(group.into_iter().zip(requests).map(given_back));
-                self.store_each(again).await;
+            Err(Error::Locked | Error::Database(_)) => {
+                keyed
+                    .into_iter()
+                    .zip(Arc::unwrap_or_clone(requests))
+                    .map(given_back)
+                    .for_each(|job| change.enter(job));
+                plain.give_back(&mut group);
+                self.store_plain(group).await;
             }
-            Err(Error::Locked) => refuse(group, &idempotent::in_flight()),
             Err(error) => {
-                group.append(&mut again);
+                group.append(&mut keyed);
                 refuse(group, &problem::of(error));
             }
+        }
+        twice.into_iter().for_each(|job| change.enter(job));
+    }
+
+    /// One statement for requests without a key.
+    async fn store_plain(&self, mut group: Vec<Job>) {
+        let batch = Batch::of(&mut group);
+        let id = EventGroupId::new(self.clock.now());
+        let started = Instant::now();
+        let stored = {
+            let events = Arc::clone(&batch.events);
+            self.db.once(move |conn| store::insert_group(conn, id, &events)).await
+        };
+        match stored {
+            Ok(()) => {
+                self.stored(id, batch.events.iter(), started);
+                for job in group {
+                    job.end(Ok(None));
+                }
+            }
+            // One event that the database refuses must not fail the others.
+            Err(Error::Database(_)) if group.len() > 1 => {
+                batch.give_back(&mut group);
+                for job in group {
+                    Box::pin(self.store_plain(vec![job])).await;
+                }
+            }
+            Err(error) => refuse(group, &problem::of(error)),
         }
     }
 
@@ -231,7 +222,7 @@ impl Flusher {
             Ok(earlier) => {
                 self.stored(id, fresh(&requests, &earlier), started);
                 for (job, earlier) in group.into_iter().zip(earlier) {
-                    answer(job, Ok(earlier));
+                    job.end(Ok(earlier));
                 }
             }
             Err(Error::Locked | Error::Database(_)) if group.len() > 1 => {
@@ -272,6 +263,32 @@ impl Flusher {
     }
 }
 
+/// The events of requests, one after the other, while a statement has them.
+struct Batch {
+    events: Arc<Vec<NewEvent>>,
+    lengths: Vec<usize>,
+}
+
+impl Batch {
+    /// Takes the events out of their requests.
+    fn of(group: &mut [Job]) -> Self {
+        let lengths: Vec<usize> = group.iter().map(|job| job.events.len()).collect();
+        let mut events = Vec::with_capacity(lengths.iter().sum());
+        for job in group {
+            events.append(&mut job.events);
+        }
+        Self { events: Arc::new(events), lengths }
+    }
+
+    /// Puts them back, into the same requests in the same order.
+    fn give_back(self, group: &mut [Job]) {
+        let mut events = Arc::unwrap_or_clone(self.events).into_iter();
+        for (job, length) in group.iter_mut().zip(self.lengths) {
+            job.events.extend(events.by_ref().take(length));
+        }
+    }
+}
+
 /// What is stored of a request with a key; `None` for one without, which does not come here.
 fn taken(job: &mut Job) -> Option<Request> {
     let Claim { key, status, body } = job.claim.take()?;
@@ -296,13 +313,8 @@ fn size(job: &Job) -> (usize, usize) {
     (job.events.len(), job.events.iter().map(|event| event.body.len()).sum())
 }
 
-fn answer(job: Job, outcome: super::Outcome) {
-    // A client that went away does not need to be told.
-    let _gone = job.answer.send(outcome);
-}
-
 fn refuse(group: Vec<Job>, error: &ApiError) {
     for job in group {
-        answer(job, Err(error.clone()));
+        job.end(Err(error.clone()));
     }
 }

@@ -1,8 +1,8 @@
 //! How posted events come in: from bytes to a checked event, through a bounded queue to the tasks that store them in
 //! groups, and back with what became of them.
 //!
-//! A request waits for the commit that holds its events. Two lanes lead there: events with an `Idempotency-Key` may have
-//! to wait for another request with the same key, and must not keep the others waiting.
+//! A request waits for the commit that holds its events. Those whose `Idempotency-Key` was used, or is being used by another
+//! request, change to a lane of their own: they may have to wait, and must not keep the others waiting.
 
 pub(crate) mod batch;
 mod flusher;
@@ -49,18 +49,25 @@ struct Job {
 /// The entrance of the queue.
 #[derive(Debug)]
 pub(crate) struct Ingest {
-    plain: mpsc::Sender<Job>,
-    keyed: mpsc::Sender<Job>,
+    entrance: Entrance,
+}
+
+/// Where one lane begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance {
+    jobs: mpsc::Sender<Job>,
     metrics: Metrics,
 }
 
-/// The exit of the queue, for the tasks of both lanes.
+/// What the tasks of both lanes work on.
 #[derive(Debug)]
 pub(crate) struct Exits {
-    /// Events without a key.
-    pub(crate) plain: Exit,
-    /// Events with a key.
-    pub(crate) keyed: Exit,
+    /// All requests.
+    pub(crate) first: Exit,
+    /// Where the first lane's tasks put those whose key was used.
+    pub(crate) change: Entrance,
+    /// Those.
+    pub(crate) again: Exit,
 }
 
 /// The exit of one lane. The tasks that share it take turns.
@@ -77,10 +84,13 @@ struct Door {
 impl Ingest {
     /// A queue in which each lane holds so many requests.
     pub(crate) fn new(capacity: u32, metrics: Metrics) -> (Self, Exits) {
-        let (plain, plain_exit) = mpsc::channel(capacity as usize);
-        let (keyed, keyed_exit) = mpsc::channel(capacity as usize);
-        let exit = |jobs| Exit(Arc::new(Mutex::new(Door { jobs, taken: None })));
-        (Self { plain, keyed, metrics }, Exits { plain: exit(plain_exit), keyed: exit(keyed_exit) })
+        let lane = || {
+            let (jobs, exit) = mpsc::channel(capacity as usize);
+            let entrance = Entrance { jobs, metrics: metrics.clone() };
+            (entrance, Exit(Arc::new(Mutex::new(Door { jobs: exit, taken: None }))))
+        };
+        let ((entrance, first), (change, again)) = (lane(), lane());
+        (Self { entrance }, Exits { first, change, again })
     }
 
     /// Stores events and returns when they are committed; with what was answered before, when the claim's key was used.
@@ -94,22 +104,35 @@ impl Ingest {
         claim: Option<Claim>,
         reserved: Reserved,
     ) -> Outcome {
-        let lane = if claim.is_some() { &self.keyed } else { &self.plain };
         let (answer, answered) = oneshot::channel();
+        self.entrance.enter(Job { events, claim, _reserved: reserved, answer });
+        answered.await.unwrap_or_else(|_ended| Err(stopping()))
+    }
+}
+
+impl Entrance {
+    /// Puts a request into the lane, or refuses it at once.
+    fn enter(&self, job: Job) {
         // Counted before it is sent, as it may be taken at once.
         self.metrics.waiting.inc();
-        let job = Job { events, claim, _reserved: reserved, answer };
-        if let Err(refused) = lane.try_send(job) {
-            self.metrics.waiting.dec();
-            return Err(match refused {
-                mpsc::error::TrySendError::Full(_) => {
-                    self.metrics.refused.inc();
-                    problem::overloaded("too many events wait to be stored")
-                }
-                mpsc::error::TrySendError::Closed(_) => stopping(),
-            });
-        }
-        answered.await.unwrap_or_else(|_ended| Err(stopping()))
+        let Err(refused) = self.jobs.try_send(job) else { return };
+        self.metrics.waiting.dec();
+        let (job, error) = match refused {
+            mpsc::error::TrySendError::Full(job) => {
+                self.metrics.refused.inc();
+                (job, problem::overloaded("too many events wait to be stored"))
+            }
+            mpsc::error::TrySendError::Closed(job) => (job, stopping()),
+        };
+        job.end(Err(error));
+    }
+}
+
+impl Job {
+    /// Tells the client what became of it.
+    fn end(self, outcome: Outcome) {
+        // A client that went away does not need to be told.
+        let _gone = self.answer.send(outcome);
     }
 }
 
