@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
+
 /// What bounds an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -35,6 +37,8 @@ pub(crate) enum Gate {
     Open,
     /// When one of those under way has ended.
     Full,
+    /// Not before then, which is soon: it does not take more in a second.
+    Paced(Instant),
     /// Not before then: the receiver asked for it.
     Paused(Instant),
     /// Not before then: the breaker is open.
@@ -54,10 +58,13 @@ pub(crate) struct Endpoint {
     latency: Option<Duration>,
     /// Where the next delivery is put that has to wait in the schedule.
     next_place: Option<Instant>,
+    pace: Pace,
+    /// Whether somebody will come back to it when its pace allows the next try.
+    pub(crate) is_awaited: bool,
 }
 
 impl Endpoint {
-    pub(crate) fn new(bounds: &Bounds) -> Self {
+    pub(crate) fn new(bounds: &Bounds, now: Instant) -> Self {
         Self {
             in_flight: 0,
             failures: 0,
@@ -66,6 +73,8 @@ impl Endpoint {
             paused_until: None,
             latency: None,
             next_place: None,
+            pace: Pace::new(bounds.in_flight, now),
+            is_awaited: false,
         }
     }
 
@@ -78,12 +87,13 @@ impl Endpoint {
     pub(crate) fn is_unremarkable(&self, now: Instant) -> bool {
         self.in_flight == 0
             && self.failures == 0
+            && !self.pace.is_worth_keeping(now)
             && self.paused_until.is_none_or(|until| until <= now)
             && self.next_place.is_none_or(|place| place <= now)
     }
 
     /// Whether another try may begin.
-    pub(crate) fn gate(&self, bounds: &Bounds, now: Instant) -> Gate {
+    pub(crate) fn gate(&mut self, now: Instant) -> Gate {
         if let Some(until) = self.paused_until.filter(|until| now < *until) {
             return Gate::Paused(until);
         }
@@ -92,14 +102,15 @@ impl Endpoint {
             // Half open: one probe at a time.
             Some(_) if self.in_flight > 0 => Gate::Full,
             Some(_) => Gate::Open,
-            None if self.in_flight < bounds.in_flight => Gate::Open,
-            None => Gate::Full,
+            None if self.in_flight >= self.pace.at_once() => Gate::Full,
+            None => self.pace.wait(now).map_or(Gate::Open, Gate::Paced),
         }
     }
 
     /// A try begins.
-    pub(crate) const fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         self.in_flight += 1;
+        self.pace.begin(now);
     }
 
     /// A try that had begun was not made.
@@ -118,18 +129,25 @@ impl Endpoint {
                 self.cooldown = bounds.cooldown;
                 // Whoever was put far behind while it was slow or away is not made to wait for it: new places begin now.
                 self.next_place = None;
+                self.pace.taken(took, now);
             }
             Sign::Ill => {
+                self.pace.failed(took, now);
                 self.failures = self.failures.saturating_add(1);
                 let probe_failed = self.open_until.is_some_and(|until| until <= now);
+                let breaks = self.open_until.is_none() && self.failures >= bounds.breaker_failures;
                 if probe_failed {
                     self.cooldown = (self.cooldown * 2).min(bounds.max_cooldown);
+                    self.pace.still_away(now);
+                } else if breaks {
+                    self.pace.cut(now);
                 }
-                if probe_failed || (self.open_until.is_none() && self.failures >= bounds.breaker_failures) {
+                if probe_failed || breaks {
                     self.open_until = Some(now + self.cooldown);
                 }
             }
             Sign::Pause(until) => {
+                self.pace.cut(now);
                 self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
             }
         }
@@ -138,7 +156,8 @@ impl Endpoint {
     /// Tries per second that the endpoint takes at the most, as far as is known.
     fn rate(&self, bounds: &Bounds) -> f64 {
         let latency = self.latency.unwrap_or(Duration::from_millis(5)).as_secs_f64().max(0.000_1);
-        bounds.in_flight as f64 / latency
+        let at_once = self.pace.at_once().min(bounds.in_flight) as f64;
+        self.pace.limit().map_or(at_once / latency, |limit| limit.min(at_once / latency))
     }
 
     /// How many deliveries may wait in memory: what the endpoint takes within a second, so that whoever waits here goes
@@ -174,54 +193,50 @@ mod tests {
     #[test]
     fn the_cap_holds_at_n_and_n_plus_one() {
         let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS);
-        endpoint.begin();
-        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Open);
-        endpoint.begin();
-        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Full);
+        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
+        endpoint.begin(Instant::now());
+        assert_eq!(endpoint.gate(now), Gate::Open);
+        endpoint.begin(Instant::now());
+        assert_eq!(endpoint.gate(now), Gate::Full);
         endpoint.end(&BOUNDS, Sign::Answered, MS, now);
-        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Open);
+        assert_eq!(endpoint.gate(now), Gate::Open);
     }
 
     #[test]
     fn the_breaker_opens_lets_one_probe_through_and_closes() {
         let start = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS);
+        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
         let fail = |endpoint: &mut Endpoint, now| {
-            endpoint.begin();
+            endpoint.begin(Instant::now());
             endpoint.end(&BOUNDS, Sign::Ill, MS, now);
         };
         fail(&mut endpoint, start);
         fail(&mut endpoint, start);
-        assert_eq!(endpoint.gate(&BOUNDS, start), Gate::Open, "two failures are not enough");
+        assert_eq!(endpoint.gate(start), Gate::Open, "two failures are not enough");
         fail(&mut endpoint, start);
         let reopened = start + Duration::from_secs(1);
-        assert_eq!(endpoint.gate(&BOUNDS, start), Gate::Broken(reopened));
-        assert_eq!(endpoint.gate(&BOUNDS, reopened), Gate::Open);
-        endpoint.begin();
-        assert_eq!(endpoint.gate(&BOUNDS, reopened), Gate::Full, "one probe at a time");
+        assert_eq!(endpoint.gate(start), Gate::Broken(reopened));
+        assert_eq!(endpoint.gate(reopened), Gate::Open);
+        endpoint.begin(Instant::now());
+        assert_eq!(endpoint.gate(reopened), Gate::Full, "one probe at a time");
         endpoint.end(&BOUNDS, Sign::Ill, MS, reopened);
-        assert_eq!(
-            endpoint.gate(&BOUNDS, reopened),
-            Gate::Broken(reopened + Duration::from_secs(2)),
-            "twice as long"
-        );
+        assert_eq!(endpoint.gate(reopened), Gate::Broken(reopened + Duration::from_secs(2)), "twice as long");
         let later = reopened + Duration::from_secs(2);
-        endpoint.begin();
+        endpoint.begin(Instant::now());
         endpoint.end(&BOUNDS, Sign::Answered, MS, later);
-        assert_eq!(endpoint.gate(&BOUNDS, later), Gate::Open);
+        assert_eq!(endpoint.gate(later), Gate::Open);
     }
 
     #[test]
     fn the_cooldown_is_bounded() {
         let mut now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS);
+        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
         for _ in 0..20 {
-            if let Gate::Broken(until) = endpoint.gate(&BOUNDS, now) {
+            if let Gate::Broken(until) = endpoint.gate(now) {
                 assert!(until - now <= BOUNDS.max_cooldown);
                 now = until;
             }
-            endpoint.begin();
+            endpoint.begin(Instant::now());
             endpoint.end(&BOUNDS, Sign::Ill, MS, now);
         }
     }
@@ -229,33 +244,33 @@ mod tests {
     #[test]
     fn a_late_failure_of_a_try_from_before_does_not_count_as_a_probe() {
         let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS);
+        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
         for _ in 0..4 {
-            endpoint.begin();
+            endpoint.begin(Instant::now());
         }
         for _ in 0..4 {
             endpoint.end(&BOUNDS, Sign::Ill, MS, now);
         }
-        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Broken(now + BOUNDS.cooldown), "not doubled");
+        assert_eq!(endpoint.gate(now), Gate::Broken(now + BOUNDS.cooldown), "not doubled");
     }
 
     #[test]
     fn a_pause_holds_the_whole_endpoint_and_the_longest_counts() {
         let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS);
-        endpoint.begin();
+        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
+        endpoint.begin(Instant::now());
         endpoint.end(&BOUNDS, Sign::Pause(now + Duration::from_secs(9)), MS, now);
-        endpoint.begin();
+        endpoint.begin(Instant::now());
         endpoint.end(&BOUNDS, Sign::Pause(now + Duration::from_secs(2)), MS, now);
-        assert_eq!(endpoint.gate(&BOUNDS, now), Gate::Paused(now + Duration::from_secs(9)));
-        assert_eq!(endpoint.gate(&BOUNDS, now + Duration::from_secs(9)), Gate::Open);
+        assert_eq!(endpoint.gate(now), Gate::Paused(now + Duration::from_secs(9)));
+        assert_eq!(endpoint.gate(now + Duration::from_secs(9)), Gate::Open);
     }
 
     #[test]
     fn who_waits_in_the_schedule_comes_back_at_the_endpoints_pace() {
         let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS);
-        endpoint.begin();
+        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
+        endpoint.begin(Instant::now());
         endpoint.end(&BOUNDS, Sign::Ill, Duration::from_secs(2), now); // 2 at once, 2 s each: 1/s
         assert_eq!(endpoint.room(&BOUNDS), 2);
         let places: Vec<Duration> = (0..3).map(|_| endpoint.place(&BOUNDS, now, now) - now).collect();

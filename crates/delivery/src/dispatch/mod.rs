@@ -6,9 +6,12 @@
 mod destination;
 mod endpoint;
 mod fair;
+mod pace;
+#[cfg(test)]
+mod pace_tests;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -98,6 +101,8 @@ pub(crate) struct Dispatcher {
     bounds: Bounds,
     endpoints: HashMap<SubscriptionId, Endpoint>,
     destinations: Destinations,
+    /// When the pace of endpoints allows the next try.
+    paced: BTreeSet<(Instant, SubscriptionId)>,
     first: LaneState,
     retry: LaneState,
     verdicts: Verdicts,
@@ -125,6 +130,7 @@ impl Dispatcher {
             },
             endpoints: HashMap::new(),
             destinations: Destinations::new(&settings.destination_limits, deps.clock.instant()),
+            paced: BTreeSet::new(),
             first: lane(settings.first_slots),
             retry: lane(settings.retry_slots),
             verdicts: Verdicts::new(deps.clock.clone()),
@@ -151,6 +157,7 @@ impl Dispatcher {
                 () = stop.cancelled() => break,
                 n = ended.recv_many(&mut commands, 1024) => if n == 0 { break },
                 Some(jobs) = ready.recv() => commands.push(Command::Ready(jobs)),
+                () = tokio::time::sleep(self.next_turn()), if !self.paced.is_empty() => {}
                 _ = forget.tick() => {
                     let now = self.deps.clock.instant();
                     self.endpoints.retain(|_, endpoint| !endpoint.is_unremarkable(now));
@@ -163,6 +170,7 @@ impl Dispatcher {
                     Command::Lost { endpoint, lane } => self.lose(endpoint, lane),
                 }
             }
+            self.list_paced();
             self.pump(Lane::First).await;
             self.pump(Lane::Retry).await;
             self.begin_late();
@@ -177,6 +185,25 @@ impl Dispatcher {
         self.park_all(waiting.into_iter().flatten().collect(), now).await;
         self.tries.close();
         self.tries.wait().await;
+    }
+
+    /// How long until the pace of some endpoint allows its next try.
+    fn next_turn(&self) -> Duration {
+        let now = self.deps.clock.instant();
+        self.paced.first().map_or(Duration::MAX, |(at, _)| at.saturating_duration_since(now))
+    }
+
+    /// Gives the endpoints a turn whose pace allows a try now.
+    fn list_paced(&mut self) {
+        let now = self.deps.clock.instant();
+        while let Some((_, id)) = self.paced.first().copied().filter(|(at, _)| *at <= now) {
+            self.paced.pop_first();
+            if let Some(endpoint) = self.endpoints.get_mut(&id) {
+                endpoint.is_awaited = false;
+            }
+            self.first.queue.list(id);
+            self.retry.queue.list(id);
+        }
     }
 
     fn lane(&mut self, lane: Lane) -> &mut LaneState {
@@ -197,7 +224,7 @@ impl Dispatcher {
         let (now, utc) = (self.deps.clock.instant(), self.deps.clock.now());
         for job in jobs {
             let id = job.hook.id;
-            let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds));
+            let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds, now));
             let waiting = self.first.queue.waiting(id) + self.retry.queue.waiting(id);
             if waiting >= endpoint.room(&self.bounds) {
                 let place = endpoint.place(&self.bounds, now, now);
@@ -237,12 +264,18 @@ impl Dispatcher {
         while self.lane(lane).free > 0 {
             let Some(id) = self.lane(lane).queue.next() else { return };
             let bounds = self.bounds;
-            let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&bounds));
+            let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&bounds, now));
             let in_flight = endpoint.in_flight();
-            match endpoint.gate(&bounds, now) {
+            match endpoint.gate(now) {
                 // Listed again when a try of this endpoint ends.
                 Gate::Full => {}
                 Gate::Open => self.begin_next(lane, id, now, utc).await,
+                // Listed again then.
+                Gate::Paced(at) => {
+                    if !std::mem::replace(&mut endpoint.is_awaited, true) {
+                        self.paced.insert((at, id));
+                    }
+                }
                 Gate::Paused(until) => self.send_away(lane, id, until, (now, utc)).await,
                 Gate::Broken(until) => {
                     let held_long_enough = |job: &Job| {
@@ -284,7 +317,7 @@ impl Dispatcher {
 
     async fn park_at_place(&mut self, job: Job, not_before: Instant, (now, utc): (Instant, DateTime<Utc>)) {
         let bounds = self.bounds;
-        let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds));
+        let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
         let place = endpoint.place(&bounds, not_before, now);
         self.park(job, at(place, now, utc)).await;
     }
@@ -306,7 +339,7 @@ impl Dispatcher {
             return;
         }
         let bounds = self.bounds;
-        self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds)).begin();
+        self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now)).begin(now);
         self.lane(job.lane).free -= 1;
         self.deps.metrics.lag(job.lane, utc, job.held.due_at);
         let timeout = TimeDelta::from_std(job.held.profile.timeout()).unwrap_or(TimeDelta::seconds(15));
