@@ -71,7 +71,7 @@ fn a_schema_that_cannot_be_used_is_told_why() {
         (json!({"pattern": "("}), "2020-12 at /pattern"),
         // Patterns that look around cannot be matched in linear time.
         (json!({"pattern": "(?=a)"}), "2020-12"),
-        (json!({"pattern": "\\w{500}"}), "2020-12"),
+        (json!({"pattern": "(a{1000}){1000}"}), "2020-12"),
         (json!({"$schema": "http://json-schema.org/draft-07/schema#"}), "must have no other $schema"),
         (json!({"$ref": "https://example.com/other.json"}), "`https://example.com/other.json`"),
         (json!({"$ref": "other.json"}), "`other.json`"),
@@ -88,7 +88,7 @@ fn a_schema_that_cannot_be_used_is_told_why() {
         (json!({"$dynamicRef": "#"}), "must not have $dynamicRef"),
         (json!({"items": {"$id": "https://example.com/x"}}), "$id"),
     ] {
-        let reason = parse(&schema).unwrap_err();
+        let reason = parse(&schema).expect_err(&schema.to_string());
         assert!(reason.contains(part) && reason.chars().count() < 230, "{schema}: {reason}");
     }
     for good in [
