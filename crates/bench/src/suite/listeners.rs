@@ -71,13 +71,15 @@ pub(crate) async fn measure(system: &System, quick: bool) -> Result<Report> {
         watch.sample();
     }
     // They are there and hear what happens.
-    for (task, stream) in listeners.iter_mut().take(crowd.ended) {
-        api.post(&format!("/v1/automation/tasks/{task}/cancel"), &json!({})).await?;
-        stream.until("event: done").await?;
-    }
     api.post("/v1/automation/tasks", &task("explore")).await?;
     let given = tokio::time::timeout(PATIENCE, one_is_given(&mut workers)).await;
     given.context("no worker was given the task that was made")??;
+    for (task, _) in listeners.iter().take(crowd.ended) {
+        api.post(&format!("/v1/automation/tasks/{task}/cancel"), &json!({})).await?;
+    }
+    for (_, stream) in listeners.iter_mut().take(crowd.ended) {
+        stream.until("event: done").await?;
+    }
     let (usage, other_cpu_s) = watch.finish();
     Ok(Report {
         label: label::LISTENERS.into(),
