@@ -4,7 +4,7 @@
 
 # Everything that is not the system's goes here, in the clone.
 TOOLS=$PWD/.test-tools
-PYTHON_PACKAGES=(standardwebhooks==1.1.0 'PyJWT[crypto]==2.15.1' Authlib==1.9.10 requests==2.34.2)
+PYTHON_PACKAGES=(standardwebhooks==1.1.0 'PyJWT[crypto]==2.15.1' Authlib==1.9.10 requests==2.34.2 aiosmtpd==1.4.6)
 NODE_PACKAGES=(standardwebhooks@1.1.1 zapier-platform-core@19.1.0 oauth4webapi@3.8.8 oidc-provider@9.13.3 playwright-core@1.65.1)
 NEXTEST_VERSION=0.9.143
 DENY_VERSION=0.20.2

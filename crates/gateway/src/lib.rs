@@ -197,6 +197,8 @@ fn serve(listener: TcpListener, context: &Data<Context>) -> io::Result<Server> {
             .max_connections(connections)
             .keep_alive(keep_alive)
             .tcp_nodelay(true)
+            // Who has closed his side has gone: a long poll of his must not be given a task.
+            .h1_allow_half_closed(false)
             .client_request_timeout(head_timeout)
             .client_disconnect_timeout(disconnect_timeout)
             .disable_signals()

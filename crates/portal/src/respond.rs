@@ -1,6 +1,6 @@
 //! Answering the question of a task by a link.
 
-use hookyard_domain::person::Locale;
+use hookyard_domain::{person::Locale, task::answer::BadAnswer};
 use maud::{Markup, html};
 
 use crate::frame;
@@ -12,7 +12,7 @@ texts! {
         task: "Task: ", "Tâche : ";
         answer: "Your answer", "Votre réponse";
         choose: "Choose an answer", "Choisissez une réponse";
-        schema: "The answer should follow this JSON Schema:", "La réponse devrait suivre ce schéma JSON :";
+        schema: "The answer has to follow this JSON Schema:", "La réponse doit suivre ce schéma JSON :";
         send: "Send", "Envoyer";
         until: "It can be answered until ", "La réponse est possible jusqu’au ";
         thanks: "Thank you", "Merci";
@@ -21,7 +21,11 @@ texts! {
         answered_hint: "Nothing more is to be done.", "Il n’y a plus rien à faire.";
         over: "This question can no longer be answered", "Il n’est plus possible de répondre à cette question";
         over_hint: "The time for an answer is over, or the task has ended.", "Le délai de réponse est écoulé ou la tâche est terminée.";
-        wrong: "This answer cannot be taken: ", "Cette réponse ne peut pas être acceptée : ";
+        too_long: "This answer is too long.", "Cette réponse est trop longue.";
+        no_choice: "Please choose one of: ", "Veuillez choisir parmi : ";
+        breaks: "This answer does not follow the schema", "Cette réponse ne suit pas le schéma";
+        at: " at ", " à ";
+        unreadable: "This answer cannot be read.", "Cette réponse est illisible.";
         empty: "Please write or choose an answer.", "Veuillez écrire ou choisir une réponse.";
     }
 }
@@ -37,7 +41,7 @@ pub struct Question<'a> {
     pub question: &'a str,
     /// The answers it may have; none = any.
     pub choices: &'a [String],
-    /// A JSON Schema that the answer should follow.
+    /// A JSON Schema that the answer has to follow.
     pub schema: Option<&'a str>,
     /// Until when it can be answered, as it is printed.
     pub until: &'a str,
@@ -50,8 +54,8 @@ pub struct Question<'a> {
 pub enum Trouble<'a> {
     /// There is none.
     Empty,
-    /// The reason, in English.
-    Refused(&'a str),
+    /// The question may not have it.
+    Refused(&'a BadAnswer),
 }
 
 /// The page with the question. Its form goes to where the page is.
@@ -60,7 +64,13 @@ pub fn question(asked: &Question<'_>, wrong: Option<Trouble<'_>>) -> Markup {
     let texts = Texts::of(asked.locale);
     let wrong = wrong.map(|trouble| match trouble {
         Trouble::Empty => texts.empty.to_owned(),
-        Trouble::Refused(reason) => format!("{}{reason}", texts.wrong),
+        Trouble::Refused(BadAnswer::TooLong) => texts.too_long.to_owned(),
+        Trouble::Refused(BadAnswer::NoChoice { choices }) => format!("{}{choices}", texts.no_choice),
+        Trouble::Refused(BadAnswer::Schema { at, rule }) => {
+            let place = if at.is_empty() { String::new() } else { format!("{}{at}", texts.at) };
+            format!("{}{place} ({rule}).", texts.breaks)
+        }
+        Trouble::Refused(BadAnswer::Unreadable) => texts.unreadable.to_owned(),
     });
     let body = html! {
         (frame::notice(wrong.as_deref()))
@@ -131,7 +141,9 @@ mod tests {
                 until: "2026",
                 typed: "</textarea>",
             };
-            let page = question(&asked, Some(Trouble::Refused("<i>"))).into_string();
+            let page =
+                question(&asked, Some(Trouble::Refused(&BadAnswer::NoChoice { choices: "<i>".to_owned() })))
+                    .into_string();
             for bad in ["<b>a", "<img", "<i>", "</textarea></textarea>", "{\"<"] {
                 assert!(!page.contains(bad), "{bad}: {page}");
             }

@@ -1,7 +1,7 @@
 //! Sending mail from the outbox, by SMTP. A mail is held while it is sent; one whose sender was killed is sent again when its
 //! lease ends, with the same `Message-ID`.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chrono::TimeDelta;
@@ -14,7 +14,7 @@ use lettre::{
     message::{Mailbox, header::ContentType},
     transport::smtp::{
         authentication::Credentials,
-        client::{Tls as SmtpTls, TlsParameters},
+        client::{Certificate, Tls as SmtpTls, TlsParameters},
         extension::ClientId,
     },
 };
@@ -50,7 +50,7 @@ impl Post {
             .context("mail.from is not set")?
             .parse()
             .context("mail.from is no address")?;
-        let tls = || TlsParameters::new(host.clone()).context("tls for the mail server cannot be set up");
+        let tls = || tls(&host, settings.extra_ca_file.as_deref());
         let protected = match settings.tls {
             Tls::Starttls => SmtpTls::Required(tls()?),
             Tls::Tls => SmtpTls::Wrapper(tls()?),
@@ -90,6 +90,21 @@ impl Post {
             .header(ContentType::TEXT_PLAIN)
             .body(held.email.text.clone())?)
     }
+}
+
+fn tls(host: &str, extra_ca_file: Option<&Path>) -> anyhow::Result<TlsParameters> {
+    let mut parameters = TlsParameters::builder(host.to_owned());
+    if let Some(path) = extra_ca_file {
+        let told = || format!("mail.extra_ca_file `{}` cannot be read as PEM", path.display());
+        let pem = std::fs::read(path).with_context(told)?;
+        anyhow::ensure!(
+            String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----"),
+            "mail.extra_ca_file `{}` holds no certificate",
+            path.display()
+        );
+        parameters = parameters.add_root_certificate(Certificate::from_pem(&pem).with_context(told)?);
+    }
+    parameters.build().context("tls for the mail server cannot be set up")
 }
 
 /// Sends mail until `stop`; a mail that is being sent is sent to its end.

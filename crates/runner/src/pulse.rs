@@ -11,8 +11,7 @@ use hookyard_domain::{
     id::{LeaseId, RunId},
     task::{
         claim::ClaimedRun,
-        look::look,
-        store::{Beat, heartbeat},
+        lease::{Beat, heartbeat, look},
     },
 };
 use tokio_util::sync::CancellationToken;

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     Result,
     task::{
-        Step,
+        Step, lease,
         ledger::{By, Move},
         schedule::store::Firing,
         store, worker,
@@ -56,7 +56,7 @@ pub(crate) async fn run(context: Arc<Context>, firing: Firing, stop: Cancellatio
 async fn due(context: &Context, stop: &CancellationToken) -> Result<()> {
     while !stop.is_cancelled() {
         let now = context.clock.now();
-        let runs = context.db.once(move |conn| store::overdue(conn, now, AT_ONCE)).await?;
+        let runs = context.db.once(move |conn| lease::overdue(conn, now, AT_ONCE)).await?;
         let full = runs.len() == AT_ONCE as usize;
         if runs.is_empty() {
             return Ok(());

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use hookyard_domain::{
     id::InputId,
     task::{
-        Failure, Question, Refused, RunState, Step, Usage,
+        Failure, Question, Refused, RunState, Step, Usage, answer,
         claim::ClaimedRun,
         input::Exchange,
         ledger::{By, Move},
@@ -279,13 +279,21 @@ fn conclude(context: &Context, outcome: Outcome, usage: Usage, bounded: bool, li
             };
             vec![Step::Complete { result, summary: None, usage }]
         }
-        Outcome::Asked(question) => {
-            let question = Question {
-                question: question.question,
-                choices: question.choices,
-                schema: question.schema.map(|schema| serde_json::Value::Object(schema).to_string()),
-            };
-            vec![Step::Ask { input: InputId::new(context.clock.now()), question, usage }]
+        Outcome::Asked(asked) => {
+            let mut steps = Vec::new();
+            let schema = asked.schema.map(|schema| serde_json::Value::Object(schema).to_string());
+            let schema = schema.filter(|text| {
+                let checked = answer::check_schema(text, asked.choices.as_deref());
+                // The question is worth more than the schema: whoever answers is asked without it.
+                if let Err(reason) = &checked {
+                    let message = format!("the schema of the model's question is left out: it {reason}");
+                    steps.push(Step::Progress { percent: None, message: Some(message) });
+                }
+                checked.is_ok()
+            });
+            let question = Question { question: asked.question, choices: asked.choices, schema };
+            steps.push(Step::Ask { input: InputId::new(context.clock.now()), question, usage });
+            steps
         }
         // The books end it themselves, if they see it so, too.
         Outcome::Stopped => vec![Step::Spent { usage }, over_budget(usage)],

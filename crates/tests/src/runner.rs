@@ -14,6 +14,7 @@ use hookyard_domain::{
         self, Draft, Ledger, RunState, Step,
         ledger::{By, Move, Written},
         model::{self, Models},
+        output,
         respond::RespondLinks,
         store,
         webhook::WebhookUrls,
@@ -259,7 +260,7 @@ impl Tasks {
     /// # Panics
     /// When the database is away.
     pub async fn lines(&self, run: RunId) -> Vec<(String, Value)> {
-        let lines = self.db.once(move |conn| store::outputs_after(conn, &[(run, 0)], 10_000)).await;
+        let lines = self.db.once(move |conn| output::after(conn, &[(run, 0)], 10_000)).await;
         lines
             .expect("lines can be read")
             .into_iter()

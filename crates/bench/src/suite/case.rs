@@ -27,6 +27,9 @@ pub(crate) enum Case {
     /// Tasks that are done offline, from POST to task_completed: as fast as they are accepted, and 100 per second
     #[value(alias = "h")]
     Tasks,
+    /// 1,000 listeners to tasks and 200 workers that wait for one, on one gateway: what memory they take
+    #[value(alias = "i")]
+    Listeners,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -42,6 +45,7 @@ pub(crate) mod label {
     pub(crate) const LIMITED: &str = "1 endpoint, a limit, every 10th request with Idempotency-Key";
     pub(crate) const TASKS: &str = "tasks";
     pub(crate) const TASKS_PACED: &str = "tasks at 100/s";
+    pub(crate) const LISTENERS: &str = "1,000 listeners, 200 workers";
 }
 
 /// One load run.
@@ -67,7 +71,7 @@ pub(crate) struct Shape {
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Calibrate,
         Self::One,
         Self::Five,
@@ -76,6 +80,7 @@ impl Case {
         Self::Failing,
         Self::Limited,
         Self::Tasks,
+        Self::Listeners,
     ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
@@ -107,6 +112,8 @@ impl Case {
                 Shape { tasks: true, ..fast(label::TASKS, 20_000, 1, None) },
                 Shape { tasks: true, ..paced(label::TASKS_PACED, 100, 1, None) },
             ],
+            // No load: see `listeners`.
+            Self::Listeners => Vec::new(),
         }
     }
 

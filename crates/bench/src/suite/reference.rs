@@ -40,6 +40,8 @@ pub(crate) const LIMITED_RATE: f64 = 0.90;
 pub(crate) const TASKS_PER_S: f64 = 500.0;
 /// At 100 tasks per second, end to end, 99th percentile in ms (issue "Tasks").
 pub(crate) const TASKS_P99_MS: f64 = 150.0;
+/// Peak RSS of a gateway with 1,000 listeners and 200 waiting workers, in MiB (issue "Tasks": 150 MB).
+pub(crate) const LISTENED_RSS_MIB: f64 = 150e6 / 1_048_576.0;
 /// Share of retries that must come within ±10 % of when they are due.
 pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
 /// Peak RSS of each service, in MiB (100 MB).

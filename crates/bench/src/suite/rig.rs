@@ -14,6 +14,7 @@ use super::{
     Args,
     case::Shape,
     child::Process,
+    listeners,
     system::{Mode, Plan, System, free_addresses},
     workdir::WorkDir,
 };
@@ -76,15 +77,7 @@ impl<'a> Rig<'a> {
         let folder = self.folder()?;
         // The sink is declared first so that it outlives the system that sends to it.
         let (_sink, sink) = self.start_sink(&folder).await?;
-        let plan = Plan {
-            hookyard: &self.hookyard,
-            folder: &folder,
-            database_url: &self.args.database_url,
-            amqp_url: &self.args.amqp_url,
-            embedded_url: &self.args.embedded_url,
-            sink,
-        };
-        let mut system = System::start(mode, &plan).await?;
+        let mut system = System::start(mode, &self.plan(&folder, sink)).await?;
         let procs = system.charged()?;
         let plain = shapes.first().map_or(1, |shape| shape.plain.max(1));
         let warm_up = Shape {
@@ -109,6 +102,30 @@ impl<'a> Rig<'a> {
         // Only the runs of the case count.
         reports.remove(0);
         Ok(reports)
+    }
+
+    /// Starts Hookyard in `mode`, with those who listen and wait.
+    ///
+    /// # Errors
+    /// When a child fails or one of them is not served.
+    pub(crate) async fn listen(&self, mode: Mode, quick: bool) -> Result<Report> {
+        let folder = self.folder()?;
+        let [nowhere] = free_addresses()?;
+        let mut system = System::start(mode, &self.plan(&folder, nowhere)).await?;
+        let measured = Box::pin(listeners::measure(&system, quick)).await;
+        system.check()?;
+        measured
+    }
+
+    fn plan<'p>(&'p self, folder: &'p Path, sink: SocketAddr) -> Plan<'p> {
+        Plan {
+            hookyard: &self.hookyard,
+            folder,
+            database_url: &self.args.database_url,
+            amqp_url: &self.args.amqp_url,
+            embedded_url: &self.args.embedded_url,
+            sink,
+        }
     }
 
     /// A new folder for the logs and data of one measurement.

@@ -7,10 +7,10 @@
 use super::{
     case::label,
     reference::{
-        FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, RETRIES_ON_TIME, SERVICE_RSS_MIB, SERVICES_P50_MS,
-        SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION,
-        SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS, TASKS_PER_S,
-        TIMES_SVIX, UP_RSS_MIB,
+        FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, LISTENED_RSS_MIB, RETRIES_ON_TIME, SERVICE_RSS_MIB,
+        SERVICES_P50_MS, SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S,
+        SVIX_ISOLATION, SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS,
+        TASKS_PER_S, TIMES_SVIX, UP_RSS_MIB,
     },
     results::{Group, MAX_NOISE, Results, losses},
     system::Mode,
@@ -230,8 +230,18 @@ fn checks(results: &Results) -> Vec<Check> {
             Mode::Services => (&["gateway", "registry", "delivery", "runner"], SERVICE_RSS_MIB),
             Mode::Up => (&["up"], UP_RSS_MIB),
         };
+        let gateway = match mode {
+            Mode::Services => "gateway",
+            Mode::Up => "up",
+        };
+        if let Some(listened) = group(label::LISTENERS) {
+            let peak = listened.max(|report| peak_mib(report, gateway));
+            let what = format!("{}: peak RSS of {gateway}, MiB", label::LISTENERS);
+            add(&what, Limit::AtMost(LISTENED_RSS_MIB), Scale::Fixed, None, peak);
+        }
         let groups = results.groups();
-        let own: Vec<&Group<'_>> = groups.iter().filter(|group| group.mode == Some(mode)).collect();
+        let of_mode = |group: &&Group<'_>| group.mode == Some(mode) && group.label != label::LISTENERS;
+        let own: Vec<&Group<'_>> = groups.iter().filter(of_mode).collect();
         for name in processes {
             let peak =
                 own.iter().filter_map(|group| group.max(|report| peak_mib(report, name))).reduce(f64::max);
@@ -252,6 +262,7 @@ fn quotient(over: &Group<'_>, under: &Group<'_>, figure: fn(&Report) -> f64) -> 
 #[cfg(test)]
 mod tests {
     use super::{super::results::tests::run, *};
+    use crate::cost::Usage;
 
     fn check(limit: Limit, scale: Scale, measured: f64) -> Check {
         Check { what: "x".into(), mode: Mode::Up, limit, scale, svix: Some(100.0), measured }
@@ -320,6 +331,29 @@ mod tests {
         let found = checks(&results);
         let ratio = found.iter().find(|check| check.what.starts_with("limits")).unwrap();
         assert_eq!((ratio.measured, ratio.limit.holds(ratio.measured)), (0.89, false));
+    }
+
+    #[test]
+    fn a_crowd_of_listeners_is_judged_by_itself() {
+        let mut results = Results::new(false);
+        for (label, mib) in [(label::LISTENERS, 120.0), (label::ONE, 80.0)] {
+            let mut run = run(Some(Mode::Services), label, 9_000.0, 0.0);
+            let usage = Usage { root_peak_rss_mib: mib, ..Usage::default() };
+            run.report.usage.insert("gateway".into(), usage);
+            results.add(run);
+        }
+        let peaks: Vec<(String, f64, bool)> = checks(&results)
+            .into_iter()
+            .filter(|check| check.what.contains("peak RSS"))
+            .map(|check| (check.what, check.measured, check.limit.holds(check.measured)))
+            .collect();
+        assert_eq!(
+            peaks,
+            [
+                ("1,000 listeners, 200 workers: peak RSS of gateway, MiB".to_owned(), 120.0, true),
+                ("peak RSS of gateway, MiB".to_owned(), 80.0, true),
+            ]
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The `[mail]` section.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::person::user::parse_email;
@@ -23,6 +25,12 @@ pub enum Tls {
 pub struct Password(String);
 
 impl Password {
+    /// Takes the text as it is.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The text, for the one call that needs it. Never log it.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -62,11 +70,22 @@ pub struct Settings {
     /// The address that mail comes from. Needed with a host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// A file of certificates in PEM whose authorities are trusted besides the system's. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_ca_file: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { host: None, port: 587, tls: Tls::Starttls, username: None, password: None, from: None }
+        Self {
+            host: None,
+            port: 587,
+            tls: Tls::Starttls,
+            username: None,
+            password: None,
+            from: None,
+            extra_ca_file: None,
+        }
     }
 }
 

@@ -302,6 +302,14 @@ pub struct Waiting {
     pub agent_type: AgentType,
 }
 
+/// The front of each queue, if there is one: with `EXISTS` instead, Postgres may read all that waits and sort out whose it is.
+///
+/// `$1` tenants, `$2` types
+pub const WAITING: &str = "SELECT t.tenant_id, a.agent_type FROM unnest($1) AS t (tenant_id) \
+     CROSS JOIN unnest($2) AS a (agent_type) \
+     CROSS JOIN LATERAL (SELECT FROM task_runs r WHERE r.tenant_id = t.tenant_id AND r.agent_type = a.agent_type \
+        AND r.state = 0 AND r.held_until IS NULL ORDER BY r.priority DESC, r.id LIMIT 1) front";
+
 /// Which types of work wait at these tenants: for workers that wait for work.
 ///
 /// # Errors
@@ -310,12 +318,8 @@ pub fn waiting(conn: &mut PgConnection, tenants: &[TenantId]) -> Result<Vec<Wait
     if tenants.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(prepared(
-        "SELECT t.tenant_id, a.agent_type FROM unnest($1) AS t (tenant_id) CROSS JOIN unnest($2) AS a (agent_type) \
-         WHERE EXISTS (SELECT 1 FROM task_runs r WHERE r.tenant_id = t.tenant_id AND r.agent_type = a.agent_type \
-            AND r.state = 0 AND r.held_until IS NULL)",
-    )
-    .bind::<Array<Uuid>, _>(tenants)
-    .bind::<Array<SmallInt>, _>(AgentType::ALL.to_vec())
-    .load(conn)?)
+    Ok(prepared(WAITING)
+        .bind::<Array<Uuid>, _>(tenants)
+        .bind::<Array<SmallInt>, _>(AgentType::ALL.to_vec())
+        .load(conn)?)
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     event::{DraftError, parse_time, without_nul},
     id::{RunId, ScheduleId, TaskId, TenantId},
+    person::Locale,
     trace::TraceContext,
     wire::{Json, Object, WebhookSecret, to_canonical},
 };
@@ -43,6 +44,7 @@ pub struct Draft {
     capabilities: Vec<String>,
     webhook: Option<Webhook>,
     notify_email: Option<String>,
+    notify_language: Option<Locale>,
     metadata: Object,
     timeout_s: u32,
     max_seconds: Option<u32>,
@@ -77,6 +79,7 @@ pub struct NewTask {
     pub capabilities: Vec<String>,
     pub webhook: Option<Webhook>,
     pub notify_email: Option<String>,
+    pub notify_language: Option<Locale>,
     pub metadata: Option<String>,
     pub labels: Option<serde_json::Value>,
     pub timeout_s: u32,
@@ -198,6 +201,9 @@ impl Draft {
             capabilities,
             webhook: webhook(&mut object, urls)?,
             notify_email: given(&mut object, "notify_email").map(|value| email(&value)).transpose()?,
+            notify_language: given(&mut object, "notify_language")
+                .map(|value| language(&value))
+                .transpose()?,
             metadata: metadata(&mut object)?,
             timeout_s,
             max_seconds,
@@ -231,6 +237,7 @@ impl Draft {
             capabilities: self.capabilities,
             webhook: self.webhook,
             notify_email: self.notify_email,
+            notify_language: self.notify_language,
             metadata: (!empty).then(canonical),
             labels: (!empty).then(|| without_nul(metadata.to_serde())),
             timeout_s: self.timeout_s,
@@ -324,6 +331,10 @@ fn email(value: &Json) -> Result<String, DraftError> {
         && domain.contains('.')
         && domain.chars().all(name);
     if good { Ok(text.to_owned()) } else { Err(refused()) }
+}
+
+fn language(value: &Json) -> Result<Locale, DraftError> {
+    value.as_str().and_then(Locale::parse).ok_or_else(|| wrong("notify_language", "must be en or fr"))
 }
 
 fn metadata(object: &mut Object) -> Result<Object, DraftError> {

@@ -80,6 +80,7 @@ fn every_bound_holds_at_its_end_and_not_beyond() {
                 "1",
             ],
         ),
+        ("notify_language", &["\"en\"", "\"fr\"", "null"], &["\"de\"", "\"FR\"", "\"\"", "1"]),
         ("webhook_events", &["[\"task_progress\"]"], &["[]", "[\"x\"]", "\"task_progress\""]),
         (
             "webhook_url",

@@ -42,6 +42,8 @@ pub struct TaskRow {
     #[diesel(sql_type = Nullable<Text>)]
     pub notify_email: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
+    pub notify_language: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
     pub metadata: Option<String>,
     #[diesel(sql_type = Integer)]
     pub timeout_s: i32,
@@ -110,10 +112,10 @@ impl TaskRow {
 }
 
 const COLUMNS: &str = "t.id, r.id AS run_id, r.number, r.state, t.title, t.description, t.agent_type, t.model, t.priority, \
-     t.webhook_url, t.webhook_events, t.notify_email, t.metadata, t.timeout_s, t.max_seconds, t.max_tokens, \
-     t.max_cost_micros, t.deadline_at, t.created_at, r.started_at, r.ended_at, r.ran_ms, r.attempt_started_at, r.claims, \
-     r.worker_id, r.percent, r.progress_message, r.result, r.summary, r.error, r.error_code, r.input_tokens, \
-     r.output_tokens, r.cost_micros, r.output_seq";
+     t.webhook_url, t.webhook_events, t.notify_email, t.notify_language, t.metadata, t.timeout_s, t.max_seconds, \
+     t.max_tokens, t.max_cost_micros, t.deadline_at, t.created_at, r.started_at, r.ended_at, r.ran_ms, \
+     r.attempt_started_at, r.claims, r.worker_id, r.percent, r.progress_message, r.result, r.summary, r.error, \
+     r.error_code, r.input_tokens, r.output_tokens, r.cost_micros, r.output_seq";
 
 /// A task with its latest run.
 ///

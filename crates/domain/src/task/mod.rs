@@ -5,16 +5,18 @@
 //! used, in one transaction. Two ways lead to a run being held: [`claim`] gives it to the built-in executor or to an external
 //! worker, under a lease that every later report must show.
 
+pub mod answer;
 pub mod budget;
 pub mod claim;
 pub mod draft;
 pub mod input;
 pub mod keys;
+pub mod lease;
 pub mod ledger;
 pub mod list;
-pub mod look;
 pub mod model;
 mod notice;
+pub mod output;
 pub mod respond;
 mod rows;
 pub mod run;

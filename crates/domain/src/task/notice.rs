@@ -8,7 +8,6 @@ use crate::{
     Result,
     email::{self, Email, letter::Letter},
     id::TenantId,
-    person::Locale,
     vault::Vault,
 };
 
@@ -18,10 +17,10 @@ pub(super) type Notice = (TenantId, Email);
 /// The mail for what is told, if one is wanted.
 pub(super) fn of(row: &Row, run: &Run, telling: &Telling, links: &RespondLinks) -> Option<Notice> {
     let to = row.notify_email.as_deref()?;
-    let (title, place) = (row.title.as_str(), links.task(row.task_id));
+    let (title, place, locale) = (row.title.as_str(), links.task(row.task_id), row.notify_locale());
     let ended = |text: Option<&str>| {
         let (status, text) = (run.state.as_str(), text.unwrap_or_default());
-        Letter::TaskEnded { title, status, text, link: &place }.to(to, Locale::En)
+        Letter::TaskEnded { title, status, text, link: &place }.to(to, locale)
     };
     let email = match telling {
         Telling::Started | Telling::Progress => return None,
@@ -29,7 +28,7 @@ pub(super) fn of(row: &Row, run: &Run, telling: &Telling, links: &RespondLinks) 
         Telling::Failed | Telling::Cancelled => ended(run.error.as_deref()),
         Telling::NeedsInput { input, question, .. } => {
             let link = links.link(*input);
-            Letter::TaskAsks { title, question: &question.question, link: &link }.to(to, Locale::En)
+            Letter::TaskAsks { title, question: &question.question, link: &link }.to(to, locale)
         }
     };
     Some((row.tenant_id, email))

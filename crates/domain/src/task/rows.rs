@@ -16,6 +16,7 @@ use crate::{
     Result,
     db::prepared::prepared,
     id::{EventId, InputId, LeaseId, RunId, SubscriptionId, TaskId, TenantId},
+    person::Locale,
 };
 
 /// A run with what is needed of its task and of the question that was asked last.
@@ -41,6 +42,8 @@ pub(super) struct Row {
     webhook_events: i16,
     #[diesel(sql_type = Nullable<Text>)]
     pub(super) notify_email: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    notify_language: Option<String>,
     #[diesel(sql_type = Uuid)]
     pub(super) trace: uuid::Uuid,
     #[diesel(sql_type = Bool)]
@@ -109,6 +112,8 @@ pub(super) struct Row {
     asked_id: Option<InputId>,
     #[diesel(sql_type = Nullable<Array<Text>>)]
     asked_choices: Option<Vec<String>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    asked_schema: Option<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     asked_expires_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -121,12 +126,18 @@ impl Row {
         Events::of_bits(self.webhook_events)
     }
 
+    /// The language of mail about it.
+    pub(super) fn notify_locale(&self) -> Locale {
+        self.notify_language.as_deref().map_or_else(Locale::default, Locale::of_stored)
+    }
+
     /// As the rules see it.
     pub(super) fn run(&self) -> Run {
         let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
         let asked = self.asked_id.zip(self.asked_expires_at).map(|(input, expires_at)| Asked {
             input,
             choices: self.asked_choices.clone(),
+            schema: self.asked_schema.clone(),
             expires_at,
             answer: self.asked_answer.clone(),
         });
@@ -174,14 +185,14 @@ impl Row {
 pub(super) fn lock(conn: &mut PgConnection, runs: &[RunId]) -> Result<Vec<Row>> {
     Ok(prepared(concat!(
         "SELECT r.id, r.task_id, r.tenant_id, r.agent_type, r.model, t.title, t.metadata, t.endpoint_id, ",
-        "t.webhook_events, t.notify_email, t.trace, t.sampled, r.output_seq, r.last_event, r.due_at, r.state, t.max_seconds, ",
-        "t.max_tokens, t.max_cost_micros, t.deadline_at, r.queued_at, r.held_until, r.attempt, r.lease, r.lease_until, ",
+        "t.webhook_events, t.notify_email, t.notify_language, t.trace, t.sampled, r.output_seq, r.last_event, r.due_at, ",
+        "r.state, t.max_seconds, t.max_tokens, t.max_cost_micros, t.deadline_at, r.queued_at, r.held_until, r.attempt, r.lease, r.lease_until, ",
         "r.attempt_started_at, r.attempt_deadline, r.ran_ms, r.ended_at, r.told_started, r.percent, ",
         "r.progress_message, r.progress_told_at, r.progress_waits, r.checkpoint_seq, r.input_tokens, r.output_tokens, ",
         "r.cost_micros, r.attempt_input_tokens, r.attempt_output_tokens, r.attempt_cost_micros, r.output_bytes, ",
-        "q.id AS asked_id, q.choices AS asked_choices, q.expires_at AS asked_expires_at, q.answer AS asked_answer ",
+        "q.id AS asked_id, q.choices AS asked_choices, q.schema AS asked_schema, q.expires_at AS asked_expires_at, q.answer AS asked_answer ",
         "FROM task_runs r JOIN tasks t ON t.id = r.task_id LEFT JOIN LATERAL ( ",
-        "SELECT i.id, i.choices, i.expires_at, i.answer FROM task_inputs i WHERE i.run_id = r.id ",
+        "SELECT i.id, i.choices, i.schema, i.expires_at, i.answer FROM task_inputs i WHERE i.run_id = r.id ",
         "ORDER BY i.id DESC LIMIT 1) q ON true ",
         "WHERE r.id = ANY($1) ORDER BY r.id FOR UPDATE OF r"
     ))

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{RunState, Usage};
+use super::{RunState, Usage, answer::BadAnswer};
 use crate::id::{InputId, LeaseId};
 
 /// The longest result, in bytes.
@@ -21,8 +21,6 @@ pub const MAX_QUESTION_CHARS: usize = 4_000;
 pub const MAX_CHOICES: usize = 50;
 /// The longest choice, in characters.
 pub const MAX_CHOICE_CHARS: usize = 200;
-/// The largest schema of an answer, in bytes.
-pub const MAX_SCHEMA_BYTES: usize = 16 << 10;
 /// The largest answer, in bytes of its canonical JSON.
 pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// What is kept of an error's text, in characters.
@@ -35,7 +33,7 @@ pub struct Question {
     pub question: String,
     /// The answers it may have; `None` = any.
     pub choices: Option<Vec<String>>,
-    /// Canonical JSON of a schema that the answer should follow; told to whoever answers, not enforced.
+    /// Canonical JSON of a JSON Schema (2020-12) that the answer has to follow.
     pub schema: Option<String>,
 }
 
@@ -149,6 +147,9 @@ pub enum Refused {
         /// What is wrong with it, continuing its name.
         reason: String,
     },
+    /// An answer is not one that the question may have.
+    #[error("answer {0}")]
+    Answer(BadAnswer),
     /// What is wanted contradicts what is there.
     #[error("{0}")]
     Conflict(String),

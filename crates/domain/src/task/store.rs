@@ -1,5 +1,4 @@
-//! Queries on tasks and runs that are no steps: making them, making new runs, keeping leases alive, reading what listeners
-//! see, and forgetting.
+//! Making tasks with their first run, making new runs, and forgetting.
 
 use std::collections::HashMap;
 
@@ -9,11 +8,12 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{AgentType, NewTask, RunState, Settings, budget, told::LineKind};
+use super::{AgentType, NewTask, RunState, Settings, budget};
 use crate::{
     Error, Result,
     db::prepared::prepared,
-    id::{LeaseId, RunId, SubscriptionId, TaskId, TenantId},
+    id::{RunId, SubscriptionId, TaskId, TenantId},
+    person::Locale,
     subscription::{
         Kind,
         endpoint::{self, Named},
@@ -114,16 +114,18 @@ fn insert(
         "WITH new AS MATERIALIZED (SELECT n.*, ",
         "ARRAY(SELECT jsonb_array_elements_text(n.capability_list)) AS capabilities ",
         "FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, ",
-        "$22, $23, $24, $25, $26, $27, $28) ",
+        "$22, $23, $24, $25, $26, $27, $28, $29) ",
         "AS n (id, run_id, tenant_id, title, description, agent_type, model, resolved, priority, capability_list, ",
         "endpoint_id, webhook_url, webhook_events, notify_email, metadata, labels, timeout_s, max_seconds, max_tokens, ",
-        "max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, built_in, due_at, created_at)), ",
+        "max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, built_in, due_at, created_at, ",
+        "notify_language)), ",
         "made AS (INSERT INTO tasks (id, run_id, tenant_id, title, description, agent_type, model, resolved, priority, ",
         "capabilities, endpoint_id, webhook_url, webhook_events, notify_email, metadata, labels, timeout_s, ",
-        "max_seconds, max_tokens, max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, created_at) ",
+        "max_seconds, max_tokens, max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, created_at, ",
+        "notify_language) ",
         "SELECT id, run_id, tenant_id, title, description, agent_type, model, resolved, priority, capabilities, ",
         "endpoint_id, webhook_url, webhook_events, notify_email, metadata, labels, timeout_s, max_seconds, max_tokens, ",
-        "max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, created_at FROM new) ",
+        "max_cost_micros, deadline_at, schedule_id, created_by, trace, sampled, created_at, notify_language FROM new) ",
         "INSERT INTO task_runs (id, task_id, tenant_id, number, latest, state, agent_type, model, resolved, priority, ",
         "capabilities, built_in, timeout_s, queued_at, due_at) ",
         "SELECT run_id, id, tenant_id, 1, true, 0, agent_type, model, resolved, priority, capabilities, built_in, ",
@@ -157,6 +159,7 @@ fn insert(
     .bind::<Array<Bool>, _>(column!(|t| t.built_in()))
     .bind::<Array<Timestamptz>, _>(column!(|t| due_at(settings, t.deadline_at, now)))
     .bind::<Array<Timestamptz>, _>(column!(|t| t.created_at))
+    .bind::<Array<Nullable<Text>>, _>(column!(|t| t.notify_language.map(Locale::as_str)))
     .execute(conn)?;
     Ok(())
 }
@@ -240,154 +243,6 @@ pub fn retry(
         .bind::<Nullable<Uuid>, _>(endpoint)
         .execute(conn)?;
     Ok(Retried { run, number, agent_type: last.agent_type })
-}
-
-/// What a heartbeat is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beat {
-    /// Go on.
-    Held {
-        /// Until then.
-        lease_until: DateTime<Utc>,
-    },
-    /// The run has ended without the holder: cancelled, or by a timer. Stop at once.
-    Ended {
-        /// How.
-        state: RunState,
-    },
-    /// The lease is over or somebody else's. Stop at once.
-    Stale,
-    /// There is no such run.
-    Unknown,
-}
-
-/// Moves the end of leases. One answer for each, in their order. What is over is not brought back.
-///
-/// # Errors
-/// When the database is away; the leases then end by themselves.
-pub fn heartbeat(
-    conn: &mut PgConnection,
-    settings: &Settings,
-    held: &[(RunId, LeaseId)],
-    now: DateTime<Utc>,
-) -> Result<Vec<Beat>> {
-    #[derive(QueryableByName)]
-    struct Found {
-        #[diesel(sql_type = Uuid)]
-        id: RunId,
-        #[diesel(sql_type = SmallInt)]
-        state: RunState,
-        #[diesel(sql_type = Nullable<Uuid>)]
-        lease: Option<LeaseId>,
-        #[diesel(sql_type = Nullable<Timestamptz>)]
-        lease_until: Option<DateTime<Utc>>,
-    }
-    if held.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (runs, leases): (Vec<RunId>, Vec<LeaseId>) = held.iter().copied().unzip();
-    let until = now + settings.heartbeat();
-    // Sorted, so that it waits in the order in which the ledger locks. The timer of held-back progress and of the attempt may
-    // be due before the lease.
-    prepared(
-        "WITH mine AS MATERIALIZED (SELECT r.id FROM unnest($1, $2) AS k (id, lease) JOIN task_runs r ON r.id = k.id \
-            WHERE r.lease = k.lease AND r.state + 0 = 1 AND r.lease_until > $3 \
-              AND (r.attempt_deadline IS NULL OR r.attempt_deadline > $3) ORDER BY r.id FOR UPDATE OF r) \
-         UPDATE task_runs r SET lease_until = $4, due_at = LEAST($4, r.attempt_deadline, \
-            CASE WHEN r.progress_waits THEN r.due_at END) FROM mine WHERE r.id = mine.id",
-    )
-    .bind::<Array<Uuid>, _>(&runs)
-    .bind::<Array<Uuid>, _>(&leases)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(until)
-    .execute(conn)?;
-    let found: Vec<Found> =
-        prepared("SELECT id, state, lease, lease_until FROM task_runs WHERE id = ANY($1)")
-            .bind::<Array<Uuid>, _>(&runs)
-            .load(conn)?;
-    let found: HashMap<RunId, Found> = found.into_iter().map(|row| (row.id, row)).collect();
-    Ok(held
-        .iter()
-        .map(|(run, lease)| match found.get(run) {
-            None => Beat::Unknown,
-            Some(row) if row.state.is_terminal() => Beat::Ended { state: row.state },
-            Some(Found {
-                state: RunState::Running, lease: Some(theirs), lease_until: Some(until), ..
-            }) if theirs == lease && *until > now => Beat::Held { lease_until: *until },
-            Some(_) => Beat::Stale,
-        })
-        .collect())
-}
-
-/// Runs with a timer that is due, the longest overdue first. A named system path.
-///
-/// # Errors
-/// When the database is away.
-pub fn overdue(conn: &mut PgConnection, now: DateTime<Utc>, limit: u32) -> Result<Vec<RunId>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        id: RunId,
-    }
-    let rows: Vec<Row> =
-        prepared("SELECT id FROM task_runs WHERE state < 3 AND due_at <= $1 ORDER BY due_at LIMIT $2")
-            .bind::<Timestamptz, _>(now)
-            .bind::<BigInt, _>(i64::from(limit))
-            .load(conn)?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
-}
-
-/// A line of a run.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// The run.
-    pub run: RunId,
-    /// Its place.
-    pub seq: i64,
-    /// What kind of line.
-    pub kind: LineKind,
-    /// Canonical JSON.
-    pub data: String,
-}
-
-/// What happened to runs since the last look of each, in order; at most so many lines of each run. For those who listen; whether
-/// they may is their gateway's business.
-///
-/// # Errors
-/// When the database is away.
-pub fn outputs_after(conn: &mut PgConnection, watched: &[(RunId, i64)], limit: i64) -> Result<Vec<Output>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        run_id: RunId,
-        #[diesel(sql_type = BigInt)]
-        seq: i64,
-        #[diesel(sql_type = SmallInt)]
-        kind: i16,
-        #[diesel(sql_type = Text)]
-        data: String,
-    }
-    if watched.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (runs, after): (Vec<RunId>, Vec<i64>) = watched.iter().copied().unzip();
-    let rows: Vec<Row> = prepared(
-        "SELECT o.run_id, o.seq, o.kind, o.data FROM unnest($1, $2) AS k (run, after) CROSS JOIN LATERAL ( \
-            SELECT * FROM task_outputs o WHERE o.run_id = k.run AND o.seq > k.after ORDER BY o.seq LIMIT $3) o",
-    )
-    .bind::<Array<Uuid>, _>(runs)
-    .bind::<Array<BigInt>, _>(after)
-    .bind::<BigInt, _>(limit)
-    .load(conn)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Output {
-            run: row.run_id,
-            seq: row.seq,
-            kind: LineKind::of_code(row.kind),
-            data: row.data,
-        })
-        .collect())
 }
 
 /// Removes tasks that were made too long ago and have ended, with all that belongs to them; so many at most. Returns how many. A

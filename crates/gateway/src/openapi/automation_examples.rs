@@ -190,6 +190,7 @@ fn task() -> Value {
             "task_cancelled"
         ],
         "notify_email": null,
+        "notify_language": null,
         "metadata": {},
         "task_timeout_seconds": 600,
         "max_seconds": null,

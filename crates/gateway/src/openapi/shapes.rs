@@ -312,6 +312,9 @@ pub(crate) struct TaskRequest {
     priority: Option<u8>,
     /// Who gets a mail at the end, and when an answer is needed.
     notify_email: Option<String>,
+    /// In which language: `en` or `fr`. By default the one of the two that `Accept-Language` of this request prefers, else
+    /// English.
+    notify_language: Option<String>,
     /// Anything; comes back with the task and in its events. At most 16 KiB.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
@@ -629,7 +632,7 @@ pub(crate) struct QuestionRequest {
     /// The answers it may have.
     #[schema(min_items = 1, max_items = 50)]
     choices: Option<Vec<String>>,
-    /// A JSON Schema of the answer, of at most 16 KiB; told, not enforced.
+    /// A JSON Schema (2020-12) that the answer has to follow, of at most 16 KiB, without references to elsewhere or to itself.
     #[schema(value_type = Option<Object>)]
     schema: Option<Value>,
     /// What was used in this attempt so far.

@@ -12,7 +12,7 @@ use std::{
 use hookyard_domain::{
     db::Db,
     id::RunId,
-    task::store::{self, Output},
+    task::output::{self, Output},
 };
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -99,7 +99,7 @@ impl Listeners {
                     () = self.came.notified() => continue,
                 }
             }
-            match db.once(move |conn| store::outputs_after(conn, &watched, LINES)).await {
+            match db.once(move |conn| output::after(conn, &watched, LINES)).await {
                 Ok(lines) => self.tell(lines),
                 Err(error) => {
                     tracing::debug!(error = error.chain(), "listeners of runs wait for the database")

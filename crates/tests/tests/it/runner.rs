@@ -2,6 +2,7 @@
 
 mod leases;
 mod mail;
+mod mail_tls;
 mod models;
 mod offline;
 mod timers;

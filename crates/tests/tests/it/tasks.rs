@@ -3,6 +3,8 @@
 mod api;
 mod claims;
 mod ledger;
+mod mails;
+mod plans;
 mod respond;
 mod schedules;
 mod stage;

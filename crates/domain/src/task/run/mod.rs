@@ -9,8 +9,8 @@ mod timers;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    RunState, Settings, Usage,
-    step::{Effect, MAX_ANSWER_BYTES, MAX_ERROR_CHARS, Refused, Step, Telling, Voice},
+    RunState, Settings, Usage, answer,
+    step::{Effect, MAX_ERROR_CHARS, Refused, Step, Telling, Voice},
 };
 use crate::id::{InputId, LeaseId};
 
@@ -55,6 +55,8 @@ pub struct Asked {
     pub input: InputId,
     /// The answers it may have.
     pub choices: Option<Vec<String>>,
+    /// Canonical JSON of the schema that the answer has to follow.
+    pub schema: Option<String>,
     /// Until when it can be answered.
     pub expires_at: DateTime<Utc>,
     /// The answer, if there is one already.
@@ -185,15 +187,7 @@ impl Run {
         if asked.expires_at <= now {
             return Err(Refused::Expired);
         }
-        if answer.len() > MAX_ANSWER_BYTES {
-            return Err(field("answer", format!("must have at most {MAX_ANSWER_BYTES} bytes")));
-        }
-        if let Some(choices) = &asked.choices
-            && !choices.iter().any(|choice| serde_json::to_string(choice).is_ok_and(|text| text == answer))
-        {
-            let told = cut(&choices.join(", "), 150).to_owned();
-            return Err(field("answer", format!("must be one of {told}")));
-        }
+        answer::check(&answer, asked.choices.as_deref(), asked.schema.as_deref()).map_err(Refused::Answer)?;
         let answer = clean(answer);
         asked.answer = Some(answer.clone());
         self.attempt = 0;

@@ -4,11 +4,10 @@ use chrono::TimeDelta;
 
 use super::{Asked, Left, Run, Scene, clean, cut, field};
 use crate::task::{
-    RunState, Usage,
+    RunState, Usage, answer,
     step::{
         Effect, MAX_CHECKPOINT_BYTES, MAX_CHOICE_CHARS, MAX_CHOICES, MAX_CHUNK_BYTES, MAX_OUTPUT_BYTES,
-        MAX_PROGRESS_CHARS, MAX_QUESTION_CHARS, MAX_RESULT_BYTES, MAX_SCHEMA_BYTES, Question, Refused, Step,
-        Telling,
+        MAX_PROGRESS_CHARS, MAX_QUESTION_CHARS, MAX_RESULT_BYTES, Question, Refused, Step, Telling,
     },
 };
 
@@ -61,8 +60,13 @@ impl Run {
                 self.let_go(now);
                 self.become_state(RunState::NeedsInput);
                 self.progress_waits = false;
-                self.asked =
-                    Some(Asked { input, choices: question.choices.clone(), expires_at, answer: None });
+                self.asked = Some(Asked {
+                    input,
+                    choices: question.choices.clone(),
+                    schema: question.schema.clone(),
+                    expires_at,
+                    answer: None,
+                });
                 effects.push(Effect::Keep { input, question: question.clone(), expires_at });
                 effects.push(Effect::Tell(Telling::NeedsInput { input, question, expires_at }));
             }
@@ -149,8 +153,9 @@ impl Run {
                         ));
                     }
                 }
-                if schema.as_ref().is_some_and(|schema| schema.len() > MAX_SCHEMA_BYTES) {
-                    return Err(field("schema", format!("must have at most {MAX_SCHEMA_BYTES} bytes")));
+                if let Some(schema) = schema {
+                    answer::check_schema(schema, choices.as_deref())
+                        .map_err(|reason| field("schema", reason))?;
                 }
             }
             Step::Complete { result, .. } => {

@@ -13,10 +13,24 @@ pub(crate) mod webhooks;
 pub(crate) mod worker;
 pub(crate) mod workers;
 
+use actix_web::HttpRequest;
 use hookyard_chassis::api_error::ApiError;
-use hookyard_domain::{event::DraftError, task::Refused};
+use hookyard_domain::{event::DraftError, person::Locale, task::Refused, wire::Json};
 
-use crate::problem;
+use crate::{access::visitor::accepted_locale, problem};
+
+/// Whoever asks for mail about a task and names no language is written to in the one that the request prefers.
+pub(super) fn in_language_of(request: &HttpRequest, task: &mut Json) {
+    let given = |name| task.get(name).is_some_and(|value| !value.is_null());
+    let locale = accepted_locale(request.headers());
+    if locale != Locale::default()
+        && given("notify_email")
+        && !given("notify_language")
+        && let Some(task) = task.as_object_mut()
+    {
+        task.insert("notify_language", Json::from(locale.as_str()));
+    }
+}
 
 /// A task or a schedule that breaks a rule of contract §5.
 pub(super) fn of_draft(error: &DraftError) -> ApiError {
@@ -33,6 +47,7 @@ pub(super) fn of_refused(refused: &Refused) -> ApiError {
         Refused::Ended(state) => gone(&format!("the task is {state} already")),
         Refused::Expired => gone("the time for an answer is over"),
         Refused::Field { field, reason } => problem::invalid("INVALID_FIELD", field, reason),
+        Refused::Answer(bad) => problem::invalid("INVALID_FIELD", "answer", &bad.to_string()),
         Refused::Conflict(reason) => ApiError::conflict("CONFLICT", reason.clone()),
         Refused::Stale => ApiError::conflict("CONFLICT", refused.to_string()),
     }

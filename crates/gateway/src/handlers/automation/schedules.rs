@@ -15,14 +15,14 @@ use hookyard_domain::{
         ScheduleDraft,
         store::{self, Firing, ScheduleRow, Tick},
     },
-    wire::{Json, parse_as_javascript, parse_stored},
+    wire::{Json, Object, parse_as_javascript, parse_stored},
 };
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 use utoipa::ToSchema;
 
 use super::{
-    of_draft,
+    in_language_of, of_draft,
     tasks::{MAX_TASK_BYTES, created},
 };
 use crate::{
@@ -148,6 +148,13 @@ fn told(row: &ScheduleRow) -> serde_json::Value {
     json!({"name": row.name, "cron": row.cron, "time_zone": row.time_zone, "enabled": row.enabled, "missed": row.missed.as_str()})
 }
 
+fn task_in_language_of(request: &HttpRequest, schedule: &mut Object) {
+    if let Some(mut task) = schedule.remove("task") {
+        in_language_of(request, &mut task);
+        schedule.insert("task", task);
+    }
+}
+
 fn draft(context: &Context, json: Json, now: DateTime<Utc>) -> Result<ScheduleDraft, ApiError> {
     ScheduleDraft::parse(json, &context.models, &context.webhook_urls, now).map_err(|error| of_draft(&error))
 }
@@ -193,7 +200,10 @@ pub(crate) async fn create(
     body: JsonBody<MAX_TASK_BYTES>,
 ) -> Result<Reply, ApiError> {
     let key = key(&request, &caller, &body)?;
-    let json = parse_as_javascript(&body).map_err(|error| problem::of_json(&error))?;
+    let mut json = parse_as_javascript(&body).map_err(|error| problem::of_json(&error))?;
+    if let Some(whole) = json.as_object_mut() {
+        task_in_language_of(&request, whole);
+    }
     let now = context.clock.now();
     let draft = draft(&context, json, now)?;
     idempotent(&context, key, move |conn| {
@@ -244,18 +254,20 @@ pub(crate) async fn change(
     context: Data<Context>,
     caller: Caller,
     Id(id): Id<ScheduleId>,
+    request: HttpRequest,
     body: JsonBody<MAX_TASK_BYTES>,
 ) -> Result<Reply, ApiError> {
     let json = parse_as_javascript(&body).map_err(|error| problem::of_json(&error))?;
-    let Json::Object(changes) = json else {
+    let Json::Object(mut changes) = json else {
         return Err(ApiError::bad_request("INVALID_BODY", "the body has to be a JSON object"));
     };
+    task_in_language_of(&request, &mut changes);
     let now = context.clock.now();
     let within = context.clone();
     idempotent(&context, None, move |conn| {
         let key = (caller.tenant(), id);
         let before = store::lock(conn, key.0, key.1)?;
-        let mut whole = hookyard_domain::wire::Object::new();
+        let mut whole = Object::new();
         whole.insert("name", Json::from(before.name.as_str()));
         whole.insert("cron", Json::from(before.cron.as_str()));
         whole.insert("time_zone", Json::from(before.time_zone.as_str()));

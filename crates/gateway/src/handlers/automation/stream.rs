@@ -16,7 +16,7 @@ use futures_util::stream;
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     id::{RunId, TaskId, TenantId},
-    task::{list, store},
+    task::{list, output},
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -160,7 +160,7 @@ impl Follower {
     /// Reads what came before, or what could not be taken in time.
     async fn read(&mut self) -> Option<()> {
         let watched = [(self.run, self.after)];
-        let read = self.context.db.once(move |conn| store::outputs_after(conn, &watched, LINES)).await;
+        let read = self.context.db.once(move |conn| output::after(conn, &watched, LINES)).await;
         match read {
             Ok(lines) => {
                 self.behind = i64::try_from(lines.len()).unwrap_or(LINES) >= LINES;

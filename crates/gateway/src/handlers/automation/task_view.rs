@@ -118,8 +118,10 @@ pub(crate) struct View {
     /// Which steps are.
     #[schema(example = json!(["task_started", "task_completed", "task_failed", "task_needs_input", "task_cancelled"]))]
     webhook_events: Vec<&'static str>,
-    /// Who gets a mail at the end.
+    /// Who gets a mail at the end, and when it asks something.
     notify_email: Option<String>,
+    /// In which language: `en` or `fr`; `null` = English, because nobody said.
+    notify_language: Option<String>,
     /// As it was given.
     #[schema(value_type = Object)]
     metadata: Box<RawValue>,
@@ -174,6 +176,7 @@ impl View {
             error_code: row.error_code,
             webhook_url: row.webhook_url,
             notify_email: row.notify_email,
+            notify_language: row.notify_language,
         }
     }
 }

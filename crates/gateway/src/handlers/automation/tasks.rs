@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 
-use super::{STATES, of_draft, task_view::View};
+use super::{STATES, in_language_of, of_draft, task_view::View};
 use crate::{
     access::{
         Caller,
@@ -92,7 +92,8 @@ pub(crate) async fn create(
 ) -> Result<Reply, ApiError> {
     let key = idempotent::key(&request, &caller, &body)?;
     let (text, mut reserved) = body.into_parts();
-    let json = parse_as_javascript(&text).map_err(|error| problem::of_json(&error))?;
+    let mut json = parse_as_javascript(&text).map_err(|error| problem::of_json(&error))?;
+    in_language_of(&request, &mut json);
     let now = context.clock.now();
     let draft =
         Draft::parse(json, &context.models, &context.webhook_urls, now).map_err(|error| of_draft(&error))?;
@@ -232,7 +233,7 @@ pub(crate) struct Question {
     /// The answers it may have; `null` = any.
     #[schema(example = json!(["the first", "the second"]))]
     choices: Option<Vec<String>>,
-    /// A JSON Schema that the answer should follow.
+    /// A JSON Schema that the answer has to follow.
     #[schema(value_type = Option<Object>)]
     schema: Option<Box<RawValue>>,
     /// When it was asked.

@@ -9,79 +9,23 @@ pub(crate) mod claim;
 pub(crate) mod ending;
 pub(crate) mod going;
 pub(crate) mod hints;
+pub(crate) mod report;
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::{StatusCode, header::HeaderName},
-    web::Data,
-};
+use actix_web::http::StatusCode;
 use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error,
-    db::Conn,
-    id::{LeaseId, RunId},
-    task::{
-        Refused, RunState, Step, Usage,
-        ledger::{By, Move},
-        model::Models,
-        worker::{self, Reported},
-    },
-    wire::{Json, to_canonical},
-};
-use serde::Serialize;
-use utoipa::ToSchema;
-
-use crate::{
-    access::Caller,
-    context::Context,
-    handlers::fields::{Fields, invalid},
-    problem, tasks,
+    task::{Refused, RunState},
 };
 
-const X_LEASE_TOKEN: HeaderName = HeaderName::from_static("x-lease-token");
+use crate::problem;
 
 /// The largest body that holds a chunk of output, whose bytes may be escaped.
 pub(crate) const CHUNK: usize = 512 << 10;
 
 /// The largest body that holds a result or a checkpoint, whose bytes may be escaped.
 pub(crate) const LARGE: usize = 2 << 20;
-
-/// Tokens that a report may name at most.
-const MAX_TOKENS: f64 = 1e12;
-/// US dollars that a report may name at most.
-const MAX_COST: f64 = 1e6;
-
-/// What whoever reports is told.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = WorkerReport)]
-pub(crate) struct Taken {
-    /// The run.
-    #[schema(example = "660e8400-e29b-41d4-a716-446655440001")]
-    run_id: String,
-    /// Its task.
-    #[schema(example = "550e8400-e29b-41d4-a716-446655440000")]
-    task_id: String,
-    /// Where the run stands now.
-    #[schema(example = "running")]
-    status: &'static str,
-}
-
-/// The lease token of a report: the header `X-Lease-Token`, or `lease_token` in the body.
-fn lease_of(request: &HttpRequest, fields: &Fields) -> Result<LeaseId, ApiError> {
-    let header = request.headers().get(&X_LEASE_TOKEN).map(|value| value.to_str().unwrap_or_default().trim());
-    let member = fields.text("lease_token")?;
-    let text = match (header, member) {
-        (Some(header), Some(member)) if header != member => {
-            return Err(invalid("lease_token", "is another one than in the header X-Lease-Token"));
-        }
-        (header, member) => header.or(member),
-    };
-    let text =
-        text.ok_or_else(|| invalid("lease_token", "is missing, and so is the header X-Lease-Token"))?;
-    // What is no token at all is not the run's, either.
-    text.parse().map_err(|_| stale())
-}
 
 fn stale() -> ApiError {
     ApiError::conflict(
@@ -98,6 +42,7 @@ fn of_refused(refused: &Refused) -> ApiError {
         Refused::Expired => gone("the lease is over, or the time of the attempt; stop the work"),
         Refused::Ended(state) => ended(*state),
         Refused::Field { field, reason } => problem::invalid("INVALID_FIELD", field, reason),
+        Refused::Answer(bad) => problem::invalid("INVALID_FIELD", "answer", &bad.to_string()),
         Refused::Conflict(reason) => ApiError::conflict("CONFLICT", reason.clone()),
     }
 }
@@ -114,89 +59,6 @@ fn not_found() -> ApiError {
     problem::of(Error::NotFound { what: "run" })
 }
 
-/// A report: the step, made of what the run is.
-async fn report(
-    context: &Data<Context>,
-    caller: &Caller,
-    (run, lease): (RunId, LeaseId),
-    step: impl FnOnce(&Reported) -> Step + Send + 'static,
-) -> Result<HttpResponse, ApiError> {
-    let (tenant, now, ledger) = (caller.tenant(), context.clock.now(), context.ledger.clone());
-    let work = move |conn: &mut Conn| {
-        let Some(reported) = worker::reported(conn, tenant, run, now)? else { return Ok(None) };
-        let moves = [Move { run, by: By::Holder(lease), step: step(&reported) }];
-        ledger.apply(conn, &moves, now).map(Some)
-    };
-    let written = context.db.run(work).await.map_err(problem::of)?.ok_or_else(not_found)?;
-    tasks::follow(context, &written);
-    match written.results.first() {
-        Some(Ok(applied)) => Ok(HttpResponse::Ok().json(Taken {
-            run_id: run.to_string(),
-            task_id: applied.task.to_string(),
-            status: applied.state.as_str(),
-        })),
-        Some(Err(refused)) => Err(of_refused(refused)),
-        None => Err(not_found()),
-    }
-}
-
-/// What a worker says that it used, in this attempt so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Used {
-    input_tokens: u64,
-    output_tokens: u64,
-    /// Micro-dollars; `None` = as the price of the model says.
-    cost_micros: Option<u64>,
-}
-
-impl Used {
-    fn of(fields: &Fields) -> Result<Option<Self>, ApiError> {
-        let Some(usage) = fields.get("usage") else { return Ok(None) };
-        let Some(usage) = usage.as_object() else { return Err(invalid("usage", "must be an object")) };
-        let number = |name: &str, most: f64| match usage.get(name).filter(|value| !value.is_null()) {
-            None => Ok(None),
-            Some(value) => {
-                value.as_f64().filter(|number| (0.0..=most).contains(number)).map(Some).ok_or_else(|| {
-                    invalid("usage", &format!("has a {name} that is no number from 0 to {most}"))
-                })
-            }
-        };
-        let tokens = |name: &str| match number(name, MAX_TOKENS)? {
-            Some(number) if number.fract() != 0.0 => {
-                Err(invalid("usage", &format!("has a {name} that is no whole number")))
-            }
-            number => Ok(number.unwrap_or(0.0) as u64),
-        };
-        let cost = number("cost_usd", MAX_COST)?;
-        Ok(Some(Self {
-            input_tokens: tokens("input_tokens")?,
-            output_tokens: tokens("output_tokens")?,
-            cost_micros: cost.map(|dollars| (dollars * 1e6).round() as u64),
-        }))
-    }
-
-    fn usage(self, models: &Models, resolved: &str) -> Usage {
-        let Self { input_tokens, output_tokens, cost_micros } = self;
-        let cost_micros =
-            cost_micros.unwrap_or_else(|| models.cost_micros(resolved, input_tokens, output_tokens));
-        Usage { input_tokens, output_tokens, cost_micros }
-    }
-}
-
-/// A text as programs write them, with whatever bytes: what cannot be stored is replaced by U+FFFD.
-fn spoken(fields: &Fields, name: &'static str) -> Result<Option<String>, ApiError> {
-    let text = |value: &Json| match value.as_string() {
-        Some(text) => Ok(text.to_str_lossy().into_owned()),
-        None => Err(invalid(name, "must be a string")),
-    };
-    fields.get(name).map(text).transpose()
-}
-
-/// Any JSON as canonical text.
-fn canonical(value: &Json) -> String {
-    String::from_utf8_lossy(&to_canonical(value)).into_owned()
-}
-
 /// Seconds from now, as a client counts them down; at least 0.
 fn seconds_until(at: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
     (at - now).num_milliseconds().max(0) as f64 / 1000.0
@@ -204,56 +66,7 @@ fn seconds_until(at: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::test::TestRequest;
-
     use super::*;
-
-    fn fields(text: &str) -> Fields {
-        Fields::parse(text.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn the_lease_token_stands_in_the_header_or_in_the_body() {
-        const TOKEN: &str = "880e8400-e29b-41d4-a716-446655440003";
-        let told = |header: Option<&str>, body: &str| {
-            let request = header.iter().fold(TestRequest::default(), |request, value| {
-                request.insert_header((X_LEASE_TOKEN, *value))
-            });
-            lease_of(&request.to_http_request(), &fields(body))
-                .map(|lease| lease.to_string())
-                .map_err(|error| (error.status().as_u16(), error.code()))
-        };
-        let body = format!(r#"{{"lease_token":"{TOKEN}"}}"#);
-        assert_eq!(told(Some(TOKEN), "{}"), Ok(TOKEN.to_owned()));
-        assert_eq!(told(None, &body), Ok(TOKEN.to_owned()));
-        assert_eq!(told(Some(TOKEN), &body), Ok(TOKEN.to_owned()));
-        assert_eq!(told(Some("x"), &body), Err((422, "INVALID_FIELD")));
-        assert_eq!(told(None, "{}"), Err((422, "INVALID_FIELD")));
-        assert_eq!(told(None, r#"{"lease_token":5}"#), Err((422, "INVALID_FIELD")));
-        assert_eq!(told(None, r#"{"lease_token":"x"}"#), Err((409, "STALE_LEASE")));
-    }
-
-    #[test]
-    fn usage_is_read_within_its_bounds() {
-        let used =
-            |usage: &str| Used::of(&fields(&format!(r#"{{"usage":{usage}}}"#))).map_err(|error| error.code());
-        assert_eq!(used("null"), Ok(None));
-        assert_eq!(used("{}"), Ok(Some(Used::default())));
-        let all = Used { input_tokens: 3, output_tokens: 4, cost_micros: Some(1_500_000) };
-        assert_eq!(used(r#"{"input_tokens":3,"output_tokens":4,"cost_usd":1.5}"#), Ok(Some(all)));
-        for bad in [
-            "5",
-            "[]",
-            r#"{"input_tokens":-1}"#,
-            r#"{"input_tokens":1.5}"#,
-            r#"{"cost_usd":-0.1}"#,
-            r#"{"cost_usd":1000001}"#,
-            r#"{"output_tokens":"3"}"#,
-            r#"{"output_tokens":1e13}"#,
-        ] {
-            assert_eq!(used(bad), Err("INVALID_FIELD"), "{bad}");
-        }
-    }
 
     #[test]
     fn each_refusal_has_its_status() {

@@ -12,7 +12,7 @@ use hookyard_domain::{
     db::Conn,
     event::wire_time,
     task::{
-        Refused,
+        self, Refused,
         input::{self, Answered, InputRow},
     },
     wire::{Json, parse_as_javascript},
@@ -54,7 +54,7 @@ pub(crate) struct View {
     question: String,
     /// The answers it may have.
     choices: Option<Vec<String>>,
-    /// A JSON Schema that the answer should follow.
+    /// A JSON Schema that the answer has to follow.
     #[schema(value_type = Option<Object>)]
     schema: Option<Box<RawValue>>,
     /// Until when it can be answered.
@@ -193,17 +193,11 @@ fn read(body: &FormBody<MAX_BYTES>) -> Result<Sent, ApiError> {
     Ok(Sent::Json(answer))
 }
 
-/// What a text in a form means: JSON where the question has a schema and the text is JSON, else itself.
-fn meant(row: &InputRow, text: &str) -> Json {
-    let text = text.trim();
-    let json = row.schema.as_ref().and_then(|_| parse_as_javascript(text.as_bytes()).ok());
-    json.unwrap_or_else(|| Json::from(text))
-}
-
 /// Answer a question by its link
 ///
 /// Once: the same answer again is answered with 200, another one with 409. Takes JSON (`{"answer": …}`) or the form of the page,
-/// which is answered with a page. The link holds as long as the question does.
+/// which is answered with a page. An answer that is none of the `choices` or does not follow the `schema` is refused (422) and can
+/// be sent again. The link holds as long as the question does.
 #[utoipa::path(
     post,
     path = "/respond/{token}",
@@ -241,7 +235,7 @@ async fn take(
         Sent::Form(text) if text.trim().is_empty() => {
             return Ok(asked(context, visitor, &row, "", Some(Trouble::Empty)));
         }
-        Sent::Form(text) => (meant(&row, &text), Some(text)),
+        Sent::Form(text) => (task::answer::meant(row.schema.as_deref(), &text), Some(text)),
     };
     let from = visitor.peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
     let by = format!("the link, from {from}");
@@ -276,8 +270,8 @@ async fn take(
             settle(context, &answered, row.state)?;
             Ok(visitor.show(context, StatusCode::OK, page::thanks(visitor.locale)))
         }
-        Answered::Refused(Refused::Field { reason, .. }) => {
-            Ok(asked(context, visitor, &row, &typed, Some(Trouble::Refused(reason))))
+        Answered::Refused(Refused::Answer(bad)) => {
+            Ok(asked(context, visitor, &row, &typed, Some(Trouble::Refused(bad))))
         }
         Answered::Refused(Refused::Conflict(_)) => {
             Ok(visitor.show(context, StatusCode::CONFLICT, page::answered(visitor.locale)))

@@ -1,4 +1,9 @@
-//! `kill -9` of the runner, again and again, while tasks are in every state: each ends once, with one terminal webhook, last.
+//! `kill -9` of whoever has to do with tasks, in every state of a run, with real processes: each task ends once, with one
+//! terminal webhook, and that is the last.
+
+mod gateway;
+mod runner;
+mod worker;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,152 +14,180 @@ use std::{
 use hookyard_tests::{
     broker::Broker,
     http::Client,
-    llm::{FakeLlm, KEY, Say},
+    llm::{FakeLlm, KEY},
     postgres::Postgres,
-    processes::{Process, environment, free_port, new_tenant, run},
+    processes::{Environment, Process, environment, free_port, new_tenant, run},
     receiver::Receiver,
 };
 use serde_json::{Value, json};
 
 use super::{START, STOP};
 
-const OFFLINE: usize = 60;
-const ASKED: usize = 8;
+/// Everything that does tasks, as processes. Servers last, so that they go when nobody uses them any more.
+struct Works {
+    gateway: Process,
+    runner: Process,
+    others: [Process; 2],
+    api: SocketAddr,
+    /// Of the tenant's owner.
+    client: Client,
+    environment: Environment,
+    receiver: Receiver,
+    llm: FakeLlm,
+    _broker: Broker,
+    _postgres: Postgres,
+}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_runner_is_killed_in_every_state_and_every_task_ends_once() {
-    let (receiver, llm) = (Receiver::start().await, FakeLlm::start().await);
-    let (postgres, broker) = (Postgres::running(), Broker::running());
-    let api = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let environment = environment(
-        &receiver.prefix(),
-        &[
-            ("DATABASE_URL", &postgres.url()),
-            ("AMQP_URL", &broker.url()),
-            ("HOOKYARD__HTTP__LISTEN", &api.to_string()),
-            // What a killed runner held is taken over after this; kills shall not spend the attempts.
-            ("HOOKYARD__TASKS__HEARTBEAT_S", "2"),
-            ("HOOKYARD__TASKS__ATTEMPTS", "10"),
-            ("HOOKYARD__LLM__PROVIDERS", &format!("anthropic=anthropic@{}", llm.base_url())),
-            ("HOOKYARD__LLM__ALIASES", "claude-sonnet=anthropic:m,offline=offline:text"),
-            ("HOOKYARD__LLM__ANTHROPIC_API_KEY", KEY),
-        ],
-    );
-    let migrated = run(&["migrate"], &environment);
-    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-    let mut services =
-        ["gateway", "registry", "delivery"].map(|service| Process::start(&[service], &environment));
-    let mut runner = Process::start(&["runner"], &environment);
-    for process in services.iter_mut().chain([&mut runner]) {
-        process.wait_until_ready(START);
-    }
-    let (_, key) = new_tenant("Acme", &environment);
-    let client = Client::new(api).with_key(&key);
-
-    // One asks; the others write for more than a second each.
-    llm.script([Say::text(r#"{"needs_input": {"question": "Which year?"}}"#)]);
-    llm.answer(Say::text("word ".repeat(40)).slowly(Duration::from_millis(30)));
-    let mut made = BTreeSet::new();
-    make(&client, &receiver, "claude-sonnet", &mut made).await;
-    let asking = waits(&receiver).await;
-    for n in 0..OFFLINE.max(ASKED) {
-        if n < OFFLINE {
-            make(&client, &receiver, "offline", &mut made).await;
-        }
-        if n < ASKED {
-            make(&client, &receiver, "claude-sonnet", &mut made).await;
-        }
-        if n % 12 == 5 {
-            runner.kill_and_restart();
-        }
-    }
-    for _ in 0..3 {
-        runner.wait_until_ready(START);
-        let before = llm.calls().len();
-        let end = Instant::now() + Duration::from_secs(10);
-        // In the middle of a reply, if one is under way at all.
-        while llm.calls().len() == before && Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        runner.kill_and_restart();
-    }
-    // The question was asked by a runner that is dead, and is answered to another.
-    let body = json!({"request_id": asking["request_id"], "answer": "2026"});
-    let task = asking["task_id"].as_str().unwrap();
-    client.post_json(&format!("/v1/automation/tasks/{task}/input"), &body).await.expect(200);
-    runner.kill_and_restart();
-
-    let end = Instant::now() + Duration::from_secs(120);
-    while ended(&receiver).len() < made.len() {
-        assert!(
-            Instant::now() < end,
-            "{} of {} tasks ended:\n{}",
-            ended(&receiver).len(),
-            made.len(),
-            runner.last_words()
+impl Works {
+    async fn start() -> Self {
+        let (receiver, llm) = (Receiver::start().await, FakeLlm::start().await);
+        let (postgres, broker) = (Postgres::running(), Broker::running());
+        let api = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let environment = environment(
+            &receiver.prefix(),
+            &[
+                ("DATABASE_URL", &postgres.url()),
+                ("AMQP_URL", &broker.url()),
+                ("HOOKYARD__HTTP__LISTEN", &api.to_string()),
+                // What whoever was killed held is taken over after this; kills shall not spend the attempts.
+                ("HOOKYARD__TASKS__HEARTBEAT_S", "2"),
+                ("HOOKYARD__TASKS__ATTEMPTS", "10"),
+                ("HOOKYARD__LLM__PROVIDERS", &format!("anthropic=anthropic@{}", llm.base_url())),
+                ("HOOKYARD__LLM__ALIASES", "claude-sonnet=anthropic:m,offline=offline:text"),
+                ("HOOKYARD__LLM__ANTHROPIC_API_KEY", KEY),
+            ],
         );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let events = events(&receiver);
-    assert_eq!(events.keys().cloned().collect::<BTreeSet<_>>(), made);
-    for (run, events) in &events {
-        assert_eq!(events.first().map(String::as_str), Some("task_started"), "{run}: {events:?}");
-        assert_eq!(events.last().map(String::as_str), Some("task_completed"), "{run}: {events:?}");
-        let terminal = events.iter().filter(|event| *event != "task_started" && *event != "task_needs_input");
-        assert_eq!(terminal.count(), 1, "{run}: {events:?}");
-        assert_eq!(events.iter().filter(|event| *event == "task_started").count(), 1, "{run}: {events:?}");
-    }
-    runner.stop(STOP);
-    for process in &mut services {
-        process.stop(STOP);
-    }
-}
-
-async fn make(client: &Client, receiver: &Receiver, model: &str, made: &mut BTreeSet<String>) {
-    let task = json!({
-        "title": "Summarize", "description": "Summarize: all is well. The harbour is calm today.", "model": model,
-        "webhook_url": receiver.url("hook"),
-    });
-    let answer = client.post_json("/v1/automation/tasks", &task).await.expect(201);
-    made.insert(answer["run_id"].as_str().unwrap().to_owned());
-}
-
-/// The webhook that asks.
-async fn waits(receiver: &Receiver) -> Value {
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        let asked = receiver
-            .at("hook")
-            .iter()
-            .map(|received| received.json())
-            .find(|body| body["event"] == "task_needs_input");
-        if let Some(asked) = asked {
-            return asked;
+        let migrated = run(&["migrate"], &environment);
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        let [gateway, registry, delivery, runner] = ["gateway", "registry", "delivery", "runner"]
+            .map(|service| Process::start(&[service], &environment));
+        let (_, key) = new_tenant("Acme", &environment);
+        let mut works = Self {
+            gateway,
+            runner,
+            others: [registry, delivery],
+            api,
+            client: Client::new(api).with_key(&key),
+            environment,
+            receiver,
+            llm,
+            _broker: broker,
+            _postgres: postgres,
+        };
+        for process in works.processes() {
+            process.wait_until_ready(START);
         }
-        assert!(Instant::now() < end, "nothing was asked");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        works
+    }
+
+    fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
+        [&mut self.gateway, &mut self.runner].into_iter().chain(&mut self.others)
+    }
+
+    /// Makes a task with these members besides its text and its webhook.
+    async fn make(&self, more: &Value) -> Made {
+        let mut task = json!({
+            "title": "Summarize", "description": "Summarize: all is well. The harbour is calm today.",
+            "webhook_url": self.receiver.url("hook"),
+        });
+        let members = more.as_object().expect("members");
+        task.as_object_mut().expect("an object").extend(members.clone());
+        let answer = self.client.post_json("/v1/automation/tasks", &task).await.expect(201);
+        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+        Made { task: text("task_id"), run: text("run_id") }
+    }
+
+    async fn shown(&self, task: &str) -> Value {
+        self.client.get(&format!("/v1/automation/tasks/{task}")).await.expect(200)
+    }
+
+    /// Waits until a task is in a state.
+    async fn wait(&self, task: &str, status: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let shown = self.shown(task).await;
+            if shown["status"] == status {
+                return shown;
+            }
+            assert!(Instant::now() < end, "not {status}: {shown}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The webhook by which a run asks.
+    async fn asks(&self, run: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let bodies = self.receiver.at("hook").into_iter().map(|received| received.json());
+            let mut asked =
+                bodies.filter(|body| body["event"] == "task_needs_input" && body["run_id"] == run);
+            if let Some(asked) = asked.next() {
+                return asked;
+            }
+            assert!(Instant::now() < end, "nothing was asked");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn answer(&self, asked: &Value, answer: &str) {
+        let body = json!({"request_id": asked["request_id"], "answer": answer});
+        let task = asked["task_id"].as_str().unwrap();
+        self.client.post_json(&format!("/v1/automation/tasks/{task}/input"), &body).await.expect(200);
+    }
+
+    /// Of each run its events in the order in which they came.
+    fn events(&self) -> BTreeMap<String, Vec<String>> {
+        let mut events: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for received in self.receiver.at("hook") {
+            let body = received.json();
+            let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+            events.entry(text("run_id")).or_default().push(text("event"));
+        }
+        events
+    }
+
+    fn ended(&self) -> usize {
+        let terminal = |event: &String| ["task_completed", "task_failed"].contains(&event.as_str());
+        self.events().values().filter(|events| events.iter().any(terminal)).count()
+    }
+
+    /// Waits until all of these have ended, and a little longer: each was begun once and completed once, and nothing came after
+    /// that.
+    async fn all_end_once(&self, made: &[Made]) {
+        let end = Instant::now() + Duration::from_secs(120);
+        while self.ended() < made.len() {
+            assert!(
+                Instant::now() < end,
+                "{} of {} tasks ended:\n{}",
+                self.ended(),
+                made.len(),
+                self.runner.last_words()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // As long as a lease, so that whoever would do one again has done so.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let events = self.events();
+        let runs: BTreeSet<&String> = made.iter().map(|made| &made.run).collect();
+        assert_eq!(events.keys().collect::<BTreeSet<_>>(), runs);
+        for (run, events) in &events {
+            assert_eq!(events.first().map(String::as_str), Some("task_started"), "{run}: {events:?}");
+            assert_eq!(events.last().map(String::as_str), Some("task_completed"), "{run}: {events:?}");
+            let asked = events.iter().filter(|event| *event == "task_needs_input").count();
+            assert_eq!(events.len() - asked, 2, "{run}: {events:?}");
+        }
+    }
+
+    fn stop(&mut self) {
+        for process in self.processes() {
+            process.stop(STOP);
+        }
     }
 }
 
-/// Of each run its events in the order in which they came.
-fn events(receiver: &Receiver) -> BTreeMap<String, Vec<String>> {
-    let mut events: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for received in receiver.at("hook") {
-        let body = received.json();
-        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        events.entry(text("run_id")).or_default().push(text("event"));
-    }
-    events
-}
-
-fn ended(receiver: &Receiver) -> BTreeSet<String> {
-    events(receiver)
-        .into_iter()
-        .filter(|(_, events)| {
-            events.iter().any(|event| matches!(event.as_str(), "task_completed" | "task_failed"))
-        })
-        .map(|(run, _)| run)
-        .collect()
+/// A task that was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Made {
+    task: String,
+    run: String,
 }

@@ -18,13 +18,13 @@ use super::Yard;
 
 /// A mail server: every mail it took, and how it answers to the next ones after `DATA`.
 #[derive(Clone, Default)]
-struct Smtp {
-    taken: Arc<Mutex<Vec<String>>>,
+pub(super) struct Smtp {
+    pub(super) taken: Arc<Mutex<Vec<String>>>,
     answers: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Smtp {
-    async fn start() -> (Self, email::Settings) {
+    pub(super) async fn start() -> (Self, email::Settings) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let smtp = Self::default();
@@ -80,22 +80,22 @@ impl Smtp {
 }
 
 #[derive(Debug, QueryableByName)]
-struct Row {
+pub(super) struct Row {
     #[diesel(sql_type = sql_types::SmallInt)]
-    state: i16,
+    pub(super) state: i16,
     #[diesel(sql_type = sql_types::SmallInt)]
-    tries: i16,
+    pub(super) tries: i16,
     #[diesel(sql_type = sql_types::Nullable<sql_types::Text>)]
-    last_error: Option<String>,
+    pub(super) last_error: Option<String>,
 }
 
-async fn write(yard: &Yard, to: &str) {
+pub(super) async fn write(yard: &Yard, to: &str) {
     let email = Email::new(to, "Prêt — done", "Bonjour,\nit is done.\n");
     let (tenant, now) = (yard.tenant, yard.clock.now());
     yard.db.run(move |conn| store::enqueue(conn, &vault(), Some(tenant), &email, now)).await.unwrap();
 }
 
-async fn wait(yard: &Yard, holds: impl Fn(&Row) -> bool) -> Row {
+pub(super) async fn wait(yard: &Yard, holds: impl Fn(&Row) -> bool) -> Row {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let query = "SELECT state, tries, last_error FROM emails";

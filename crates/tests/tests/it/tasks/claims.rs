@@ -1,22 +1,16 @@
-//! Who gets which run: priority, order, fairness, room; and that an index leads there.
+//! Who gets which run: priority, order, fairness, room.
 
-use std::time::Instant;
-
-use diesel::{
-    QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{BigInt, Text, Uuid},
-};
 use hookyard_domain::{
     id::{RunId, WorkerId},
     task::{
         AgentType, Settings, Step,
-        claim::{self, CHOICE, WorkerWants},
+        claim::{self, WorkerWants},
     },
 };
 
 use super::stage::{Shop, complete};
 
-fn small(concurrency: u32) -> Settings {
+pub(super) fn small(concurrency: u32) -> Settings {
     Settings { concurrency, ..Settings::default() }
 }
 
@@ -119,63 +113,4 @@ async fn a_worker_takes_what_it_can_do_of_its_tenant() {
     );
     assert_eq!(claim(wants(&AgentType::ALL, Some(&["gpt-4o"]), &[]), 5).await, [general.run]);
     assert!(shop.claim(10).await.is_empty(), "the worker has it");
-}
-
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
-    line: String,
-}
-
-#[tokio::test]
-async fn a_hundred_thousand_waiting_runs_are_not_read_to_take_some() {
-    let shop = Shop::with(small(10_000)).await;
-    let more = [shop.new_tenant().await, shop.new_tenant().await];
-    for tenant in [shop.tenant, more[0], more[1]] {
-        let fill = move |conn: &mut hookyard_domain::db::Conn| {
-            let rows = 33_334_i64;
-            sql_query(
-                "WITH new AS MATERIALIZED (SELECT gen_random_uuid() AS task, gen_random_uuid() AS run, n \
-                    FROM generate_series(1, $2) n), \
-                 made AS (INSERT INTO tasks (id, tenant_id, run_id, title, description, agent_type, model, resolved, \
-                    priority, capabilities, webhook_events, timeout_s, trace, sampled, created_at) \
-                    SELECT task, $1, run, 't', 'd', 0, 'm', 'offline:text', n % 101, '{}', 0, 600, task, false, now() FROM new) \
-                 INSERT INTO task_runs (id, task_id, tenant_id, number, latest, state, agent_type, model, resolved, priority, \
-                    capabilities, built_in, timeout_s, queued_at, due_at) \
-                 SELECT run, task, $1, 1, true, 0, 0, 'm', 'offline:text', n % 101, '{}', true, 600, now(), \
-                    now() + interval '1 day' FROM new",
-            )
-            .bind::<Uuid, _>(tenant)
-            .bind::<BigInt, _>(rows)
-            .execute(conn)?;
-            Ok(())
-        };
-        shop.run(fill).await;
-    }
-    let explained: Vec<Line> = shop
-        .run(|conn| {
-            let literal = CHOICE
-                .replace("$1", "10000::bigint")
-                .replace("$2", "64::bigint")
-                .replace("$3", "1000::bigint");
-            Ok(sql_query(format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {literal}")).load(conn)?)
-        })
-        .await;
-    let plan: Vec<&str> = explained.iter().map(|line| line.line.as_str()).collect();
-    let text = plan.join("\n");
-    assert!(text.contains("task_runs_queue") && !text.contains("Seq Scan on task_runs"), "{text}");
-    // No step touches more than a few hundred rows.
-    let most = plan.iter().filter_map(|line| {
-        let rows = line.split("actual rows=").nth(1)?;
-        rows.split([' ', '.', ')']).next()?.parse::<u64>().ok()
-    });
-    assert!(most.max().unwrap() <= 300, "{text}");
-    let mut took = Vec::new();
-    for _ in 0..20 {
-        let began = Instant::now();
-        assert_eq!(shop.claim(16).await.len(), 16);
-        took.push(began.elapsed());
-    }
-    took.sort();
-    println!("claims of 16 with 100,000 waiting: median {:?}, slowest {:?}", took[10], took[19]);
 }

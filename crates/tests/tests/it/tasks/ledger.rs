@@ -7,8 +7,9 @@ use hookyard_domain::{
     task::{
         Failure, Question, Refused, RunState, Settings, Step, Usage, budget,
         input::{self, Answered},
+        lease::{self, Beat},
         ledger::{By, Move},
-        store::{self, Beat},
+        output, store,
     },
     wire::parse,
 };
@@ -175,7 +176,7 @@ async fn heartbeats_keep_leases_and_tell_what_has_ended() {
         keys.push((tasks[0].run, LeaseId::new(now)));
         keys.push((RunId::new(now), held[0].lease));
         let db = shop.db.clone();
-        async move { db.run(move |conn| store::heartbeat(conn, &settings, &keys, now)).await.unwrap() }
+        async move { db.run(move |conn| lease::heartbeat(conn, &settings, &keys, now)).await.unwrap() }
     };
     let until = |shop: &Shop| Beat::Held { lease_until: shop.now + chrono::TimeDelta::seconds(120) };
     let beats = beat(&shop).await;
@@ -329,11 +330,11 @@ async fn listeners_see_lines_in_order_and_go_on_where_they_were() {
     }
     shop.report(&held, complete("x")).await.unwrap();
     let run = task.run;
-    let lines = shop.run(move |conn| store::outputs_after(conn, &[(run, 0)], 100)).await;
+    let lines = shop.run(move |conn| output::after(conn, &[(run, 0)], 100)).await;
     let seen: Vec<(i64, &str)> = lines.iter().map(|line| (line.seq, line.kind.as_str())).collect();
     assert_eq!(seen, [(1, "status"), (2, "output"), (3, "output"), (4, "status")]);
     assert!(lines[1].data.contains(r#""text":"one""#) && lines[3].data.contains(r#""status":"completed""#));
-    let rest = shop.run(move |conn| store::outputs_after(conn, &[(run, 2)], 1)).await;
+    let rest = shop.run(move |conn| output::after(conn, &[(run, 2)], 1)).await;
     assert_eq!(rest.iter().map(|line| line.seq).collect::<Vec<_>>(), [3]);
 }
 

@@ -125,6 +125,10 @@ async fn a_person_answers_with_a_form_in_english_or_french() {
         page.text()
     );
     assert!(asking.page("fr-CA").await.text().contains("Une tâche vous pose une question"));
+    let wrong = asking.form("two").await;
+    assert!(wrong.status == 422 && wrong.text().contains("does not follow the schema"), "{}", wrong.text());
+    assert!(wrong.text().contains(">two</textarea>"), "what was typed is still there: {}", wrong.text());
+    assert_eq!(asking.status().await, "needs_input");
     for (name, value) in [("x-frame-options", "DENY"), ("cache-control", "no-store")] {
         assert_eq!(page.header(name), Some(value));
     }
@@ -155,4 +159,54 @@ async fn a_question_that_is_too_old_or_of_an_ended_task_is_gone() {
     let late = self::asking(None, None).await;
     late.system.clock.advance(chrono::TimeDelta::days(7));
     assert_eq!(late.json(r#"{"answer":1}"#).await.error(), (410, "INPUT_CLOSED".to_owned()));
+}
+
+const ORDER: &str =
+    r##"{"type":"object","properties":{"amount":{"type":"integer","minimum":5}},"required":["amount"]}"##;
+
+#[tokio::test]
+async fn an_answer_that_breaks_the_schema_is_refused_wherever_it_comes_in() {
+    let asking = asking(None, Some(ORDER)).await;
+    let api = format!("/v1/automation/tasks/{}/input", asking.held.task);
+    for (answer, reason) in [
+        (json!("five"), "does not follow the schema (type: \"object\")"),
+        (json!({}), "does not follow the schema (required: [\"amount\"])"),
+        (json!({"amount": 4}), "does not follow the schema at /amount (minimum: 5)"),
+        (json!({"amount": 5.5}), "does not follow the schema at /amount (type: \"integer\")"),
+    ] {
+        let by_key =
+            asking.client.post_json(&api, &json!({"request_id": asking.input, "answer": answer})).await;
+        let by_link = asking.json(&json!({"answer": answer}).to_string()).await;
+        for refused in [by_key, by_link] {
+            assert_eq!(refused.error(), (422, "INVALID_FIELD".to_owned()), "{answer}");
+            let told = refused.json()["details"].clone();
+            assert_eq!((&told["field"], &told["reason"]), (&json!("answer"), &json!(reason)), "{answer}");
+        }
+    }
+    let french = asking
+        .system
+        .anonymous()
+        .request("POST", &asking.path)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("accept-language", "fr")
+        .body("answer=%7B%22amount%22%3A4%7D");
+    let page = french.send().await;
+    assert_eq!(page.status, 422);
+    assert!(page.text().contains("ne suit pas le schéma à /amount (minimum: 5)"), "{}", page.text());
+    assert_eq!(asking.status().await, "needs_input");
+    let taken = asking.form("%7B%22amount%22%3A5%7D").await;
+    assert!(taken.status == 200, "{}", taken.text());
+    let runs =
+        asking.client.get(&format!("/v1/automation/tasks/{}/runs", asking.held.task)).await.expect(200);
+    assert_eq!(runs["questions"][0]["answer"], json!({"amount": 5}));
+}
+
+#[tokio::test]
+async fn an_answer_may_be_as_large_as_64_kib_and_no_larger() {
+    let asking = asking(None, None).await;
+    // With its quotation marks it has one byte too many.
+    let large = |bytes: usize| json!({"answer": "x".repeat(bytes - 2)}).to_string();
+    let refused = asking.json(&large(65_537)).await;
+    assert_eq!(refused.error(), (422, "INVALID_FIELD".to_owned()));
+    assert_eq!(asking.json(&large(65_536)).await.status, 200);
 }

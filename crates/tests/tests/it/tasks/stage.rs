@@ -11,6 +11,7 @@ use hookyard_domain::{
     task::{
         Draft, Ledger, NewTask, Refused, Settings, Step, Usage,
         claim::{self, ClaimedRun},
+        lease,
         ledger::{Applied, By, Move, Written},
         list::{self, TaskRow},
         model::{self, Models},
@@ -118,7 +119,7 @@ impl Shop {
     /// Everything that is due.
     pub(crate) async fn tick(&self) -> Written {
         let now = self.now;
-        let runs = self.run(move |conn| store::overdue(conn, now, 1_000)).await;
+        let runs = self.run(move |conn| lease::overdue(conn, now, 1_000)).await;
         self.apply(runs.into_iter().map(|run| Move { run, by: By::Clock, step: Step::Tick }).collect()).await
     }
 

@@ -173,3 +173,79 @@ async fn hints_tell_which_work_waits() {
     fleet.task("Build").await;
     assert!(listen("event: work\ndata: {\"agent_type\":\"build\"}\n\n", Duration::from_secs(1)).await);
 }
+
+/// A long poll on a socket of its own.
+async fn polling(fleet: &Fleet, name: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(fleet.system.gateways[0].addr).await.unwrap();
+    let body = json!({"worker": {"name": name}, "wait_seconds": 30}).to_string();
+    let request = fleet.worker.request("POST", "/v1/automation/worker/claim").json(body);
+    stream.write_all(&request.bytes()).await.unwrap();
+    stream
+}
+
+async fn waits(fleet: &Fleet, count: usize) {
+    let end = Instant::now() + Duration::from_secs(5);
+    let line = format!("hookyard_workers_waiting {count}");
+    while !metrics(&fleet.system).contains(&line) {
+        assert!(Instant::now() < end, "not {count} workers wait: {}", metrics(&fleet.system));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_gone_waits_no_longer_and_is_given_nothing() {
+    let fleet = Fleet::quiet().await;
+    for half in [true, false] {
+        let mut stream = polling(&fleet, "gone").await;
+        waits(&fleet, 1).await;
+        if half {
+            // As the kernel of a worker does that is killed: its side is closed, whether it reads or not.
+            stream.shutdown().await.unwrap();
+            waits(&fleet, 0).await;
+            let mut heard = Vec::new();
+            let _reset = stream.read_to_end(&mut heard).await;
+            assert_eq!(String::from_utf8_lossy(&heard), "");
+        } else {
+            drop(stream);
+            waits(&fleet, 0).await;
+        }
+        let task = fleet.task("Build").await;
+        let tasks = claim(&fleet.worker, "there", 1, 0).await;
+        assert_eq!((text(&tasks[0]["task_id"]), &tasks[0]["attempt"]), (task, &json!(1)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_for_somebody_who_goes_at_that_moment_is_given_back_at_once() {
+    let fleet = Fleet::quiet().await;
+    let (mut told, mut given_back) = (0, 0);
+    for n in 0..60_u64 {
+        let mut stream = polling(&fleet, "going").await;
+        waits(&fleet, 1).await;
+        let going = tokio::spawn(async move {
+            // Somewhere about the time in which the task is stored, taken and told.
+            tokio::time::sleep(Duration::from_micros(n * 250)).await;
+            let _reset = stream.shutdown().await;
+            let mut heard = Vec::new();
+            let _reset = stream.read_to_end(&mut heard).await;
+            String::from_utf8_lossy(&heard).into_owned()
+        });
+        let task = fleet.task("Build").await;
+        let heard = going.await.unwrap();
+        // The clock stands still: no lease ends by itself.
+        let tasks = claim(&fleet.worker, "there", 1, if heard.contains(&task) { 0 } else { 5 }).await;
+        if heard.contains(&task) {
+            told += 1;
+            assert_eq!(tasks, Vec::<Value>::new(), "it was told already");
+        } else {
+            given_back += 1;
+            assert_eq!(tasks.len(), 1, "round {n}: nobody has it, and nobody is given it");
+            assert_eq!(tasks[0]["attempt"], 1, "round {n}");
+        }
+    }
+    assert!(told > 0 && given_back > 0, "{told} told, {given_back} given back");
+}
+
+fn metrics(system: &System) -> String {
+    system.gateways[0].registry.render().unwrap()
+}

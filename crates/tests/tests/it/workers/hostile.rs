@@ -74,7 +74,9 @@ async fn what_comes_too_late_is_gone() {
     fleet.task("Late").await;
     let held = fleet.claimed().await;
     let lease = held.task["lease_token"].as_str().unwrap().to_owned();
-    fleet.system.clock.advance(TimeDelta::seconds(121));
+    fleet.system.clock.advance(TimeDelta::seconds(119));
+    held.say("heartbeat", json!({})).await.expect(200);
+    fleet.system.clock.advance(TimeDelta::seconds(120));
     all_refused(&fleet, &held, &lease, (410, "RUN_ENDED")).await;
 
     let task = fleet.task("Done").await;
@@ -118,6 +120,34 @@ async fn whoever_overslept_changes_nothing_for_the_one_who_has_it_now() {
     assert_eq!(fleet.events(&task).await, ["task.started", "task.completed"]);
 }
 
+/// A schema of so many bytes.
+fn schema_of(bytes: usize) -> Value {
+    json!({"title": "x".repeat(bytes - json!({"title": ""}).to_string().len())})
+}
+
+/// One that is nested so deep.
+fn nested(depth: usize) -> Value {
+    (1..depth).fold(json!({}), |inner, _| json!({"items": inner}))
+}
+
+#[tokio::test]
+async fn the_largest_questions_are_asked() {
+    let fleet = Fleet::quiet().await;
+    for question in [
+        json!({"question": "q".repeat(4_000), "choices": vec!["c".repeat(200); 50]}),
+        json!({"question": "?", "schema": schema_of(16_384)}),
+        json!({"question": "?", "schema": nested(32)}),
+    ] {
+        let task = fleet.task("Ask").await;
+        let held = fleet.claimed().await;
+        assert_eq!(held.say("needs-input", question).await.expect(200)["status"], "needs_input");
+        fleet.admin.delete(&format!("/v1/automation/tasks/{task}")).await.expect(200);
+    }
+    fleet.task("Fail").await;
+    let failure = json!({"message": "m", "code": "c".repeat(64), "retryable": true, "retry_after": 86_400});
+    assert_eq!(fleet.claimed().await.say("fail", failure).await.expect(200)["status"], "queued");
+}
+
 #[tokio::test]
 async fn bounds_are_kept_to_the_byte() {
     let fleet = Fleet::quiet().await;
@@ -139,6 +169,7 @@ async fn bounds_are_kept_to_the_byte() {
         ("output", json!({}), "text"),
         ("checkpoint", json!({"seq": 5, "data": 2}), "seq"),
         ("checkpoint", json!({"seq": -1, "data": 2}), "seq"),
+        ("checkpoint", json!({"seq": 2_147_483_648_u32, "data": 2}), "seq"),
         ("checkpoint", json!({"seq": 6, "data": of(262_143)}), "data"),
         ("needs-input", json!({"question": ""}), "question"),
         ("needs-input", json!({"question": of(4_001)}), "question"),
@@ -146,6 +177,12 @@ async fn bounds_are_kept_to_the_byte() {
         ("needs-input", json!({"question": "?", "choices": vec!["c"; 51]}), "choices"),
         ("needs-input", json!({"question": "?", "choices": [of(201)]}), "choices"),
         ("needs-input", json!({"question": "?", "schema": "x"}), "schema"),
+        ("needs-input", json!({"question": "?", "schema": {"type": "strin"}}), "schema"),
+        ("needs-input", json!({"question": "?", "schema": {"$ref": "https://example.com/s"}}), "schema"),
+        ("needs-input", json!({"question": "?", "schema": {"$ref": "#"}}), "schema"),
+        ("needs-input", json!({"question": "?", "schema": schema_of(16_385)}), "schema"),
+        ("needs-input", json!({"question": "?", "schema": nested(33)}), "schema"),
+        ("needs-input", json!({"question": "?", "choices": ["a"], "schema": {"type": "integer"}}), "schema"),
         ("fail", json!({"message": ""}), "message"),
         ("fail", json!({"message": "m", "retryable": "yes"}), "retryable"),
         ("fail", json!({"message": "m", "retry_after": 86_401}), "retry_after"),
@@ -165,8 +202,20 @@ async fn bounds_are_kept_to_the_byte() {
         ("output", json!({"text": of(65_536)})),
         // With its quotation marks it has 256 KiB.
         ("checkpoint", json!({"seq": 6, "data": of(262_142)})),
+        ("checkpoint", json!({"seq": i32::MAX, "data": 1})),
+        ("progress", json!({"percent": 100})),
     ] {
         held.say(what, body).await.expect(200);
+    }
+    // Bodies, too: blanks around the object fill them up.
+    for (what, limit) in [("output", 512 << 10), ("checkpoint", 2 << 20), ("progress", 64 << 10)] {
+        let path = format!("/v1/automation/worker/runs/{}/{what}", held.run());
+        for (bytes, status) in [(limit, 422), (limit + 1, 413)] {
+            let body = format!("{{{}}}", " ".repeat(bytes - 2));
+            let request = fleet.worker.request("POST", &path);
+            let request = request.header("x-lease-token", held.task["lease_token"].as_str().unwrap());
+            assert_eq!(request.json(body).send().await.status, status, "{what} of {bytes} bytes");
+        }
     }
     for what in ["heartbeat", "progress", "output", "checkpoint", "complete", "fail"] {
         let large = json!({"text": of(10 << 20), "result": "x"});

@@ -6,7 +6,7 @@ use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     db::Conn,
     event::wire_time,
-    id::{CredentialId, TenantId, WorkerId},
+    id::{CredentialId, LeaseId, RunId, TenantId, WorkerId},
     task::{
         Ledger, Step,
         claim::{self, ClaimedRun},
@@ -17,7 +17,7 @@ use hookyard_domain::{
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use utoipa::ToSchema;
 
 use super::{
@@ -185,7 +185,58 @@ struct Attempt {
     /// It has said meanwhile that it takes nothing new.
     draining: bool,
     tasks: Vec<Task>,
+    begun: Begun,
+}
+
+/// Runs that were taken for somebody. When this is dropped before he is told, because his connection has ended, they are given
+/// back at once.
+struct Begun {
+    context: Data<Context>,
+    runs: Vec<(RunId, LeaseId)>,
     /// That they have begun.
+    written: Option<Written>,
+}
+
+impl Begun {
+    /// He is told: the runs are his.
+    fn told(mut self) {
+        self.runs.clear();
+        if let Some(written) = self.written.take() {
+            tasks::follow(&self.context, &written);
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        // Without a runtime the gateway has stopped, and the leases end by themselves.
+        if self.runs.is_empty() || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (context, runs) = (self.context.clone(), std::mem::take(&mut self.runs));
+        let written = self.written.take();
+        self.context.afterwards.spawn(async move {
+            if let Some(written) = &written {
+                tasks::follow(&context, written);
+            }
+            let (ledger, now) = (context.ledger.clone(), context.clock.now());
+            let release = |(run, lease)| Move { run, by: By::Holder(lease), step: Step::Release };
+            let moves: Vec<Move> = runs.into_iter().map(release).collect();
+            match context.db.run(move |conn| ledger.apply(conn, &moves, now)).await {
+                Ok(written) => tasks::follow(&context, &written),
+                Err(error) => {
+                    tracing::debug!(error = error.chain(), "runs that nobody heard of wait for their lease");
+                }
+            }
+        });
+    }
+}
+
+/// What was taken in one transaction.
+#[derive(Default)]
+struct Taken {
+    tasks: Vec<Task>,
+    runs: Vec<(RunId, LeaseId)>,
     written: Option<Written>,
 }
 
@@ -196,49 +247,65 @@ fn take(
     applicant: &Applicant,
     worker: WorkerId,
     now: DateTime<Utc>,
-) -> hookyard_domain::Result<Attempt> {
-    let runs =
+) -> hookyard_domain::Result<Taken> {
+    let held =
         claim::claim_for_worker(conn, &ledger.settings, &applicant.wants(worker), applicant.limit, now)?;
-    if runs.is_empty() {
-        return Ok(Attempt { worker, draining: false, tasks: Vec::new(), written: None });
+    if held.is_empty() {
+        return Ok(Taken::default());
     }
-    let begun = |held: &ClaimedRun| Move { run: held.run, by: By::Holder(held.lease), step: Step::Started };
+    let runs: Vec<(RunId, LeaseId)> = held.iter().map(|held| (held.run, held.lease)).collect();
+    let begun = |&(run, lease): &(RunId, LeaseId)| Move { run, by: By::Holder(lease), step: Step::Started };
     let written = ledger.apply(conn, &runs.iter().map(begun).collect::<Vec<_>>(), now)?;
-    let mut tasks = Vec::with_capacity(runs.len());
-    for held in runs {
+    let mut tasks = Vec::with_capacity(held.len());
+    for held in held {
         let inputs = input::conversation(conn, held.run)?;
         tasks.push(Task::new(held, inputs, now));
     }
-    Ok(Attempt { worker, draining: false, tasks, written: Some(written) })
+    Ok(Taken { tasks, runs, written: Some(written) })
 }
 
-/// The first attempt of a request: the worker introduces itself with it.
-async fn first(context: &Context, applicant: &Applicant) -> Result<Attempt, ApiError> {
-    let (ledger, applicant, now) = (context.ledger.clone(), applicant.clone(), context.clock.now());
-    let work = move |conn: &mut Conn| {
-        let worker = worker::seen(conn, &applicant.worker, now)?.id;
-        take(conn, &ledger, &applicant, worker, now)
-    };
-    context.db.run(work).await.map_err(problem::of)
-}
-
-/// Another one, after a wait.
-async fn again(context: &Context, applicant: &Applicant, worker: WorkerId) -> Result<Attempt, ApiError> {
-    let (ledger, applicant, now) = (context.ledger.clone(), applicant.clone(), context.clock.now());
-    let work = move |conn: &mut Conn| {
-        let row = worker::find(conn, applicant.worker.tenant, worker)?;
-        if row.is_none_or(|row| row.draining) {
-            return Ok(Attempt { worker, draining: true, tasks: Vec::new(), written: None });
-        }
-        take(conn, &ledger, &applicant, worker, now)
-    };
-    context.db.run(work).await.map_err(problem::of)
+/// An attempt: the first of a request, with which the worker introduces itself, or another one of a worker that has waited.
+/// It is made to its end, even when the connection ends meanwhile.
+async fn attempt(
+    context: &Data<Context>,
+    applicant: &Applicant,
+    waited: Option<WorkerId>,
+) -> Result<Attempt, ApiError> {
+    let (answer, answered) = oneshot::channel();
+    let (context_within, applicant) = (context.clone(), applicant.clone());
+    context.afterwards.spawn(async move {
+        let context = context_within;
+        let (ledger, now) = (context.ledger.clone(), context.clock.now());
+        let work = move |conn: &mut Conn| {
+            let worker = match waited {
+                None => worker::seen(conn, &applicant.worker, now)?.id,
+                Some(worker) => {
+                    let row = worker::find(conn, applicant.worker.tenant, worker)?;
+                    if row.is_none_or(|row| row.draining) {
+                        return Ok((worker, true, Taken::default()));
+                    }
+                    worker
+                }
+            };
+            Ok((worker, false, take(conn, &ledger, &applicant, worker, now)?))
+        };
+        let attempt = context.db.run(work).await.map(|(worker, draining, taken)| {
+            let Taken { tasks, runs, written } = taken;
+            Attempt { worker, draining, tasks, begun: Begun { context: context.clone(), runs, written } }
+        });
+        // Whoever does not hear it gives it back by dropping it.
+        let _unheard = answer.send(attempt);
+    });
+    let attempt = answered.await.map_err(|_ended| {
+        ApiError::unavailable("the gateway is stopping", std::time::Duration::from_secs(1))
+    })?;
+    attempt.map_err(problem::of)
 }
 
 /// Take tasks
 ///
 /// The worker says who it is and what it can do, and gets tasks of its tenant: the highest priority first, then the oldest.
-/// With `wait_seconds` the answer waits until there is one. A worker that was draining takes work again. Of each task the
+/// With `wait_seconds` the answer waits until there is one; who closes the connection meanwhile gets none. A worker that was draining takes work again. Of each task the
 /// owner is told at once that it has started.
 #[utoipa::path(
     post,
@@ -258,22 +325,21 @@ pub(crate) async fn claim(
     let until = Instant::now() + applicant.wait;
     // In line before the first look, so that nothing falls in between.
     let place = context.work.wait(applicant.wish());
-    let mut attempt = first(&context, &applicant).await?;
+    let mut attempt = self::attempt(&context, &applicant, None).await?;
     while attempt.tasks.is_empty() && !attempt.draining && !applicant.wait.is_zero() {
         tokio::select! {
             () = context.listeners.closing().cancelled() => break,
             () = tokio::time::sleep_until(until) => break,
             () = place.turn() => {}
         }
-        attempt = again(&context, &applicant, attempt.worker).await?;
+        attempt = self::attempt(&context, &applicant, Some(attempt.worker)).await?;
     }
     if !attempt.tasks.is_empty() {
         place.pass_on();
     }
-    if let Some(written) = &attempt.written {
-        tasks::follow(&context, written);
-    }
-    Ok(HttpResponse::Ok().json(Claimed { worker_id: attempt.worker.to_string(), tasks: attempt.tasks }))
+    let Attempt { worker, tasks, begun, .. } = attempt;
+    begun.told();
+    Ok(HttpResponse::Ok().json(Claimed { worker_id: worker.to_string(), tasks }))
 }
 
 /// What is known of a worker that takes nothing new.

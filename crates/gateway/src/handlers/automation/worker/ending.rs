@@ -1,20 +1,20 @@
 //! How a worker lets go of a run: it asks, completes, fails, or gives it back.
 
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+use actix_web::HttpResponse;
 use chrono::TimeDelta;
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
-    id::{InputId, RunId},
+    id::InputId,
     task::{Failure, Question, Step, step::MAX_CHOICES},
 };
 
-use super::{LARGE, Taken, Used, canonical, lease_of, report, spoken};
+use super::{
+    LARGE,
+    report::{Report, Taken, Used, canonical, spoken},
+};
 use crate::{
-    access::Caller,
-    body::{JsonBody, SMALL},
-    context::Context,
+    body::SMALL,
     handlers::fields::{Fields, invalid},
-    paging::Id,
 };
 
 /// The longest wait before the next attempt, in seconds: a day.
@@ -25,8 +25,9 @@ const MAX_CODE: usize = 64;
 /// Ask for input
 ///
 /// The owner is asked, and the worker lets go of the run: with the answer it is queued again, for whoever takes it next, who
-/// finds question and answer in `inputs` and what `checkpoint` left. `choices` are the answers it may have, `schema` is a JSON
-/// Schema that is told to whoever answers.
+/// finds question and answer in `inputs` and what `checkpoint` left. `choices` are the answers it may have; `schema` is a JSON
+/// Schema (2020-12, at most 16 KiB, no references to elsewhere or to itself) that the answer has to follow: one that cannot
+/// be used is refused (422).
 #[utoipa::path(
     post,
     path = "/v1/automation/worker/runs/{id}/needs-input",
@@ -40,31 +41,21 @@ const MAX_CODE: usize = 64;
     responses((status = 200, description = "The owner is asked.", body = Taken)),
     extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
-pub(crate) async fn needs_input(
-    context: Data<Context>,
-    caller: Caller,
-    Id(run): Id<RunId>,
-    request: HttpRequest,
-    body: JsonBody<{ 128 << 10 }>,
-) -> Result<HttpResponse, ApiError> {
-    let fields = Fields::parse(&body)?;
-    let lease = lease_of(&request, &fields)?;
-    let question = spoken(&fields, "question")?.ok_or_else(|| invalid("question", "is missing"))?;
+pub(crate) async fn needs_input(report: Report<{ 128 << 10 }>) -> Result<HttpResponse, ApiError> {
+    let fields = &report.fields;
+    let question = spoken(fields, "question")?.ok_or_else(|| invalid("question", "is missing"))?;
     let choices = fields.texts("choices", MAX_CHOICES)?;
     let choices = choices.map(|choices| choices.into_iter().map(str::to_owned).collect());
     let schema = match fields.get("schema") {
         Some(schema) if schema.as_object().is_none() => return Err(invalid("schema", "must be an object")),
         schema => schema.map(canonical),
     };
-    let used = Used::of(&fields)?.unwrap_or_default();
-    let (input, models) = (InputId::new(context.clock.now()), context.models.clone());
+    let used = Used::of(fields)?.unwrap_or_default();
+    let (input, models) = (InputId::new(report.context.clock.now()), report.context.models.clone());
     let question = Question { question, choices, schema };
-    report(&context, &caller, (run, lease), move |reported| Step::Ask {
-        input,
-        question,
-        usage: used.usage(&models, &reported.resolved),
-    })
-    .await
+    report
+        .make(move |reported| Step::Ask { input, question, usage: used.usage(&models, &reported.resolved) })
+        .await
 }
 
 /// Complete a run
@@ -84,15 +75,8 @@ pub(crate) async fn needs_input(
     responses((status = 200, description = "Completed.", body = Taken, example = json!({"run_id": "660e8400-e29b-41d4-a716-446655440001", "task_id": "550e8400-e29b-41d4-a716-446655440000", "status": "completed"}))),
     extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
-pub(crate) async fn complete(
-    context: Data<Context>,
-    caller: Caller,
-    Id(run): Id<RunId>,
-    request: HttpRequest,
-    body: JsonBody<LARGE>,
-) -> Result<HttpResponse, ApiError> {
-    let fields = Fields::parse(&body)?;
-    let lease = lease_of(&request, &fields)?;
+pub(crate) async fn complete(report: Report<LARGE>) -> Result<HttpResponse, ApiError> {
+    let fields = &report.fields;
     let result = match fields.get("result") {
         None => return Err(invalid("result", "is missing")),
         Some(value) => match value.as_string() {
@@ -100,15 +84,16 @@ pub(crate) async fn complete(
             None => canonical(value),
         },
     };
-    let summary = spoken(&fields, "summary")?;
-    let used = Used::of(&fields)?.unwrap_or_default();
-    let models = context.models.clone();
-    report(&context, &caller, (run, lease), move |reported| Step::Complete {
-        result,
-        summary,
-        usage: used.usage(&models, &reported.resolved),
-    })
-    .await
+    let summary = spoken(fields, "summary")?;
+    let used = Used::of(fields)?.unwrap_or_default();
+    let models = report.context.models.clone();
+    report
+        .make(move |reported| Step::Complete {
+            result,
+            summary,
+            usage: used.usage(&models, &reported.resolved),
+        })
+        .await
 }
 
 /// Say that it did not succeed
@@ -128,29 +113,18 @@ pub(crate) async fn complete(
     responses((status = 200, description = "Queued again, or failed.", body = Taken)),
     extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
-pub(crate) async fn fail(
-    context: Data<Context>,
-    caller: Caller,
-    Id(run): Id<RunId>,
-    request: HttpRequest,
-    body: JsonBody<SMALL>,
-) -> Result<HttpResponse, ApiError> {
-    let fields = Fields::parse(&body)?;
-    let lease = lease_of(&request, &fields)?;
-    let message = spoken(&fields, "message")?.filter(|text| !text.trim().is_empty());
+pub(crate) async fn fail(report: Report<SMALL>) -> Result<HttpResponse, ApiError> {
+    let fields = &report.fields;
+    let message = spoken(fields, "message")?.filter(|text| !text.trim().is_empty());
     let message = message.ok_or_else(|| invalid("message", "is missing"))?;
-    let code = code_of(&fields)?;
+    let code = code_of(fields)?;
     let retryable = fields.flag("retryable")?.unwrap_or(false);
     let retry_after = fields.integer("retry_after", 0..=MAX_RETRY_AFTER_S)?;
     let retry_after = retry_after.map(|seconds| TimeDelta::seconds(seconds.into()));
-    let used = Used::of(&fields)?.unwrap_or_default();
-    let models = context.models.clone();
+    let used = Used::of(fields)?.unwrap_or_default();
+    let models = report.context.models.clone();
     let failure = Failure { code, message, retryable, retry_after };
-    report(&context, &caller, (run, lease), move |reported| Step::Fail {
-        failure,
-        usage: used.usage(&models, &reported.resolved),
-    })
-    .await
+    report.make(move |reported| Step::Fail { failure, usage: used.usage(&models, &reported.resolved) }).await
 }
 
 /// A word for programs.
@@ -180,16 +154,8 @@ fn code_of(fields: &Fields) -> Result<String, ApiError> {
     responses((status = 200, description = "It is queued.", body = Taken)),
     extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
-pub(crate) async fn release(
-    context: Data<Context>,
-    caller: Caller,
-    Id(run): Id<RunId>,
-    request: HttpRequest,
-    body: JsonBody<SMALL>,
-) -> Result<HttpResponse, ApiError> {
-    let fields = Fields::parse(&body)?;
-    let lease = lease_of(&request, &fields)?;
-    report(&context, &caller, (run, lease), |_| Step::Release).await
+pub(crate) async fn release(report: Report<SMALL>) -> Result<HttpResponse, ApiError> {
+    report.make(|_| Step::Release).await
 }
 
 #[cfg(test)]

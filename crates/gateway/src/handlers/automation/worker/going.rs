@@ -1,15 +1,14 @@
 //! What a worker says while it works: heartbeats, progress, output, checkpoints.
 
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+use actix_web::HttpResponse;
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     db::Conn,
     event::wire_time,
-    id::RunId,
     task::{
         Refused, RunState, Step,
+        lease::{self, Beat},
         ledger::{By, Move},
-        store::{self, Beat},
         worker,
     },
 };
@@ -17,17 +16,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    CHUNK, LARGE, Taken, Used, canonical, ended, lease_of, not_found, of_refused, report, seconds_until,
-    spoken,
+    CHUNK, LARGE, ended, not_found, of_refused,
+    report::{Report, Taken, Used, canonical, spoken},
+    seconds_until,
 };
-use crate::{
-    access::Caller,
-    body::{JsonBody, SMALL},
-    context::Context,
-    handlers::fields::{Fields, invalid},
-    paging::Id,
-    problem, tasks,
-};
+use crate::{body::SMALL, handlers::fields::invalid, problem, tasks};
 
 /// What a heartbeat is told.
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,15 +55,9 @@ pub(crate) struct Beaten {
     responses((status = 200, description = "How long the run is the worker's.", body = Beaten)),
     extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
-pub(crate) async fn heartbeat(
-    context: Data<Context>,
-    caller: Caller,
-    Id(run): Id<RunId>,
-    request: HttpRequest,
-    body: JsonBody<SMALL>,
-) -> Result<HttpResponse, ApiError> {
-    let fields = Fields::parse(&body)?;
-    let (lease, used) = (lease_of(&request, &fields)?, Used::of(&fields)?);
+pub(crate) async fn heartbeat(report: Report<SMALL>) -> Result<HttpResponse, ApiError> {
+    let used = Used::of(&report.fields)?;
+    let Report { context, caller, run, lease, .. } = report;
     let (tenant, now) = (caller.tenant(), context.clock.now());
     let (ledger, models) = (context.ledger.clone(), context.models.clone());
     let work = move |conn: &mut Conn| {
@@ -82,7 +69,7 @@ pub(crate) async fn heartbeat(
             }
             None => None,
         };
-        let beat = store::heartbeat(conn, &ledger.settings, &[(run, lease)], now)?.pop();
+        let beat = lease::heartbeat(conn, &ledger.settings, &[(run, lease)], now)?.pop();
         Ok(Some((reported.lease == Some(lease), written, beat)))
     };
     let (own, written, beat) = context.db.run(work).await.map_err(problem::of)?.ok_or_else(not_found)?;
@@ -122,21 +109,14 @@ pub(crate) async fn heartbeat(
     responses((status = 200, description = "Taken.", body = Taken)),
     extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
-pub(crate) async fn progress(
-    context: Data<Context>,
-    caller: Caller,
-    Id(run): Id<RunId>,
-    request: HttpRequest,
-    body: JsonBody<SMALL>,
-) -> Result<HttpResponse, ApiError> {
-    let fields = Fields::parse(&body)?;
-    let lease = lease_of(&request, &fields)?;
+pub(crate) async fn progress(report: Report<SMALL>) -> Result<HttpResponse, ApiError> {
+    let fields = &report.fields;
     let percent = fields.integer("percent", 0..=100)?.and_then(|percent| u8::try_from(percent).ok());
-    let message = spoken(&fields, "message")?;
+    let message = spoken(fields, "message")?;
     if percent.is_none() && message.is_none() {
         return Err(invalid("percent", "is missing, and so is message"));
     }
-    report(&context, &caller, (run, lease), move |_| Step::Progress { percent, message }).await
+    report.make(move |_| Step::Progress { percent, message }).await
 }
 
 /// Hand in a piece of output
@@ -155,17 +135,10 @@ pub(crate) async fn progress(
     responses((status = 200, description = "Taken.", body = Taken)),
     extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
-pub(crate) async fn output(
-    context: Data<Context>,
-    caller: Caller,
-    Id(run): Id<RunId>,
-    request: HttpRequest,
-    body: JsonBody<CHUNK>,
-) -> Result<HttpResponse, ApiError> {
-    let fields = Fields::parse(&body)?;
-    let lease = lease_of(&request, &fields)?;
-    let text = spoken(&fields, "text")?.ok_or_else(|| invalid("text", "is missing"))?;
-    report(&context, &caller, (run, lease), move |_| Step::Output { text }).await
+pub(crate) async fn output(report: Report<CHUNK>) -> Result<HttpResponse, ApiError> {
+    let fields = &report.fields;
+    let text = spoken(fields, "text")?.ok_or_else(|| invalid("text", "is missing"))?;
+    report.make(move |_| Step::Output { text }).await
 }
 
 /// Leave something for the next attempt
@@ -185,17 +158,10 @@ pub(crate) async fn output(
     responses((status = 200, description = "Kept.", body = Taken)),
     extensions(("x-errors" = json!(["STALE_LEASE", "RUN_ENDED", "INVALID_FIELD", "INVALID_BODY"])))
 )]
-pub(crate) async fn checkpoint(
-    context: Data<Context>,
-    caller: Caller,
-    Id(run): Id<RunId>,
-    request: HttpRequest,
-    body: JsonBody<LARGE>,
-) -> Result<HttpResponse, ApiError> {
-    let fields = Fields::parse(&body)?;
-    let lease = lease_of(&request, &fields)?;
+pub(crate) async fn checkpoint(report: Report<LARGE>) -> Result<HttpResponse, ApiError> {
+    let fields = &report.fields;
     let seq = fields.integer("seq", 0..=i32::MAX)?.ok_or_else(|| invalid("seq", "is missing"))?;
     let seq = u64::from(seq.unsigned_abs());
     let data = fields.get("data").map(canonical).ok_or_else(|| invalid("data", "is missing"))?;
-    report(&context, &caller, (run, lease), move |_| Step::Checkpoint { seq, data }).await
+    report.make(move |_| Step::Checkpoint { seq, data }).await
 }
