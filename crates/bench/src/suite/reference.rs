@@ -40,6 +40,8 @@ pub(crate) const LIMITED_RATE: f64 = 0.90;
 pub(crate) const TASKS_PER_S: f64 = 500.0;
 /// At 100 tasks per second, end to end, 99th percentile in ms (issue "Tasks").
 pub(crate) const TASKS_P99_MS: f64 = 150.0;
+/// Action runs of `event.emit`, from POST to the signed callback, per second (issue "Action runs").
+pub(crate) const RUNS_PER_S: f64 = 1_000.0;
 /// Share of retries that must come within ±10 % of when they are due.
 pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
 /// Peak RSS of each service, in MiB (100 MB).

@@ -1,9 +1,14 @@
 //! Action runs, end to end: asked for over HTTP, done by a runner, told by a signed callback (contract §6).
 
 mod asking;
+mod bounds;
 mod callbacks;
+mod claims;
+mod codes;
 mod connections;
 mod durable;
+mod kept;
+mod sent_again;
 mod working;
 
 use std::time::{Duration, Instant};
@@ -30,9 +35,16 @@ impl Stage {
     }
 
     async fn with(engine: Engine) -> Self {
+        Self::of(Options::default(), engine).await
+    }
+
+    /// The whole product with gateways as these options say.
+    async fn of(options: Options, engine: Engine) -> Self {
         let receiver = Receiver::start().await;
-        let options = Options::whole(Bus::in_process(), vec![receiver.prefix()]);
-        let system = System::with(Options { engine: Some(engine), ..options }).await;
+        let (bus, prefixes) = (Bus::in_process(), vec![receiver.prefix()]);
+        let options =
+            Options { bus: Some(bus), extra_url_prefixes: prefixes, engine: Some(engine), ..options };
+        let system = System::with(options).await;
         let client = system.client().await;
         Self { system, client, receiver }
     }
