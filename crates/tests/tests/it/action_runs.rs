@@ -22,6 +22,9 @@ use hookyard_tests::{
 };
 use serde_json::{Value, json};
 
+/// Where nobody listens.
+const NOBODY: &str = "http://127.0.0.1:1/";
+
 /// The whole product in this process, with a receiver.
 struct Stage {
     system: System,
@@ -41,7 +44,7 @@ impl Stage {
     /// The whole product with gateways as these options say.
     async fn of(options: Options, engine: Engine) -> Self {
         let receiver = Receiver::start().await;
-        let (bus, prefixes) = (Bus::in_process(), vec![receiver.prefix()]);
+        let (bus, prefixes) = (Bus::in_process(), vec![receiver.prefix(), NOBODY.to_owned()]);
         let options =
             Options { bus: Some(bus), extra_url_prefixes: prefixes, engine: Some(engine), ..options };
         let system = System::with(options).await;
