@@ -15,12 +15,15 @@ use hookyard_domain::{
     vault::Vault,
 };
 use prometheus::Histogram;
-use tokio::sync::Semaphore;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::job::Job;
 
 /// After this the keys are read again. Short against the day for which a key is published before it is used.
 const FRESH: Duration = Duration::from_secs(60);
+
+/// Tokens that one thread signs one after the other.
+const BATCH: usize = 32;
 
 /// Signs callbacks. Clones share the keys.
 #[derive(Clone, Debug)]
@@ -32,7 +35,7 @@ pub(crate) struct Callbacks {
 }
 
 impl Callbacks {
-    pub(crate) fn new(db: Db, vault: Vault, issuer: &str, seconds: Histogram) -> Self {
+    pub(crate) fn new(db: Db, vault: Vault, issuer: &str, seconds: &Histogram) -> Self {
         Self { db, vault, keys: Arc::default(), desk: Desk::new(issuer, seconds) }
     }
 
@@ -73,37 +76,65 @@ struct Text {
     now: DateTime<Utc>,
 }
 
-/// Where signing is done.
-#[derive(Clone, Debug)]
-struct Desk {
-    /// Where this installation is found.
-    issuer: Arc<str>,
-    /// Signatures made at the same time.
-    places: Arc<Semaphore>,
-    /// What each took.
-    seconds: Histogram,
+/// A token that somebody waits for.
+#[derive(Debug)]
+struct Asked {
+    signer: Arc<Signer>,
+    text: Text,
+    token: oneshot::Sender<Option<String>>,
 }
 
+/// Where signing is done: what waits is signed in batches, each on a blocking thread, and told one by one. So a thread that
+/// signs need not be waited for between two signatures. Ends with its last clone.
+#[derive(Clone, Debug)]
+struct Desk(mpsc::Sender<Asked>);
+
 impl Desk {
-    fn new(issuer: &str, seconds: Histogram) -> Self {
+    fn new(issuer: &str, seconds: &Histogram) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { issuer: issuer.into(), places: Arc::new(Semaphore::new((processors / 2).max(1))), seconds }
+        let (desk, waiting) = mpsc::channel(BATCH);
+        let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
+        for _place in 0..(processors / 2).max(1) {
+            tokio::spawn(work_off(Arc::clone(&waiting), issuer.into(), seconds.clone()));
+        }
+        Self(desk)
     }
 
-    /// Signs when there is a place, on a blocking thread.
+    /// Signs when it is its turn.
     async fn sign(&self, signer: Arc<Signer>, text: Text) -> Result<String> {
-        let _place = self.places.acquire().await.map_err(|closed| Error::Database(Box::new(closed)))?;
-        let (issuer, seconds) = (Arc::clone(&self.issuer), self.seconds.clone());
-        let signed = tokio::task::spawn_blocking(move || {
-            let began = Instant::now();
-            let Text { subject, delivery, body, now } = &text;
-            let claims = Claims { issuer: &issuer, subject, delivery, body, now: *now };
-            let token = signer.sign(&claims);
-            seconds.observe(began.elapsed().as_secs_f64());
-            token
-        });
-        let token = signed.await.map_err(|panicked| Error::Database(Box::new(panicked)))?;
+        let (token, signed) = oneshot::channel();
+        let gone = |_| Error::Database("nobody signs any more".into());
+        self.0.send(Asked { signer, text, token }).await.map_err(|_closed| gone(()))?;
+        let token = signed.await.map_err(|_dropped| gone(()))?;
         token.ok_or_else(|| Error::Database("a token cannot be signed".into()))
+    }
+}
+
+/// One of the places.
+async fn work_off(
+    waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<Asked>>>,
+    issuer: Arc<str>,
+    seconds: Histogram,
+) {
+    loop {
+        let mut batch = Vec::new();
+        if waiting.lock().await.recv_many(&mut batch, BATCH).await == 0 {
+            return;
+        }
+        let (issuer, seconds) = (Arc::clone(&issuer), seconds.clone());
+        let signing = tokio::task::spawn_blocking(move || {
+            for Asked { signer, text, token } in batch {
+                let began = Instant::now();
+                let Text { subject, delivery, body, now } = &text;
+                let claims = Claims { issuer: &issuer, subject, delivery, body, now: *now };
+                let signed = signer.sign(&claims);
+                seconds.observe(began.elapsed().as_secs_f64());
+                // Whoever asked may have gone.
+                let _gone = token.send(signed);
+            }
+        });
+        // Those of a batch that broke are told by their channels.
+        let _broken = signing.await;
     }
 }
 
@@ -123,7 +154,7 @@ mod tests {
     async fn who_does_not_sign_does_not_wait_for_those_who_do() {
         let metrics = Metrics::register(&Registry::new("test").unwrap()).unwrap();
         let signer = Arc::new(signing_key::generate().unwrap().signer().unwrap());
-        let desk = Desk::new("https://hooks.example.com", metrics.signing());
+        let desk = Desk::new("https://hooks.example.com", &metrics.signing());
         let mut signing = JoinSet::new();
         for _ in 0..SIGNED {
             let (desk, signer) = (desk.clone(), Arc::clone(&signer));
