@@ -68,7 +68,7 @@ pub struct Deps {
 pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
     let metrics = Metrics::register(&deps.metrics)?;
-    let callbacks = Callbacks::new(deps.db.clone(), deps.vault.clone(), &deps.origin);
+    let callbacks = Callbacks::new(deps.db.clone(), deps.vault.clone(), &deps.origin, &metrics.signing());
     let directory = Directory::with_secrets(deps.vault);
     let load = Load::default();
     let task_secret = settings.task_secret().map_err(anyhow::Error::msg)?.map(Arc::<WebhookSecret>::new);

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use hookyard_chassis::metrics::Registry;
 use hookyard_domain::delivery::Outcome;
 use hookyard_messaging::Lane;
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -19,10 +19,11 @@ pub(crate) struct Metrics {
     loaded: IntCounter,
     settled: IntCounter,
     lease_too_short: IntCounter,
+    signing: Histogram,
 }
 
-/// From 1 ms to the longest timeout.
-const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
+/// From half a millisecond to the longest timeout.
+const SECONDS: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
 const fn word(lane: Lane) -> &'static str {
     match lane {
@@ -66,6 +67,11 @@ impl Metrics {
                 "hookyard_delivery_lease_too_short_total",
                 "Deliveries that waited until their lease was nearly over, so that it was renewed before the try.",
             )?,
+            signing: registry.histogram(
+                "hookyard_delivery_signing_seconds",
+                "How long it took to sign the token of a callback, without waiting for a place.",
+                &SECONDS,
+            )?,
         })
     }
 
@@ -83,6 +89,11 @@ impl Metrics {
         let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.waiting.with_label_values(&["first"]).set(number(first));
         self.waiting.with_label_values(&["retry"]).set(number(retry));
+    }
+
+    /// What signing a callback takes.
+    pub(crate) fn signing(&self) -> Histogram {
+        self.signing.clone()
     }
 
     pub(crate) fn parked(&self) {

@@ -215,6 +215,8 @@ pub(crate) fn client(
         .dns_resolver(resolver)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
+        // As every document writes them: receivers that look headers up by their exact name find them.
+        .http1_title_case_headers()
         .no_proxy()
         .user_agent(user_agent)
         .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))

@@ -18,10 +18,11 @@ use crate::{
     access::{authenticate::Authenticator, browser::Browsers, idempotent, limiter::Limiter, usage::Usage},
     body::BodyBudget,
     ingest::Ingest,
+    intake::Intakes,
     metrics::Metrics,
     people::provider::Provider,
     settings::Settings,
-    tasks::{Intake, Listeners, Work},
+    tasks::{Listeners, Work},
 };
 
 /// What a gateway is given by the process it lives in.
@@ -80,8 +81,8 @@ pub(crate) struct Context {
     pub(crate) parsers: Semaphore,
     /// The way of events to the database.
     pub(crate) ingest: Ingest,
-    /// The way of tasks to the database.
-    pub(crate) intake: Intake,
+    /// The way of tasks and action runs to the database.
+    pub(crate) intakes: Intakes,
     /// Those who listen to runs.
     pub(crate) listeners: Listeners,
     /// Workers that wait for work.
@@ -113,7 +114,7 @@ impl Context {
         deps: Deps,
         settings: Settings,
         limiter: Limiter,
-        (ingest, intake): (Ingest, Intake),
+        (ingest, intakes): (Ingest, Intakes),
         metrics: Metrics,
         provider: Option<Provider>,
         models: Models,
@@ -131,7 +132,7 @@ impl Context {
             bodies: BodyBudget::new(settings.http.max_body_bytes_in_flight),
             parsers: Semaphore::new(settings.http.worker_count()),
             ingest,
-            intake,
+            intakes,
             listeners: Listeners::new(),
             work: Work::default(),
             ledger,

@@ -9,6 +9,7 @@ mod body;
 mod context;
 mod handlers;
 mod ingest;
+mod intake;
 mod metrics;
 mod openapi;
 mod paging;
@@ -39,6 +40,7 @@ use crate::{
     access::limiter::{Counter, Limiter},
     context::Context,
     ingest::{Exits, Flusher, Ingest, Lane, Limits},
+    intake::Intakes,
     metrics::Metrics,
     people::provider::Provider,
 };
@@ -57,7 +59,7 @@ pub struct Gateway {
     context: Data<Context>,
     counter: Counter,
     exits: Exits,
-    tasks: tasks::Exits,
+    intake_exits: intake::AllExits,
 }
 
 impl Gateway {
@@ -76,10 +78,10 @@ impl Gateway {
         let metrics = Metrics::new(&deps.registry)?;
         let (limiter, counter) = Limiter::new(deps.db.clone(), deps.clock.clone());
         let (ingest, exits) = Ingest::new(settings.gateway.queue_requests, metrics.clone());
-        let (intake, tasks) = tasks::Intake::new();
+        let (intakes, intake_exits) = Intakes::new(settings.gateway.queue_requests);
         let models = task::model::Models::new(&settings.llm).map_err(anyhow::Error::msg)?;
         let provider = Provider::of(&settings.oidc, &deps.egress, &deps.clock)?;
-        let context = Context::new(deps, settings, limiter, (ingest, intake), metrics, provider, models);
+        let context = Context::new(deps, settings, limiter, (ingest, intakes), metrics, provider, models);
         let (bodies, budget) =
             (context.bodies.clone(), f64::from(context.settings.http.max_body_bytes_in_flight));
         let passwords = context.passwords.clone();
@@ -104,7 +106,7 @@ impl Gateway {
             "Claims of external workers that wait for work at this gateway.",
             move || waited.work.count() as f64,
         )?;
-        Ok(Self { listener, addr, context, counter, exits, tasks })
+        Ok(Self { listener, addr, context, counter, exits, intake_exits })
     }
 
     /// Where it listens.
@@ -119,7 +121,7 @@ impl Gateway {
     /// # Errors
     /// The server or one of its tasks broke down.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { listener, addr, context, counter, exits, tasks: waiting } = self;
+        let Self { listener, addr, context, counter, exits, intake_exits } = self;
         // The tasks behind the server outlive it: what it took is theirs.
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -127,9 +129,7 @@ impl Gateway {
         for flusher in flushers(&context, exits) {
             tasks.spawn(flusher.run(stop.clone()));
         }
-        for maker in tasks::Maker::all(&context, &waiting) {
-            tasks.spawn(maker.run(stop.clone()));
-        }
+        intake_exits.start(&context, &mut tasks, &stop);
         let (listened, until) = (context.clone(), stop.clone());
         tasks.spawn(async move { listened.listeners.run(&listened.db, until).await });
         let (waited, until) = (context.clone(), stop.clone());

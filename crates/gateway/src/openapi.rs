@@ -25,12 +25,13 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    ActionRunRequest, AnswerRequest, AuthenticationRequest, BatchRequest, BudgetRequest, CancelRequest,
-    CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest, EventAccepted, EventRequest,
-    EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest, InvitationRequest, KeyPatch, KeyRequest,
-    LinkAnswerRequest, LlmKeyRequest, OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest,
-    QuestionRequest, ReleaseRequest, SchedulePatch, ScheduleRequest, SessionPatch, SourceKeyRequest,
-    StoredEvent, TaskRequest, TotpCode, UserPatch, WorkerTokenRequest,
+    ActionRunRequest, AnswerRequest, AuthenticationChange, AuthenticationRequest, BatchRequest,
+    BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest,
+    EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest,
+    InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OutputRequest, PageOf,
+    PasswordChange, PasswordProof, ProgressRequest, QuestionRequest, ReleaseRequest, SchedulePatch,
+    ScheduleRequest, SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch,
+    WorkerTokenRequest,
 };
 
 use crate::{
@@ -136,6 +137,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         v2::authentications::create,
         v2::authentications::show,
         v2::authentications::delete,
+        v2::authentications_change::change,
+        v2::authentications_change::test,
         v2::actions::list,
         v2::actions::show,
         signing_keys::show,

@@ -24,7 +24,7 @@ use crate::{
         keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, signing_keys, users,
-        v2::{actions, authentications, runs},
+        v2::{actions, authentications, authentications_change, runs},
         zapier::{subscribe, unsubscribe},
     },
     openapi,
@@ -149,7 +149,9 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/v2/authentications", scope(Scope::AutomationRead), Actions => authentications::list;
     POST "/v2/authentications", scope(Scope::AutomationWrite), Actions => authentications::create;
     GET "/v2/authentications/{id}", scope(Scope::AutomationRead), Actions => authentications::show;
+    PATCH "/v2/authentications/{id}", scope(Scope::AutomationWrite), Actions => authentications_change::change;
     DELETE "/v2/authentications/{id}", scope(Scope::AutomationWrite), Actions => authentications::delete;
+    POST "/v2/authentications/{id}/test", scope(Scope::AutomationWrite), Actions => authentications_change::test;
     GET "/v2/action-runs", scope(Scope::AutomationRead), Actions => runs::list;
     POST "/v2/action-runs", scope(Scope::AutomationWrite), Actions => runs::create;
     GET "/v2/action-runs/", scope(Scope::AutomationRead), Actions => runs::list_with_slash;

@@ -162,8 +162,8 @@ pub struct GatewaySettings {
     /// not used; a gateway that looks seldom makes requests wait for a look. Default: 200.
     #[serde(deserialize_with = "in_range::<_, _, 20, 400>")]
     pub credential_refresh_ms: u64,
-    /// Requests with events that may wait to be stored, 1 to 1,000,000; more are answered with 503 `OVERLOADED`.
-    /// Default: 8,192.
+    /// Requests that may wait to be stored, 1 to 1,000,000, of events, of tasks and of action runs, those with an
+    /// `Idempotency-Key` apart; more are answered with 503 `OVERLOADED`. Default: 8,192.
     #[serde(deserialize_with = "in_range::<_, _, 1, 1_000_000>")]
     pub queue_requests: u32,
     /// Tasks that store events, 1 to 16: while one commits, the next fills. Default: 2.

@@ -140,6 +140,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         mail: deps.mail.is_on(),
         ends,
         slots: Arc::new(Semaphore::new(settings.action_slots)),
+        busy: action::Busy::default(),
     });
     let acting = tokio::spawn(action::run(actions, stop.clone()));
 

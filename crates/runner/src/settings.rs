@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::executor::Patience;
@@ -14,6 +15,13 @@ pub struct Settings {
     pub slots: usize,
     /// Action runs under way at once in this process. Range 1–10,000. Default: 128.
     pub action_slots: usize,
+    /// Of these, action runs of one tenant: the others are for the others. Range 1–10,000. Default: 64.
+    pub action_tenant_slots: usize,
+    /// How long an action run belongs to the runner that took it, in seconds; then another may take it. Requests are held for as
+    /// long as they may take. Range 15–600. Default: 60.
+    pub action_lease_s: u32,
+    /// Days for which action runs are kept after they ended. Range 1–3,650. Default: 30.
+    pub action_retention_days: u32,
     /// How often a runner looks for work that nobody rang, in milliseconds. Range 10–1,000. Default: 500.
     pub poll_interval_ms: u64,
     /// How often it looks whether its runs are still wanted, in milliseconds: so long a cancelled call of a language model goes
@@ -46,6 +54,9 @@ impl Default for Settings {
         Self {
             slots: 64,
             action_slots: 128,
+            action_tenant_slots: 64,
+            action_lease_s: 60,
+            action_retention_days: 30,
             poll_interval_ms: 500,
             look_interval_ms: 400,
             timer_interval_ms: 1_000,
@@ -67,9 +78,12 @@ impl Settings {
     /// # Errors
     /// Names the first setting that is out of its range, and the range.
     pub fn check(&self) -> Result<(), String> {
-        let ranges: [(&str, u64, u64, u64); 13] = [
+        let ranges: [(&str, u64, u64, u64); 16] = [
             ("slots", self.slots as u64, 1, 10_000),
             ("action_slots", self.action_slots as u64, 1, 10_000),
+            ("action_tenant_slots", self.action_tenant_slots as u64, 1, 10_000),
+            ("action_lease_s", self.action_lease_s.into(), 15, 600),
+            ("action_retention_days", self.action_retention_days.into(), 1, 3_650),
             ("poll_interval_ms", self.poll_interval_ms, 10, 1_000),
             ("look_interval_ms", self.look_interval_ms, 10, 10_000),
             ("timer_interval_ms", self.timer_interval_ms, 10, 60_000),
@@ -96,6 +110,14 @@ impl Settings {
         Duration::from_millis(self.grace_ms)
     }
 
+    pub(crate) fn action_lease(&self) -> TimeDelta {
+        TimeDelta::seconds(self.action_lease_s.into())
+    }
+
+    pub(crate) fn action_retention(&self) -> TimeDelta {
+        TimeDelta::days(self.action_retention_days.into())
+    }
+
     pub(crate) fn patience(&self) -> Patience {
         Patience {
             silence: Duration::from_millis(self.silence_ms),
@@ -115,6 +137,14 @@ mod tests {
         assert_eq!(Settings::default().check(), Ok(()));
         for (slots, good) in [(0, false), (1, true), (10_000, true), (10_001, false)] {
             assert_eq!(Settings { slots, ..Settings::default() }.check().is_ok(), good, "{slots}");
+        }
+        for (action_lease_s, good) in [(14, false), (15, true), (600, true), (601, false)] {
+            let settings = Settings { action_lease_s, ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), good, "{action_lease_s}");
+        }
+        for (action_retention_days, good) in [(0, false), (1, true), (3_650, true), (3_651, false)] {
+            let settings = Settings { action_retention_days, ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), good, "{action_retention_days}");
         }
         for (calls, good) in [(0, false), (1, true), (20, true), (21, false)] {
             assert_eq!(Settings { calls, ..Settings::default() }.check().is_ok(), good, "{calls}");

@@ -1,11 +1,11 @@
-//! What time brings about: runs that waited or took too long, pauses that are over, schedules that are due, and old tasks that
-//! are forgotten. Several runners do this at the same time; each row is moved once.
+//! What time brings about: runs that waited or took too long, pauses that are over, schedules that are due, and old tasks and
+//! action runs that are forgotten. Several runners do this at the same time; each row is moved once.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
-    Result,
+    Result, action_run,
     task::{
         Step, lease,
         ledger::{By, Move},
@@ -19,9 +19,9 @@ use crate::context::Context;
 
 /// Runs, and schedules, at once.
 const AT_ONCE: u32 = 200;
-/// How often old tasks are looked for.
+/// How often old tasks and action runs are looked for.
 const FORGET_EVERY: TimeDelta = TimeDelta::minutes(10);
-/// Old tasks forgotten at once.
+/// Old tasks, and old action runs, forgotten at once.
 const FORGET_AT_ONCE: i64 = 500;
 
 /// How long a worker is listed that is not heard of.
@@ -48,6 +48,9 @@ pub(crate) async fn run(context: Arc<Context>, firing: Firing, stop: Cancellatio
             forgotten = Some(now);
             if let Err(error) = forget(&context, &stop).await {
                 tracing::warn!(error = error.chain(), "old tasks cannot be forgotten yet");
+            }
+            if let Err(error) = forget_action_runs(&context, &stop).await {
+                tracing::warn!(error = error.chain(), "old action runs cannot be deleted yet");
             }
         }
     }
@@ -103,6 +106,20 @@ async fn forget(context: &Context, stop: &CancellationToken) -> Result<()> {
     let gone = context.engine_db.once(move |conn| worker::forget(conn, seen_before)).await?;
     if gone > 0 {
         tracing::info!(workers = gone, "workers that were not heard of for a week are forgotten");
+    }
+    Ok(())
+}
+
+async fn forget_action_runs(context: &Context, stop: &CancellationToken) -> Result<()> {
+    let before = context.clock.now() - context.settings.action_retention();
+    while !stop.is_cancelled() {
+        let gone = context
+            .engine_db
+            .once(move |conn| action_run::store::forget_ended(conn, before, FORGET_AT_ONCE))
+            .await?;
+        if gone < usize::try_from(FORGET_AT_ONCE).unwrap_or(usize::MAX) {
+            break;
+        }
     }
     Ok(())
 }

@@ -60,6 +60,9 @@ pub(crate) struct Report {
     pub(crate) wal_bytes_per_delivery: Option<f64>,
     /// Committed transactions.
     pub(crate) commits_per_delivery: Option<f64>,
+    /// Signing the token of a callback, in ms of computing; None where none was signed.
+    #[serde(default)]
+    pub(crate) signing_ms: Option<f64>,
 }
 
 impl Report {

@@ -9,11 +9,12 @@ use serde_json::Value;
 use crate::http::{Conn, request};
 
 /// Targets that need no file.
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("sink", include_str!("../../targets/sink.toml")),
     ("hookyard", include_str!("../../targets/hookyard.toml")),
     ("hookyard-limited", include_str!("../../targets/hookyard-limited.toml")),
     ("hookyard-tasks", include_str!("../../targets/hookyard-tasks.toml")),
+    ("hookyard-runs", include_str!("../../targets/hookyard-runs.toml")),
     ("hookyard-batch", include_str!("../../targets/hookyard-batch.toml")),
 ];
 

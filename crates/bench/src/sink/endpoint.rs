@@ -168,10 +168,11 @@ impl Endpoint {
         tally.last_ns = tally.last_ns.max(now_ns);
         tally.requests += 1;
         tally.failed += u64::from(failed);
-        // Payloads have fields; results of tasks have words.
-        let find = |field: &[u8], word: &[u8]| number(body, field).or_else(|| number(body, word));
-        let seq = find(b"\"seq\"", b"seq=").filter(|seq| (FIRST_SEQ..FIRST_SEQ + MAX_EVENTS).contains(seq));
-        match (seq, find(b"\"sent_ns\"", b"sent_ns=")) {
+        // Payloads have fields, results of tasks have words, results of action runs have event types.
+        let find = |forms: [&[u8]; 3]| forms.into_iter().find_map(|form| number(body, form));
+        let seq = find([b"\"seq\"", b"seq=", b"seq_"])
+            .filter(|seq| (FIRST_SEQ..FIRST_SEQ + MAX_EVENTS).contains(seq));
+        match (seq, find([b"\"sent_ns\"", b"sent_ns=", b"sent_ns_"])) {
             (Some(seq), Some(sent_ns)) => {
                 let event = (seq - FIRST_SEQ) as usize;
                 let answered_ns = now_ns + delay.as_nanos() as u64;
@@ -236,6 +237,7 @@ mod tests {
         assert_eq!(number(br#"{"seq": 12,"x":1}"#, b"\"seq\""), Some(12));
         assert_eq!(number(br#"{"seq":"7"}"#, b"\"seq\""), Some(7));
         assert_eq!(number(br#"{"result":"- Order seq=12 sent_ns=3"}"#, b"seq="), Some(12));
+        assert_eq!(number(br#"{"event_type":"bench.seq_12.sent_ns_3"}"#, b"sent_ns_"), Some(3));
         assert_eq!(number(br#"{"seq":null}"#, b"\"seq\""), None);
         assert_eq!(number(br#"{"seq":99999999999999999999}"#, b"\"seq\""), None);
     }

@@ -30,6 +30,9 @@ pub(crate) enum Case {
     /// 1,000 listeners to tasks and 200 workers that wait for one, on one gateway: what memory they take
     #[value(alias = "i")]
     Listeners,
+    /// Action runs of event.emit, from POST to the signed callback: as fast as they are accepted, and 200 per second
+    #[value(alias = "j")]
+    Runs,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -46,6 +49,8 @@ pub(crate) mod label {
     pub(crate) const TASKS: &str = "tasks";
     pub(crate) const TASKS_PACED: &str = "tasks at 100/s";
     pub(crate) const LISTENERS: &str = "1,000 listeners, 200 workers";
+    pub(crate) const RUNS: &str = "action runs";
+    pub(crate) const RUNS_PACED: &str = "action runs at 200/s";
 }
 
 /// One load run.
@@ -63,15 +68,38 @@ pub(crate) struct Shape {
     pub(crate) plain: usize,
     /// Behaviour of one more endpoint.
     pub(crate) special: Option<&'static str>,
-    /// Whether requests are counted, and some can be repeated: what limits and idempotency cost.
-    pub(crate) limited: bool,
-    /// Whether tasks are made instead of events.
-    pub(crate) tasks: bool,
+    /// What is posted.
+    pub(crate) posts: Posts,
+}
+
+/// What is posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Posts {
+    /// Events.
+    Events,
+    /// Events whose requests are counted, and some of which can be repeated: what limits and idempotency cost.
+    Limited,
+    /// Tasks.
+    Tasks,
+    /// Action runs.
+    Runs,
+}
+
+impl Posts {
+    /// The built-in target.
+    pub(crate) fn target(self) -> &'static str {
+        match self {
+            Self::Events => "hookyard",
+            Self::Limited => "hookyard-limited",
+            Self::Tasks => "hookyard-tasks",
+            Self::Runs => "hookyard-runs",
+        }
+    }
 }
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Calibrate,
         Self::One,
         Self::Five,
@@ -81,18 +109,19 @@ impl Case {
         Self::Limited,
         Self::Tasks,
         Self::Listeners,
+        Self::Runs,
     ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
     pub(crate) fn shapes(self, quick: bool) -> Vec<Shape> {
         let fast = |label, full: u64, plain, special| {
             let events = if quick { full / 10 } else { full };
-            Shape { label, events, conns: 64, rate: None, plain, special, limited: false, tasks: false }
+            Shape { label, events, conns: 64, rate: None, plain, special, posts: Posts::Events }
         };
         let paced = |label, rate: u32, plain, special| {
             let seconds = if quick { 3 } else { 20 };
             let events = u64::from(rate) * seconds;
-            Shape { label, events, conns: 16, rate: Some(rate), plain, special, limited: false, tasks: false }
+            Shape { label, events, conns: 16, rate: Some(rate), plain, special, posts: Posts::Events }
         };
         match self {
             Self::Calibrate => vec![Self::calibrate_shape(quick)],
@@ -106,11 +135,15 @@ impl Case {
             Self::Failing => vec![fast(label::FAILING, 30_000, 0, Some("fail=0.2"))],
             Self::Limited => vec![
                 fast(label::UNLIMITED, 50_000, 1, None),
-                Shape { limited: true, ..fast(label::LIMITED, 50_000, 1, None) },
+                Shape { posts: Posts::Limited, ..fast(label::LIMITED, 50_000, 1, None) },
             ],
             Self::Tasks => vec![
-                Shape { tasks: true, ..fast(label::TASKS, 20_000, 1, None) },
-                Shape { tasks: true, ..paced(label::TASKS_PACED, 100, 1, None) },
+                Shape { posts: Posts::Tasks, ..fast(label::TASKS, 20_000, 1, None) },
+                Shape { posts: Posts::Tasks, ..paced(label::TASKS_PACED, 100, 1, None) },
+            ],
+            Self::Runs => vec![
+                Shape { posts: Posts::Runs, ..fast(label::RUNS, 20_000, 1, None) },
+                Shape { posts: Posts::Runs, ..paced(label::RUNS_PACED, 200, 1, None) },
             ],
             // No load: see `listeners`.
             Self::Listeners => Vec::new(),
@@ -121,7 +154,7 @@ impl Case {
     pub(crate) fn calibrate_shape(quick: bool) -> Shape {
         let events = if quick { 100_000 } else { 400_000 };
         let label = label::CALIBRATE;
-        Shape { label, events, conns: 16, rate: None, plain: 1, special: None, limited: false, tasks: false }
+        Shape { label, events, conns: 16, rate: None, plain: 1, special: None, posts: Posts::Events }
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) const TASKS_PER_S: f64 = 500.0;
 pub(crate) const TASKS_P99_MS: f64 = 150.0;
 /// Peak RSS of a gateway with 1,000 listeners and 200 waiting workers, in MiB (issue "Tasks": 150 MB).
 pub(crate) const LISTENED_RSS_MIB: f64 = 150e6 / 1_048_576.0;
+/// Action runs of `event.emit`, from POST to the signed callback, per second (issue "Action runs").
+pub(crate) const RUNS_PER_S: f64 = 1_000.0;
 /// Share of retries that must come within ±10 % of when they are due.
 pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
 /// Peak RSS of each service, in MiB (100 MB).

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     Args,
-    case::Shape,
+    case::{Posts, Shape},
     child::Process,
     listeners,
     system::{Mode, Plan, System, free_addresses},
@@ -87,17 +87,21 @@ impl<'a> Rig<'a> {
             rate: None,
             plain,
             special: None,
-            limited: false,
-            tasks: shapes.first().is_some_and(|shape| shape.tasks),
+            posts: match shapes.first().map_or(Posts::Events, |shape| shape.posts) {
+                Posts::Events | Posts::Limited => Posts::Events,
+                posts @ (Posts::Tasks | Posts::Runs) => posts,
+            },
         };
         let mut reports = Vec::new();
         for shape in [&warm_up].into_iter().chain(shapes) {
-            let target = target(shape, system.api, &system.make_key(shape.limited)?);
+            let target = target(shape, system.api, &system.make_key(shape.posts == Posts::Limited)?);
             let aim = Aim { target: &target, procs: &procs, database_url: Some(&system.database_url) };
+            let before = system.signing().await?;
             let measured = self.load(shape, &aim, sink, &folder).await;
             // A dead service explains a failed run better than the run does.
             system.check()?;
-            reports.push(measured?);
+            let signing_ms = system.signing().await?.since(before).mean_ms();
+            reports.push(Report { signing_ms, ..measured? });
         }
         // Only the runs of the case count.
         reports.remove(0);
@@ -181,10 +185,5 @@ impl<'a> Rig<'a> {
 }
 
 fn target(shape: &Shape, api: SocketAddr, key: &str) -> [String; 5] {
-    let name = match (shape.tasks, shape.limited) {
-        (true, _) => "hookyard-tasks",
-        (false, true) => "hookyard-limited",
-        (false, false) => "hookyard",
-    };
-    [name.into(), "--addr".into(), api.to_string(), "--var".into(), format!("key={key}")]
+    [shape.posts.target().into(), "--addr".into(), api.to_string(), "--var".into(), format!("key={key}")]
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::{latency::Summary, load::Report};
 
 /// Processes in the order of the tables: those of mode services, that of mode up, the servers.
-const PROCESSES: [&str; 6] = ["gateway", "registry", "delivery", "up", "postgres", "rabbit"];
+const PROCESSES: [&str; 7] = ["gateway", "registry", "delivery", "runner", "up", "postgres", "rabbit"];
 
 /// All tables of figures.
 pub(crate) fn render(results: &Results) -> String {
@@ -23,6 +23,11 @@ pub(crate) fn render(results: &Results) -> String {
     out += &rates(&groups);
     out += "\nCPU seconds per 1,000 deliveries (peak MiB: RSS of our processes, anonymous memory of Postgres and RabbitMQ).\n\n";
     out += &costs(&groups);
+    let signing = signing(&groups);
+    if !signing.is_empty() {
+        out += "\nSigning a callback (RS256, 2048 bits), in ms of computing for each.\n\n";
+        out += &signing;
+    }
     let gaps = retries(&groups);
     if !gaps.is_empty() {
         out += "\nRetries: wait after the failed try before, in ms.\n\n";
@@ -172,6 +177,27 @@ fn retries(groups: &[Group<'_>]) -> String {
     out
 }
 
+fn signing(groups: &[Group<'_>]) -> String {
+    let mut out = String::new();
+    for group in groups {
+        let Some(ms) = group.median(|report| report.signing_ms) else { continue };
+        if out.is_empty() {
+            out = head(&["case", "mode", "ms per callback", "share of one processor"]);
+        }
+        let share = group.median(|report| Some(report.signing_ms? * report.delivered_per_s / 10.0));
+        row(
+            &mut out,
+            &[
+                group.label.into(),
+                group.mode.map_or("–", |mode| mode.name()).into(),
+                cell(Some(ms), 3),
+                cell(share, 0) + " %",
+            ],
+        );
+    }
+    out
+}
+
 /// A figure with this number of digits; a dash when there is none.
 pub(crate) fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".into(), |value| format!("{value:.digits$}"))
@@ -200,6 +226,7 @@ mod tests {
         let mut failing = run(Some(Mode::Up), label::FAILING, 900.0, 0.0);
         failing.report.sink.total.gaps = vec![crate::sink::GapStats { retry: 1, ..Default::default() }];
         failing.report.usage.insert("up".into(), Default::default());
+        failing.report.signing_ms = Some(0.5);
         results.add(failing);
         let text = render(&results);
         let mut columns = 0;
@@ -211,6 +238,6 @@ mod tests {
             assert_eq!(count, columns, "{line}");
         }
         assert!(text.contains("A quick run"));
-        assert_eq!(text.matches("| case").count(), 3);
+        assert_eq!(text.matches("| case").count(), 4);
     }
 }

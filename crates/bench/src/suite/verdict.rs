@@ -7,7 +7,7 @@
 use super::{
     case::label,
     reference::{
-        FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, LISTENED_RSS_MIB, RETRIES_ON_TIME, SERVICE_RSS_MIB,
+        FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, LISTENED_RSS_MIB, RETRIES_ON_TIME, RUNS_PER_S, SERVICE_RSS_MIB,
         SERVICES_P50_MS, SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S,
         SVIX_ISOLATION, SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS,
         TASKS_PER_S, TIMES_SVIX, UP_RSS_MIB,
@@ -216,6 +216,10 @@ fn checks(results: &Results) -> Vec<Check> {
         if let Some(tasks) = group(label::TASKS_PACED) {
             let p99 = tasks.median(|report| Some(latency(report).p99));
             add("100 tasks/s: p99 ms", Limit::AtMost(TASKS_P99_MS), Scale::Fixed, None, p99);
+        }
+        if let Some(runs) = group(label::RUNS) {
+            let rate = runs.median(|report| Some(report.delivered_per_s));
+            add("action runs called back/s", Limit::AtLeast(RUNS_PER_S), Scale::Rate, None, rate);
         }
         if let Some(failing) = group(label::FAILING) {
             for retry in 1..=3 {

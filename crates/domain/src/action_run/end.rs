@@ -102,7 +102,7 @@ pub fn apply(conn: &mut PgConnection, vault: &Vault, ends: &[End], now: DateTime
     let by_run: HashMap<ActionRunId, &End> = ends.iter().map(|end| (end.run, end)).collect();
     let rows: Vec<Row> = prepared(
         "SELECT r.id, r.tenant_id, r.endpoint_id, r.trace, r.sampled FROM unnest($1, $2) AS k (i, l) \
-         JOIN action_runs r ON r.id = k.i AND r.lease = k.l AND r.state = 1 ORDER BY r.id FOR UPDATE OF r",
+         JOIN action_runs r ON r.id = k.i AND r.lease = k.l AND r.state + 0 = 1 ORDER BY r.id FOR UPDATE OF r",
     )
     .bind::<Array<Uuid>, _>(ends.iter().map(|end| end.run).collect::<Vec<_>>())
     .bind::<Array<Uuid>, _>(ends.iter().map(|end| end.lease).collect::<Vec<_>>())

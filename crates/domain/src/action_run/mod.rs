@@ -5,6 +5,7 @@
 //! not, a request to somebody else, is noted before it is sent.
 
 pub mod action;
+pub mod claim;
 mod end;
 pub mod store;
 

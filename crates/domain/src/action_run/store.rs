@@ -1,9 +1,9 @@
-//! The rows of action runs: making them, taking them, putting them off, reading them, and forgetting.
+//! The rows of action runs: making them, putting them off, reading them, and forgetting. Taking them is `claim`.
 
 use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::RunState;
@@ -37,26 +37,32 @@ pub struct NewRun {
     pub trace: TraceContext,
 }
 
-/// Stores a run. Due at once.
+/// Stores runs. Due at once.
 ///
 /// # Errors
 /// When the database is away.
-pub fn insert(conn: &mut PgConnection, new: &NewRun, now: DateTime<Utc>) -> Result<()> {
+pub fn insert(conn: &mut PgConnection, new: &[NewRun], now: DateTime<Utc>) -> Result<()> {
+    macro_rules! column {
+        ($value:expr) => {
+            new.iter().map($value).collect::<Vec<_>>()
+        };
+    }
     prepared(
-        "INSERT INTO action_runs (id, tenant_id, action, input, endpoint_id, state, attempt, due_at, lease, created_by, \
-            trace, sampled, created_at, connection_id) \
-         VALUES ($1, $2, $3, $4, $5, 0, 0, $6, '00000000-0000-0000-0000-000000000000', $7, $8, $9, $6, $10)",
+        "INSERT INTO action_runs (id, tenant_id, action, input, endpoint_id, connection_id, created_by, trace, sampled, \
+            state, attempt, due_at, lease, created_at) \
+         SELECT i, t, a, p, e, c, b, r, s, 0, 0, $10, '00000000-0000-0000-0000-000000000000', $10 \
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS new (i, t, a, p, e, c, b, r, s)",
     )
-    .bind::<Uuid, _>(new.id)
-    .bind::<Uuid, _>(new.tenant)
-    .bind::<Text, _>(new.action)
-    .bind::<Text, _>(&new.input)
-    .bind::<Nullable<Uuid>, _>(new.endpoint)
+    .bind::<Array<Uuid>, _>(column!(|run| run.id))
+    .bind::<Array<Uuid>, _>(column!(|run| run.tenant))
+    .bind::<Array<Text>, _>(column!(|run| run.action))
+    .bind::<Array<Text>, _>(column!(|run| run.input.as_str()))
+    .bind::<Array<Nullable<Uuid>>, _>(column!(|run| run.endpoint))
+    .bind::<Array<Nullable<Uuid>>, _>(column!(|run| run.connection))
+    .bind::<Array<Nullable<Uuid>>, _>(column!(|run| run.created_by))
+    .bind::<Array<Uuid>, _>(column!(|run| run.trace.trace_uuid()))
+    .bind::<Array<Bool>, _>(column!(|run| run.trace.sampled))
     .bind::<Timestamptz, _>(now)
-    .bind::<Nullable<Uuid>, _>(new.created_by)
-    .bind::<Uuid, _>(new.trace.trace_uuid())
-    .bind::<Bool, _>(new.trace.sampled)
-    .bind::<Nullable<Uuid>, _>(new.connection)
     .execute(conn)?;
     Ok(())
 }
@@ -99,32 +105,6 @@ impl HeldRun {
     pub fn trace(&self) -> TraceContext {
         TraceContext::of(self.trace, self.sampled)
     }
-}
-
-/// Takes runs that are due, the longest due first; what somebody else is taking is passed over. A look at the task that a run
-/// waits for is no attempt.
-///
-/// # Errors
-/// When the database is away.
-pub fn claim(
-    conn: &mut PgConnection,
-    limit: i64,
-    now: DateTime<Utc>,
-    lease_until: DateTime<Utc>,
-) -> Result<Vec<HeldRun>> {
-    Ok(prepared(
-        "UPDATE action_runs r SET state = 1, lease = $2, due_at = $3, started_at = COALESCE(started_at, $1), \
-            attempt = CASE WHEN task_id IS NULL THEN LEAST(attempt + 1, 30000) ELSE attempt END \
-         WHERE id IN (SELECT id FROM action_runs WHERE state < 2 AND due_at <= $1 ORDER BY due_at, id LIMIT $4 \
-            FOR UPDATE SKIP LOCKED) \
-         RETURNING id, tenant_id, action, input, attempt, lease, sent_at, task_id, connection_id, created_by, trace, sampled, \
-            created_at",
-    )
-    .bind::<Timestamptz, _>(now)
-    .bind::<Uuid, _>(LeaseId::new(now))
-    .bind::<Timestamptz, _>(lease_until)
-    .bind::<BigInt, _>(limit)
-    .load(conn)?)
 }
 
 /// Notes, before a request is sent, that it may have been; for `until` the run is ours. Whether it still was.
@@ -299,6 +279,24 @@ pub fn list(
         .get_result(conn)?;
         Ok((rows, count.total))
     })
+}
+
+/// Lets the callback of a run go to another endpoint of the same URL.
+///
+/// # Errors
+/// When the database is away.
+pub fn move_callback(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    id: ActionRunId,
+    endpoint: SubscriptionId,
+) -> Result<()> {
+    prepared("UPDATE action_runs SET endpoint_id = $3 WHERE tenant_id = $1 AND id = $2")
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(id)
+        .bind::<Uuid, _>(endpoint)
+        .execute(conn)?;
+    Ok(())
 }
 
 /// Deletes runs that ended before this time. At most `limit`; returns how many.

@@ -96,6 +96,8 @@ words! {
         EventTypeUpdated "event_type.updated";
 
         ConnectionCreated "connection.created";
+        ConnectionChanged "connection.changed";
+        ConnectionTested "connection.tested";
         ConnectionDeleted "connection.deleted";
         TaskCancelled "task.cancelled";
         TaskRetried "task.retried";

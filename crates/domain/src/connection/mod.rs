@@ -1,6 +1,7 @@
 //! Connections: who a tenant's actions are elsewhere. A connection has an origin, and its credentials are shown there and nowhere
 //! else: whoever may ask for runs must not be able to read them by sending them home.
 
+mod change;
 pub mod store;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -8,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use url::{Url, form_urlencoded};
 
+pub use self::change::Change;
 use crate::wire::{Json, Object};
 
 /// The longest name, in characters.

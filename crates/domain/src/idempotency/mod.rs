@@ -187,6 +187,19 @@ pub fn overwrite(
     Ok(())
 }
 
+/// Gives a key back that this transaction has claimed: its request was refused.
+///
+/// # Errors
+/// When the database is away.
+pub fn release(conn: &mut PgConnection, key: &Key) -> Result<()> {
+    prepared("DELETE FROM idempotency_keys WHERE tenant_id = $1 AND route = $2 AND key = $3")
+        .bind::<Uuid, _>(key.tenant)
+        .bind::<Text, _>(key.route)
+        .bind::<Text, _>(&key.key)
+        .execute(conn)?;
+    Ok(())
+}
+
 #[derive(QueryableByName)]
 struct Stored {
     #[diesel(sql_type = Binary)]

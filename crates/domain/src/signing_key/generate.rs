@@ -7,6 +7,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
 use rsa::{RsaPrivateKey, pkcs8::EncodePrivateKey as _, rand_core::OsRng, traits::PublicKeyParts as _};
 
+use super::Signer;
 use crate::{Error, Result};
 
 /// Bits of the modulus: what RS256 asks for at least (RFC 7518 §3.3).
@@ -24,6 +25,14 @@ pub struct Fresh {
 impl fmt::Debug for Fresh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fresh({})", self.kid)
+    }
+}
+
+impl Fresh {
+    /// Signs with it. `None` when ring does not take it.
+    #[must_use]
+    pub fn signer(&self) -> Option<Signer> {
+        Signer::new(&self.kid, &self.private)
     }
 }
 

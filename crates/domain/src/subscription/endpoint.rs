@@ -70,20 +70,6 @@ impl Named<'_> {
     }
 }
 
-/// The endpoint that a task names: found or made, and live again if it was disabled.
-///
-/// # Errors
-/// As [`of_tasks`].
-pub fn of_task(
-    conn: &mut PgConnection,
-    vault: &Vault,
-    named: &Named<'_>,
-    now: DateTime<Utc>,
-) -> Result<SubscriptionId> {
-    let found = of_tasks(conn, vault, std::slice::from_ref(named), now)?;
-    found.into_iter().next().ok_or(Error::NotFound { what: "endpoint" })
-}
-
 /// The endpoints that tasks name, in their order: found or made. One that was disabled takes deliveries again, for its owner
 /// has named it. Safe under a race of the same names, in a transaction or without.
 ///

@@ -155,7 +155,7 @@ pub(super) fn found(conn: &mut Conn, tenant: TenantId, id: DeliveryId) -> Domain
     inspect::find(conn, tenant, id)?.ok_or(Error::NotFound { what: "delivery" })
 }
 
-/// 409 for a delivery whose hook, or whose tasks' endpoint, takes none.
+/// 409 for a delivery whose hook, or whose endpoint of tasks or callbacks, takes none.
 pub(super) fn takes_deliveries(
     conn: &mut Conn,
     tenant: TenantId,
@@ -166,6 +166,11 @@ pub(super) fn takes_deliveries(
     }
     match endpoint::find(conn, tenant, delivery.subscription_id)? {
         Some(endpoint) if endpoint.state.takes_events() => Ok(()),
+        Some(_) | None if delivery.profile == Profile::Callback => Err(ApiError::conflict(
+            "CALLBACK_ENDPOINT_GONE",
+            "the endpoint of this callback is gone; POST /v2/action-runs/{id}/callback brings it back",
+        )
+        .into()),
         Some(_) | None => Err(ApiError::conflict(
             "TASK_ENDPOINT_DISABLED",
             "this webhook of tasks takes no deliveries; a task that names its URL enables it again",
@@ -207,7 +212,7 @@ pub(super) fn details(conn: &mut Conn, sent: Vec<DeliveryView>) -> DomainResult<
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = View)),
-    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "TASK_ENDPOINT_DISABLED"])))
+    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE"])))
 )]
 pub(crate) async fn retry(
     context: Data<Context>,

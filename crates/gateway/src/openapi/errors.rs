@@ -65,6 +65,7 @@ static KNOWN: &[Known] = &[
     known("HOOK_DISABLED", 409, "The hook takes no deliveries until it is enabled.", "the hook is disabled; enable it, or subscribe it again, first", None, None),
     known("HOOK_DELETED", 409, "The hook is gone.", "the hook is deleted; subscribe it again first", None, None),
     known("TASK_ENDPOINT_DISABLED", 409, "The webhook of tasks takes no deliveries.", "this webhook of tasks takes no deliveries; a task that names its URL enables it again", None, None),
+    known("CALLBACK_ENDPOINT_GONE", 409, "The endpoint of a callback was not used for a day and is removed.", "the endpoint of this callback is gone; POST /v2/action-runs/{id}/callback brings it back", None, None),
     known("DELIVERY_PENDING", 409, "The delivery has not ended yet.", "the delivery is still under way", None, None),
     known("INPUT_CLOSED", 410, "It was possible once: the task has ended, or the time is over.", "the time for an answer is over", None, None),
     known("RUN_ENDED", 410, "The run has ended, or the lease or the time of the attempt is over.", "the run has ended, it is cancelled; stop the work", None, None),

@@ -40,6 +40,12 @@ fn named(name: &str) -> Option<Value> {
         "ActionShown" => Some(json!({"data": action()})),
         "ActionList" => Some(json!({"data": [action()]})),
         "AuthenticationShown" => Some(json!({"data": authentication()})),
+        "AuthenticationTest" => Some(json!({"data": {
+            "type": "authentication_test",
+            "id": "auth_01hzy3v9k2s8d4f6g8h0j2k4m6",
+            "success": false,
+            "detail": "url does not let these credentials in: it answered 401"
+        }})),
         "AuthenticationList" => Some(json!({"data": [authentication()]})),
         _ => super::automation_examples::named(name).or_else(|| super::worker_examples::named(name)),
     }
@@ -90,7 +96,9 @@ fn authentication() -> Value {
         "name": "Shop",
         "scheme": "bearer",
         "origin": "https://api.example.com",
-        "created_at": "2025-11-12T15:45:00.000Z"
+        "created_at": "2025-11-12T15:45:00.000Z",
+        "updated_at": "2025-11-12T15:45:00.000Z",
+        "tested_at": "2025-11-12T15:45:00.000Z"
     })
 }
 

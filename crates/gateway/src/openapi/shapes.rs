@@ -506,6 +506,38 @@ pub(crate) struct AuthenticationRequest {
     scope: Option<String>,
 }
 
+/// What changes of a connection. What is not named stays as it is; the members are those of a new one.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct AuthenticationChange {
+    /// What it is called.
+    #[schema(min_length = 1, max_length = 100)]
+    name: Option<String>,
+    /// `bearer`, `basic`, `header` or `oauth2`. Another one takes nothing over from the credentials.
+    r#type: Option<String>,
+    /// Where the credentials are tried, with GET. On another origin the secret has to be given again.
+    #[schema(max_length = 2048)]
+    url: Option<String>,
+    /// Of `bearer`.
+    token: Option<String>,
+    /// Of `basic`.
+    username: Option<String>,
+    /// Of `basic`.
+    password: Option<String>,
+    /// Of `header`: its name.
+    header: Option<String>,
+    /// Of `header`.
+    value: Option<String>,
+    /// Of `oauth2`: where access tokens are fetched. On another origin `client_secret` has to be given again.
+    token_url: Option<String>,
+    /// Of `oauth2`.
+    client_id: Option<String>,
+    /// Of `oauth2`.
+    client_secret: Option<String>,
+    /// Of `oauth2`; `null` for none.
+    scope: Option<String>,
+}
+
 /// What an attempt of a worker used so far.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]

@@ -7,7 +7,7 @@ use hookyard_domain::{
     action_run::{Failure, FailureCode, action::HttpPlan, store::HeldRun},
     connection::{
         self, AccessToken,
-        store::{self, Opened},
+        store::{self, Opened, Seen},
     },
     id::ConnectionId,
 };
@@ -18,20 +18,31 @@ use super::Actions;
 /// How long a token endpoint may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A connection whose credentials are in a request, as it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    id: ConnectionId,
+    seen: Seen,
+}
+
 impl Actions {
     /// Adds the credentials of the run's connection to its request; a failure ends the run.
-    pub(super) async fn let_in(&self, held: &HeldRun, plan: &mut HttpPlan) -> Result<Option<Failure>> {
-        let Some(id) = held.connection_id else { return Ok(None) };
+    pub(super) async fn let_in(
+        &self,
+        held: &HeldRun,
+        plan: &mut HttpPlan,
+    ) -> Result<std::result::Result<Option<Shown>, Failure>> {
+        let Some(id) = held.connection_id else { return Ok(Ok(None)) };
         let (vault, tenant, now) = (self.context.vault.clone(), held.tenant_id, self.context.clock.now());
         let opened = self.context.db.once(move |conn| store::open(conn, &vault, tenant, id, now)).await?;
         let refused =
-            |title, detail: String| Ok(Some(Failure::new(FailureCode::Authentication, title, detail)));
+            |title, detail: String| Ok(Err(Failure::new(FailureCode::Authentication, title, detail)));
         let Some(opened) = opened else {
             return refused("Connection not found", "the connection of this run was deleted".to_owned());
         };
         if !connection::is_within(&opened.origin, &plan.url) {
             let detail = format!("the credentials of this connection are for {} alone", opened.origin);
-            return Ok(Some(Failure::new(FailureCode::User, "Another origin", detail)));
+            return Ok(Err(Failure::new(FailureCode::User, "Another origin", detail)));
         }
         let token = match self.token(held, id, &opened).await? {
             Ok(token) => token,
@@ -41,7 +52,7 @@ impl Actions {
             plan.headers.retain(|(there, _)| *there != name);
             plan.headers.push((name, value));
         }
-        Ok(None)
+        Ok(Ok(Some(Shown { id, seen: opened.seen() })))
     }
 
     /// The access token, if the connection needs one: the one that is kept, or a new one, which is kept.
@@ -77,7 +88,7 @@ impl Actions {
             Ok(token) => token,
             Err(reason) => return Ok(Err(reason)),
         };
-        self.keep(held, id, Some(token.clone())).await?;
+        self.keep(held, Shown { id, seen: opened.seen() }, Some(token.clone())).await?;
         Ok(Ok(Some(token.token)))
     }
 
@@ -85,10 +96,13 @@ impl Actions {
     pub(super) async fn keep(
         &self,
         held: &HeldRun,
-        id: ConnectionId,
+        Shown { id, seen }: Shown,
         token: Option<AccessToken>,
     ) -> Result<()> {
         let (vault, tenant) = (self.context.vault.clone(), held.tenant_id);
-        self.context.db.once(move |conn| store::keep_token(conn, &vault, (tenant, id), token.as_ref())).await
+        self.context
+            .db
+            .once(move |conn| store::keep_token(conn, &vault, (tenant, id), seen, token.as_ref()))
+            .await
     }
 }

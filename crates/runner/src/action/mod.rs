@@ -7,7 +7,11 @@ mod connection;
 mod request;
 mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
@@ -15,14 +19,19 @@ use hookyard_domain::{
     action_run::{
         Effect, End, Failure, FailureCode,
         action::{Action, HttpPlan, Plan, Scene},
+        claim::{self, Wants},
         store::{self, Awaiting, HeldRun},
     },
     event::wire_time,
+    id::TenantId,
     task::{self, RunState, list::TaskRow, webhook::WebhookUrls},
     wire::{Json, Object},
 };
 use hookyard_egress::Egress;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::writer::{Ends, channel};
@@ -30,17 +39,16 @@ use crate::context::Context;
 
 /// Runs taken at once.
 const AT_ONCE: usize = 64;
-/// How long a run belongs to whoever took it: longer than a request may take.
-const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// The least time between the beginnings of two claims, after one that found something. Everything behind a claim goes by
+/// groups, too, so that this makes all of it cheaper by more than it takes.
+const PACE: Duration = Duration::from_millis(10);
+/// A run is held for so long at least after its request has had all its time.
+const AFTER_A_REQUEST: TimeDelta = TimeDelta::seconds(15);
 /// A run that was taken so often and never ended does harm to whoever takes it.
 const MAX_ATTEMPTS: i16 = 5;
 /// Looks at a task that a run waits for: soon at first, then seldom.
 const LOOK_SOON: TimeDelta = TimeDelta::milliseconds(250);
 const LOOK_SELDOM: TimeDelta = TimeDelta::seconds(2);
-/// How often runs that ended long ago are deleted, how long they are kept, and how many at once.
-const FORGET_EVERY: Duration = Duration::from_secs(600);
-const KEPT: TimeDelta = TimeDelta::days(30);
-const FORGET_AT_ONCE: i64 = 1_000;
 
 /// What doing action runs needs besides the runner's context.
 pub(crate) struct Actions {
@@ -51,6 +59,41 @@ pub(crate) struct Actions {
     pub(crate) ends: Ends,
     /// One for each run under way.
     pub(crate) slots: Arc<Semaphore>,
+    /// Runs under way, by tenant.
+    pub(crate) busy: Busy,
+}
+
+/// How many runs of each tenant are under way: no tenant has all the slots.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Busy(Arc<Mutex<HashMap<TenantId, i64>>>);
+
+impl Busy {
+    fn now(&self) -> HashMap<TenantId, i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn begin(&self, tenant: TenantId) -> UnderWay {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(tenant).or_default() += 1;
+        UnderWay { busy: self.clone(), tenant }
+    }
+}
+
+/// A run that is counted until this is dropped.
+struct UnderWay {
+    busy: Busy,
+    tenant: TenantId,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut busy = self.busy.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runs) = busy.get_mut(&self.tenant) {
+            *runs -= 1;
+            if *runs <= 0 {
+                busy.remove(&self.tenant);
+            }
+        }
+    }
 }
 
 /// Does runs until `stop`, and those under way to their end.
@@ -59,17 +102,16 @@ pub(crate) async fn run(actions: Arc<Actions>, stop: CancellationToken) {
     let poll = Duration::from_millis(actions.context.settings.poll_interval_ms.min(250));
     let mut poll = tokio::time::interval(poll);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut forget = tokio::time::interval(FORGET_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             () = actions.context.actions.notified() => {}
             _ = poll.tick() => {}
-            _ = forget.tick() => actions.forget().await,
         }
         while !stop.is_cancelled() {
+            let began = Instant::now();
             match actions.take(&working).await {
-                Ok(true) => {}
+                Ok(true) => tokio::time::sleep_until(began + PACE).await,
                 Ok(false) => break,
                 Err(error) => {
                     tracing::warn!(error = error.chain(), "action runs cannot be claimed yet");
@@ -84,25 +126,32 @@ pub(crate) async fn run(actions: Arc<Actions>, stop: CancellationToken) {
 }
 
 impl Actions {
-    /// Takes what fits into the slots. Whether there may be more.
+    /// Takes what fits into the slots. Whether there may be more: equal shares leave some behind even when there is room.
     async fn take(self: &Arc<Self>, working: &TaskTracker) -> Result<bool> {
         let wanted = self.slots.available_permits().min(AT_ONCE);
         if wanted == 0 {
             return Ok(false);
         }
-        let (limit, now) = (i64::try_from(wanted).unwrap_or(1), self.context.clock.now());
+        let settings = &self.context.settings;
+        let wants = Wants {
+            runs: i64::try_from(wanted).unwrap_or(1),
+            of_tenant: i64::try_from(settings.action_tenant_slots).unwrap_or(i64::MAX),
+            busy: self.busy.now(),
+        };
+        let (now, lease) = (self.context.clock.now(), settings.action_lease());
         let held =
-            self.context.engine_db.once(move |conn| store::claim(conn, limit, now, now + LEASE)).await?;
-        let full = held.len() == wanted;
+            self.context.engine_db.once(move |conn| claim::claim(conn, &wants, now, now + lease)).await?;
+        let any = !held.is_empty();
         for run in held {
             // Only this loop takes permits, so that there are as many as were counted.
             let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { continue };
-            working.spawn(Arc::clone(self).serve(run, slot));
+            let counted = self.busy.begin(run.tenant_id);
+            working.spawn(Arc::clone(self).serve(run, (slot, counted)));
         }
-        Ok(full)
+        Ok(any)
     }
 
-    async fn serve(self: Arc<Self>, held: HeldRun, slot: OwnedSemaphorePermit) {
+    async fn serve(self: Arc<Self>, held: HeldRun, slot: (OwnedSemaphorePermit, UnderWay)) {
         match self.work(&held).await {
             Ok(Some(effect)) => {
                 self.ends.write(End { run: held.id, lease: held.lease, effect }).await;
@@ -148,7 +197,8 @@ impl Actions {
         };
         let scene = Scene { models: &self.context.models, urls: &self.urls, mail: self.mail, now };
         match action.plan_stored(&held.input, &scene) {
-            Err(wrong) => Ok(failed(FailureCode::User, "Invalid input", wrong.to_string())),
+            // It was good when the run was asked for: what it refers to, such as a model, is not there any more.
+            Err(wrong) => Ok(failed(FailureCode::Hydration, "Input not available", wrong.to_string())),
             Ok(Plan::Emit(draft)) => Ok(Some(Effect::Emit(draft))),
             Ok(Plan::Mail(mail)) => Ok(Some(Effect::Mail(mail))),
             Ok(Plan::Task(draft)) => self.begin_task(held, *draft, now).await,
@@ -188,19 +238,25 @@ impl Actions {
                 "the request may have been sent before this run was interrupted, and is not sent twice; say `idempotent` where that does no harm",
             ));
         }
-        if let Some(failure) = self.let_in(held, &mut plan).await? {
-            return Ok(Some(Effect::Outcome(Err(failure))));
-        }
+        let shown = match self.let_in(held, &mut plan).await? {
+            Ok(shown) => shown,
+            Err(failure) => return Ok(Some(Effect::Outcome(Err(failure)))),
+        };
         let now = self.context.clock.now();
         let run = held.clone();
-        if !self.context.db.once(move |conn| store::sending(conn, &run, now, now + LEASE)).await? {
+        let request = TimeDelta::from_std(plan.timeout).unwrap_or(TimeDelta::zero()) + AFTER_A_REQUEST;
+        let until = now + request.max(self.context.settings.action_lease());
+        if !self.context.db.once(move |conn| store::sending(conn, &run, now, until)).await? {
             return Ok(None);
         }
         match request::send(&self.egress, &plan, held.attempt).await {
             request::Next::End(outcome) => {
                 let refused = matches!(&outcome, Err(failure) if failure.code == FailureCode::Authentication);
-                if let Some(connection) = held.connection_id.filter(|_| refused) {
-                    self.keep(held, connection, None).await?;
+                if let Some(shown) = shown.filter(|_| refused) {
+                    // What came of a request must not be lost for this.
+                    if let Err(error) = self.keep(held, shown, None).await {
+                        tracing::warn!(run.id = %held.id, error = error.chain(), "a refused access token is still kept");
+                    }
                 }
                 Ok(Some(Effect::Outcome(outcome)))
             }
@@ -214,15 +270,6 @@ impl Actions {
         let run = held.clone();
         self.context.db.once(move |conn| store::put_off(conn, &run, at, unsent)).await?;
         Ok(None)
-    }
-
-    async fn forget(&self) {
-        let before = self.context.clock.now() - KEPT;
-        let gone =
-            self.context.engine_db.once(move |conn| store::forget_ended(conn, before, FORGET_AT_ONCE)).await;
-        if let Err(error) = gone {
-            tracing::warn!(error = error.chain(), "old action runs cannot be deleted yet");
-        }
     }
 }
 

@@ -1,9 +1,14 @@
 //! Action runs, end to end: asked for over HTTP, done by a runner, told by a signed callback (contract §6).
 
 mod asking;
+mod bounds;
 mod callbacks;
+mod claims;
+mod codes;
 mod connections;
 mod durable;
+mod kept;
+mod sent_again;
 mod working;
 
 use std::time::{Duration, Instant};
@@ -16,6 +21,9 @@ use hookyard_tests::{
     system::{Options, System},
 };
 use serde_json::{Value, json};
+
+/// Where nobody listens.
+const NOBODY: &str = "http://127.0.0.1:1/";
 
 /// The whole product in this process, with a receiver.
 struct Stage {
@@ -30,9 +38,16 @@ impl Stage {
     }
 
     async fn with(engine: Engine) -> Self {
+        Self::of(Options::default(), engine).await
+    }
+
+    /// The whole product with gateways as these options say.
+    async fn of(options: Options, engine: Engine) -> Self {
         let receiver = Receiver::start().await;
-        let options = Options::whole(Bus::in_process(), vec![receiver.prefix()]);
-        let system = System::with(Options { engine: Some(engine), ..options }).await;
+        let (bus, prefixes) = (Bus::in_process(), vec![receiver.prefix(), NOBODY.to_owned()]);
+        let options =
+            Options { bus: Some(bus), extra_url_prefixes: prefixes, engine: Some(engine), ..options };
+        let system = System::with(options).await;
         let client = system.client().await;
         Self { system, client, receiver }
     }

@@ -3,6 +3,7 @@
 //! Each scenario has a PostgreSQL and a RabbitMQ of its own, the real binary as processes, two tenants with three hooks
 //! each and at least 20,000 events. `cargo nextest run --no-capture faults` shows what each came to.
 
+mod action_runs;
 mod broker;
 mod database;
 mod kills;

@@ -69,7 +69,7 @@ async fn endpoint(stage: &Stage, path: &str, secret: Option<&str>) -> Subscripti
     let (tenant, now) = (stage.system.tenant, stage.system.clock.now());
     let work = move |conn: &mut Conn| {
         let named = Named { kind: Kind::Task, tenant, url: &url, secret: secret.as_ref() };
-        endpoint::of_task(conn, &vault(), &named, now)
+        Ok(endpoint::of_tasks(conn, &vault(), &[named], now)?.remove(0))
     };
     stage.system.db.run(work).await.unwrap()
 }

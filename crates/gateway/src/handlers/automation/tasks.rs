@@ -28,7 +28,6 @@ use crate::{
     context::Context,
     paging::{Id, Query, invalid_parameter},
     problem,
-    tasks::Made,
 };
 
 /// The largest body that makes a task: a description of 100,000 characters, each escaped, and metadata.
@@ -104,9 +103,9 @@ pub(crate) async fn create(
     reserved.cover(text.len() + reply.len())?;
     let status = StatusCode::CREATED;
     let claim = key.map(|key| (key, status.as_u16(), reply.clone()));
-    match context.intake.make(task, claim, reserved).await? {
-        Made::Stored => Ok(Reply::bytes(status, reply)),
-        Made::Earlier(earlier) => Reply::again(earlier),
+    match context.intakes.tasks.make(task, claim, reserved).await? {
+        None => Ok(Reply::bytes(status, reply)),
+        Some(earlier) => Reply::again(earlier),
     }
 }
 

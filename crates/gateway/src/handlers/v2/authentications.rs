@@ -1,6 +1,5 @@
-//! `/v2/authentications`: who actions are elsewhere. Credentials go in, are tried, are sealed, and are never shown.
-
-use std::time::Duration;
+//! `/v2/authentications`: who actions are elsewhere. Credentials go in, are tried, are sealed, and are never shown. Changing one and
+//! trying it again is `authentications_change`.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use hookyard_chassis::api_error::ApiError;
@@ -8,21 +7,19 @@ use hookyard_domain::{
     Error,
     audit::{Action, Entry, ObjectKind, ObjectRef},
     connection::{
-        self, AccessToken, Draft,
+        Draft, Wrong,
         store::{self, ConnectionRow},
     },
     db::Conn,
     event::wire_time,
     id::ConnectionId,
-    wire::{Json, parse_as_javascript},
+    wire::{Object, parse_as_javascript},
 };
-use hookyard_egress::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use serde::Serialize;
-use serde_json::json;
-use url::Url;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::refused;
+use super::{refused, trial};
 use crate::{
     access::{
         Caller,
@@ -37,8 +34,6 @@ use crate::{
 
 /// Connections that are listed at most.
 const LISTED: i64 = 1_000;
-/// How long a trial may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The code of everything that is wrong with a connection.
 const INVALID: &str = "INVALID_AUTHENTICATION";
 
@@ -65,6 +60,12 @@ pub(crate) struct View {
     /// When it was made.
     #[schema(format = DateTime)]
     created_at: String,
+    /// When it was made or changed last.
+    #[schema(format = DateTime)]
+    updated_at: String,
+    /// When its credentials were let in last: on saving, or by `POST /v2/authentications/{id}/test`.
+    #[schema(format = DateTime)]
+    tested_at: Option<String>,
 }
 
 impl From<ConnectionRow> for View {
@@ -76,6 +77,8 @@ impl From<ConnectionRow> for View {
             scheme: row.kind,
             origin: row.origin,
             created_at: wire_time(row.created_at),
+            updated_at: wire_time(row.updated_at),
+            tested_at: row.tested_at.map(wire_time),
         }
     }
 }
@@ -84,7 +87,7 @@ impl From<ConnectionRow> for View {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuthenticationShown)]
 pub(crate) struct Shown {
-    data: View,
+    pub(super) data: View,
 }
 
 /// Every connection.
@@ -117,76 +120,43 @@ pub(crate) async fn create(
     body: JsonBody<SMALL>,
 ) -> Result<Reply, ApiError> {
     let key = idempotent::key(&request, &caller, &body)?;
-    let json = parse_as_javascript(&body).map_err(|error| problem::of_json(&error))?;
-    let Json::Object(object) = json else {
-        return Err(ApiError::bad_request("INVALID_BODY", "the body has to be a JSON object"));
-    };
-    let draft =
-        Draft::parse(object).map_err(|wrong| refused(INVALID, wrong.field.to_owned(), &wrong.reason))?;
-    let token = tried(&context, &draft).await?;
+    let object = object(&body)?;
+    let draft = Draft::parse(object).map_err(wrong)?;
+    let token = trial::of(&context, &draft).await.map_err(wrong)?;
     let (now, tenant, vault) = (context.clock.now(), caller.tenant(), context.vault.clone());
     idempotent(&context, key, move |conn| {
         let id = ConnectionId::new(now);
-        let row = store::insert(conn, &vault, (tenant, id), &draft, now)?;
-        if token.is_some() {
-            store::keep_token(conn, &vault, (tenant, id), token.as_ref())?;
-        }
-        let after = json!({"name": row.name, "scheme": row.kind, "origin": row.origin});
-        audited::record(conn, &caller, &entry(&caller, Action::ConnectionCreated, id).after(after), now)?;
+        let row = store::insert(conn, &vault, (tenant, id), &draft, token.as_ref(), now)?;
+        let entry = entry(&caller, Action::ConnectionCreated, id).after(told(&row));
+        audited::record(conn, &caller, &entry, now)?;
         Ok(Reply::json(StatusCode::CREATED, &Shown { data: row.into() })?)
     })
     .await
 }
 
-fn entry(caller: &Caller, action: Action, id: ConnectionId) -> Entry {
+/// The object that a body is.
+pub(super) fn object(body: &[u8]) -> Result<Object, ApiError> {
+    let json = parse_as_javascript(body).map_err(|error| problem::of_json(&error))?;
+    json.into_object().map_err(|_| ApiError::bad_request("INVALID_BODY", "the body has to be a JSON object"))
+}
+
+/// 400 with the member that is at fault.
+pub(super) fn wrong(wrong: Wrong) -> ApiError {
+    refused(INVALID, wrong.field.to_owned(), &wrong.reason)
+}
+
+pub(super) fn entry(caller: &Caller, action: Action, id: ConnectionId) -> Entry {
     Entry::new(caller.tenant(), action, ObjectRef::new(ObjectKind::Connection, id))
 }
 
-/// Tries the credentials; no connection of the database is held meanwhile. Returns the access token that was fetched for it.
-async fn tried(context: &Context, draft: &Draft) -> Result<Option<AccessToken>, ApiError> {
-    let wrong = |field: &str, reason: &str| refused(INVALID, field.to_owned(), reason);
-    let now = context.clock.now();
-    let mut token = None;
-    if let Some((url, authorization, form)) = draft.credentials.token_request() {
-        let headers = [
-            ("authorization", authorization),
-            ("content-type", "application/x-www-form-urlencoded".to_owned()),
-        ];
-        let (status, body) = ask(context, Method::POST, url, &headers, form)
-            .await
-            .map_err(|reason| wrong("token_url", &format!("cannot be asked: {reason}")))?;
-        let fetched = connection::access_token(status, &body, now)
-            .map_err(|reason| wrong("client_secret", &format!("is not taken: {reason}")))?;
-        token = Some(fetched);
-    }
-    let header = draft.credentials.header(token.as_ref().map(|token| token.token.as_str()));
-    let headers: Vec<(&str, String)> =
-        header.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    let (status, _) = ask(context, Method::GET, draft.test_url.clone(), &headers, String::new())
-        .await
-        .map_err(|reason| wrong("url", &format!("cannot be asked: {reason}")))?;
-    if matches!(status, 401 | 403) {
-        return Err(wrong("url", &format!("does not let these credentials in: it answered {status}")));
-    }
-    Ok(token)
+/// What the audit log is told of a connection.
+pub(super) fn told(row: &ConnectionRow) -> Value {
+    json!({"name": row.name, "scheme": row.kind, "origin": row.origin})
 }
 
-async fn ask(
-    context: &Context,
-    method: Method,
-    url: Url,
-    headers: &[(&str, String)],
-    body: String,
-) -> Result<(u16, Vec<u8>), String> {
-    let mut map = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(*name), HeaderValue::from_str(value)) {
-            map.insert(name, value);
-        }
-    }
-    let request = Request { method, url, headers: map, body: body.into(), timeout: PATIENCE };
-    let reply = context.egress.ask(request).await.map_err(|failure| failure.detail)?;
-    Ok((reply.status, reply.excerpt))
+/// 404.
+pub(super) fn not_found() -> Error {
+    Error::NotFound { what: "authentication" }
 }
 
 /// List the connections
@@ -230,7 +200,7 @@ pub(crate) async fn show(
     query.finish()?;
     let tenant = caller.tenant();
     let row = context.db.once(move |conn| store::find(conn, tenant, id)).await.map_err(problem::of)?;
-    let row = row.ok_or_else(|| problem::of(Error::NotFound { what: "authentication" }))?;
+    let row = row.ok_or_else(|| problem::of(not_found()))?;
     Ok(HttpResponse::Ok().json(Shown { data: row.into() }))
 }
 
@@ -252,9 +222,9 @@ pub(crate) async fn delete(
 ) -> Result<HttpResponse, ApiError> {
     let (tenant, now) = (caller.tenant(), context.clock.now());
     let work = move |conn: &mut Conn| {
-        let row = store::delete(conn, tenant, id)?.ok_or(Error::NotFound { what: "authentication" })?;
-        let before = json!({"name": row.name, "scheme": row.kind, "origin": row.origin});
-        audited::record(conn, &caller, &entry(&caller, Action::ConnectionDeleted, id).before(before), now)?;
+        let row = store::delete(conn, tenant, id)?.ok_or_else(not_found)?;
+        let entry = entry(&caller, Action::ConnectionDeleted, id).before(told(&row));
+        audited::record(conn, &caller, &entry, now)?;
         Ok(row)
     };
     let row = context.db.run(work).await.map_err(problem::of)?;

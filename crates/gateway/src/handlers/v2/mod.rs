@@ -3,8 +3,10 @@
 pub(crate) mod actions;
 pub(crate) mod asked;
 pub(crate) mod authentications;
+pub(crate) mod authentications_change;
 pub(crate) mod run_view;
 pub(crate) mod runs;
+mod trial;
 
 use hookyard_chassis::api_error::ApiError;
 

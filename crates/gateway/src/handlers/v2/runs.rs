@@ -10,18 +10,13 @@ use hookyard_domain::{
         store::{self, NewRun},
     },
     audit::Action,
-    connection,
     db::Conn,
     delivery::{Profile, inspect, replay},
-    id::ActionRunId,
-    subscription::{
-        Kind,
-        endpoint::{self, Named},
-    },
+    id::{ActionRunId, DeliveryId},
+    subscription::endpoint,
     trace::TraceContext,
     wire::{Json, to_canonical},
 };
-use hookyard_messaging::{Message, Queue};
 use serde_json::json;
 use url::Url;
 
@@ -37,6 +32,7 @@ use crate::{
     body::{JsonBody, SMALL},
     context::Context,
     handlers::audited,
+    intake::AskedRun,
     paging::{DEFAULT_LIMIT, Id, Query},
     problem,
 };
@@ -100,7 +96,8 @@ async fn make(
     body: JsonBody<MAX_RUN_BYTES>,
 ) -> Result<Reply, ApiError> {
     let key = idempotent::key(&request, &caller, &body)?;
-    let asked = Asked::parse(&body)?;
+    let (text, mut reserved) = body.into_parts();
+    let asked = Asked::parse(&text)?;
     let now = context.clock.now();
     let callback =
         asked.callback_url.as_deref().map(|url| callback_url(&context, &asked, url)).transpose()?;
@@ -114,8 +111,8 @@ async fn make(
         .action
         .plan(asked.input.clone(), &scene)
         .map_err(|wrong| asked.wrong_input(wrong.field, &wrong.reason))?;
-    let unknown = asked.unknown_connection();
-    let mut new = NewRun {
+    let unknown_connection = asked.unknown_connection();
+    let run = NewRun {
         id: ActionRunId::new(now),
         tenant: caller.tenant(),
         action: asked.action.key,
@@ -125,34 +122,15 @@ async fn make(
         created_by: Some(caller.principal.subject()),
         trace: crate::ingest::trace_of(&request).unwrap_or_else(TraceContext::fresh),
     };
-    let vault = context.vault.clone();
-    let reply = idempotent(&context, key, move |conn| {
-        if let Some(id) = new.connection
-            && connection::store::find(conn, new.tenant, id)?.is_none()
-        {
-            return Err(unknown.into());
-        }
-        if let Some(url) = &callback {
-            let named = Named { kind: Kind::Callback, tenant: new.tenant, url, secret: None };
-            new.endpoint = Some(endpoint::of_task(conn, &vault, &named, now)?);
-        }
-        store::insert(conn, &new, now)?;
-        Ok(Reply::json(StatusCode::OK, &Created::new(new.id.to_string()))?)
-    })
-    .await?;
-    ring(&context);
-    Ok(reply)
-}
-
-/// Tells the runners behind the answer; a lost ring is found by their polling.
-fn ring(context: &Context) {
-    let bus = context.bus.clone();
-    context.afterwards.spawn(async move {
-        let rung = bus.publish(Queue::TaskQueued, &Message::TaskQueued {}, &TraceContext::fresh()).await;
-        if let Err(error) = rung {
-            tracing::debug!(%error, "an action run was not rung; runners look by themselves");
-        }
-    });
+    let reply = serde_json::to_vec(&Created::new(run.id.to_string())).map_err(ApiError::internal)?;
+    reserved.cover(text.len() + reply.len())?;
+    let status = StatusCode::OK;
+    let claim = key.map(|key| (key, status.as_u16(), reply.clone()));
+    let asked = AskedRun { run, callback, unknown_connection };
+    match context.intakes.action_runs.make(asked, claim, reserved).await? {
+        None => Ok(Reply::bytes(status, reply)),
+        Some(earlier) => Reply::again(earlier),
+    }
 }
 
 /// https, on a public address, of at most 2048 characters (contract §6). Where a name leads is asked at each try.
@@ -318,13 +296,17 @@ pub(crate) async fn send_again(
     let (tenant, now) = (caller.tenant(), context.clock.now());
     let key = idempotent::key(&request, &caller, &body)?;
     idempotent(&context, key, move |conn| {
-        let row = store::find(conn, tenant, id)?.ok_or(Error::NotFound { what: "action run" })?;
+        let mut row = store::find(conn, tenant, id)?.ok_or(Error::NotFound { what: "action run" })?;
         let reason = |reason: &str| Error::Conflict { reason: reason.to_owned() };
         let delivery =
             delivery_of(&row).ok_or_else(|| reason("the run has no callback, or has not ended"))?;
-        // One that nobody has named for a day was removed, and is brought back.
-        if endpoint::again(conn, tenant, delivery.subscription, now)? != Some(delivery.subscription) {
-            return Err(reason("the endpoint of this callback is gone; read the run instead").into());
+        // One that nobody has named for a day was removed, and is brought back; or another run has named the same URL since.
+        let endpoint = endpoint::again(conn, tenant, delivery.subscription, now)?
+            .ok_or_else(|| reason("the endpoint of this callback is gone; read the run instead"))?;
+        let delivery = DeliveryId { subscription: endpoint, ..delivery };
+        if row.endpoint_id != Some(endpoint) {
+            store::move_callback(conn, tenant, id, endpoint)?;
+            row.endpoint_id = Some(endpoint);
         }
         let profile = Profile::Callback;
         if replay::schedule(conn, tenant, delivery.subscription, profile, &[delivery.event], now)? == 0 {

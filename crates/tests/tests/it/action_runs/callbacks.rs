@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use hookyard_tests::receiver::{Answer, Received};
 use serde_json::{Value, json};
 
-use super::{Stage, emit};
+use super::{NOBODY, Stage, emit};
 use crate::signing_keys::verified;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -121,4 +121,16 @@ async fn every_answer_below_500_is_final() {
     let url = stage.receiver.url("/final-410");
     let id = stage.run(&json!({"action": "event.emit", "input": emit(), "callback_url": url})).await;
     stage.wait(&id, |run| run["callback"]["status"] == "delivered").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_is_reached_it_is_tried_three_times_and_polling_answers() {
+    let stage = Stage::new().await;
+    let id = stage.run(&json!({"action": "event.emit", "input": emit(), "callback_url": NOBODY})).await;
+    let run = stage.wait(&id, |run| run["callback"]["status"] == "failed").await;
+    assert_eq!((&run["status"], &run["callback"]["attempts"]), (&json!("success"), &json!(3)), "{run}");
+    let path = format!("/v1/deliveries/{}", run["callback"]["delivery_id"].as_str().unwrap());
+    let tries = stage.client.get(&path).await.expect(200)["tries"].clone();
+    let reasons: Vec<&Value> = tries.as_array().unwrap().iter().map(|one| &one["reason"]).collect();
+    assert_eq!(reasons, ["connect"; 3], "{tries}");
 }

@@ -1,8 +1,14 @@
 //! Whoever is killed: a run ends once, and what may have been sent is not sent twice.
 
+use std::collections::HashMap;
+
 use chrono::TimeDelta;
 use diesel::{QueryableByName, RunQueryDsl as _, sql_query, sql_types::BigInt};
-use hookyard_domain::action_run::{self, Effect, End, store};
+use hookyard_domain::action_run::{
+    self, Effect, End,
+    claim::{self, Wants},
+    store,
+};
 use hookyard_tests::{engine::Engine, runner::Runner, secrets::vault};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +38,8 @@ async fn taken(stage: &Stage, sent: bool) -> Vec<store::HeldRun> {
         .system
         .db
         .run(move |conn| {
-            let held = store::claim(conn, 10, now, now + TimeDelta::seconds(60))?;
+            let wants = Wants { runs: 10, of_tenant: 10, busy: HashMap::new() };
+            let held = claim::claim(conn, &wants, now, now + TimeDelta::seconds(60))?;
             for run in held.iter().filter(|_| sent) {
                 assert!(store::sending(conn, run, now, now + TimeDelta::seconds(60))?);
             }
@@ -108,7 +115,8 @@ async fn a_request_that_may_have_been_sent_is_sent_again_only_when_that_does_no_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_kills_whoever_takes_it_is_given_up() {
     let stage = Stage::with(Engine::default()).await;
-    let id = stage.run(&json!({"action": "event.emit", "input": emit()})).await;
+    let url = stage.receiver.url("given-up");
+    let id = stage.run(&json!({"action": "event.emit", "input": emit(), "callback_url": url})).await;
     for _ in 0..5 {
         assert_eq!(taken(&stage, false).await.len(), 1);
         stage.system.clock.advance(TimeDelta::seconds(61));
@@ -123,6 +131,8 @@ async fn a_run_that_kills_whoever_takes_it_is_given_up() {
         "{run}"
     );
     assert_eq!(count(&stage, "events WHERE event_type = 'order.created'").await, 0);
+    let told = stage.receiver.wait_for("given-up", 1, std::time::Duration::from_secs(20)).await.remove(0);
+    assert_eq!(told.json()["data"]["errors"], run["errors"]);
     stop.cancel();
     runner.await.unwrap().unwrap();
 }

@@ -48,10 +48,10 @@ async fn bytes_and_headers_arrive_as_given_and_framing_is_ours() {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let mut head: Vec<&str> = head.lines().collect();
     head[1..].sort_unstable();
-    let host = format!("host: {}", server.address);
-    let agent = format!("user-agent: {}", Settings::default().user_agent);
+    let host = format!("Host: {}", server.address);
+    let agent = format!("User-Agent: {}", Settings::default().user_agent);
     let expected =
-        ["POST / HTTP/1.1", "accept: */*", "content-length: 7", &host, &agent, "x-event-id: evt_1"];
+        ["POST / HTTP/1.1", "Accept: */*", "Content-Length: 7", &host, &agent, "X-Event-Id: evt_1"];
     assert_eq!((head.as_slice(), body), (&expected[..], "{\"a\":1}"));
 
     let mut own = post(&server.url());
@@ -59,7 +59,7 @@ async fn bytes_and_headers_arrive_as_given_and_framing_is_ours() {
     own.headers.insert("user-agent", HeaderValue::from_static("Special/1"));
     egress.send(own).await.unwrap();
     let text = received.recv().await.unwrap();
-    assert!(text.starts_with("DELETE / ") && text.contains("\r\nuser-agent: Special/1\r\n"), "{text}");
+    assert!(text.starts_with("DELETE / ") && text.contains("\r\nUser-Agent: Special/1\r\n"), "{text}");
     assert_eq!(server.accepted(), 1);
 }
 

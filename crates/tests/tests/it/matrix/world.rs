@@ -1,13 +1,16 @@
 //! Two tenants with everybody who may call, and new objects of theirs as often as they are wanted.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use diesel::{
     RunQueryDsl, sql_query,
     sql_types::{Array, Binary, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 use hookyard_domain::{
-    action_run::{self, Effect, End},
+    action_run::{
+        self, Effect, End,
+        claim::{self, Wants},
+    },
     credential::{
         Kind, Limits, Scope, Scopes, Token,
         store::{self, NewCredential},
@@ -171,11 +174,13 @@ impl World {
     async fn connection(&self, side: &Side) -> String {
         let (id, tenant, now) =
             (ConnectionId::new(self.system.clock.now()), side.tenant, self.system.clock.now());
-        let json = br#"{"name":"c","type":"bearer","url":"https://example.com/","token":"t"}"#;
-        let draft = hookyard_domain::wire::parse(json).unwrap().into_object().unwrap();
+        let own = format!("http://{}/livez", self.system.gateways[0].addr);
+        let json = json!({"name": "c", "type": "bearer", "url": own, "token": "t"}).to_string();
+        let draft = hookyard_domain::wire::parse(json.as_bytes()).unwrap().into_object().unwrap();
         let draft = hookyard_domain::connection::Draft::parse(draft).unwrap();
         let put = move |conn: &mut hookyard_domain::db::Conn| {
-            hookyard_domain::connection::store::insert(conn, &vault(), (tenant, id), &draft, now).map(drop)
+            let ids = (tenant, id);
+            hookyard_domain::connection::store::insert(conn, &vault(), ids, &draft, None, now).map(drop)
         };
         self.system.db.run(put).await.unwrap();
         id.to_string()
@@ -188,7 +193,8 @@ impl World {
         let id = made["data"]["id"].as_str().unwrap().to_owned();
         let now = self.system.clock.now();
         let end = move |conn: &mut hookyard_domain::db::Conn| {
-            let held = action_run::store::claim(conn, 1_000, now, now + chrono::TimeDelta::seconds(60))?;
+            let wants = Wants { runs: 1_000, of_tenant: 1_000, busy: HashMap::new() };
+            let held = claim::claim(conn, &wants, now, now + chrono::TimeDelta::seconds(60))?;
             let ends: Vec<End> = held
                 .iter()
                 .map(|run| End { run: run.id, lease: run.lease, effect: Effect::Outcome(Ok(Vec::new())) })
