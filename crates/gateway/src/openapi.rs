@@ -28,9 +28,9 @@ pub(crate) use shapes::{
     ActionRunRequest, AnswerRequest, AuthenticationRequest, BatchRequest, BudgetRequest, CancelRequest,
     CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest, EventAccepted, EventRequest,
     EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest, InvitationRequest, KeyPatch, KeyRequest,
-    LinkAnswerRequest, LlmKeyRequest, OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest,
-    QuestionRequest, ReleaseRequest, SchedulePatch, ScheduleRequest, SessionPatch, SourceKeyRequest,
-    StoredEvent, TaskRequest, TotpCode, UserPatch, WorkerTokenRequest,
+    LinkAnswerRequest, LlmKeyRequest, OpenApiDocument, OutputRequest, PageOf, PasswordChange, PasswordProof,
+    ProgressRequest, QuestionRequest, ReleaseRequest, SchedulePatch, ScheduleRequest, SchemaProblem,
+    SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch, WorkerTokenRequest,
 };
 
 use crate::{
@@ -59,7 +59,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Automation", description = "Around tasks: who asks, what there is, what it uses and may use."),
         (name = "Action runs", description = "Actions that act, with their results called back and signed."),
         (name = "Workers", description = "External programs that take tasks over HTTP, do them and report: what they call, with a worker token, and what their owner sees of them."),
-        (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "Event types", description = "The catalogue: names, aliases, schemas, examples."),
         (name = "Keys", description = "Who may call: API keys, keys of services that publish, and the one that Zapier is given."),
         (name = "Audit log", description = "Who did what, when and from where."),
         (name = "People", description = "The person who is logged in, and the people of the tenant. Only with a session, never with a key."),
@@ -69,6 +69,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
     ),
     paths(
         samples::sample,
+        zapier::event_types::choices,
+        zapier::event_types::output_fields,
         zapier::subscribe::subscribe,
         zapier::unsubscribe::unsubscribe,
         zapier::unsubscribe::unsubscribe_by_post,
@@ -158,6 +160,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         event_types::show,
         event_types::create,
         event_types::update,
+        event_types::import::import,
         keys::api::list,
         keys::api::create,
         keys::api::show,

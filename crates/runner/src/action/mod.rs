@@ -17,6 +17,7 @@ use hookyard_domain::{
         action::{Action, HttpPlan, Plan, Scene},
         store::{self, Awaiting, HeldRun},
     },
+    catalogue::rules::Rules,
     event::wire_time,
     task::{self, RunState, list::TaskRow, webhook::WebhookUrls},
     wire::{Json, Object},
@@ -48,6 +49,8 @@ pub(crate) struct Actions {
     pub(crate) egress: Egress,
     pub(crate) urls: WebhookUrls,
     pub(crate) mail: bool,
+    /// What is taken of which type of events.
+    pub(crate) rules: Rules,
     pub(crate) ends: Ends,
     /// One for each run under way.
     pub(crate) slots: Arc<Semaphore>,
@@ -146,10 +149,18 @@ impl Actions {
                 format!("there is no action `{}` any more", held.action),
             ));
         };
-        let scene = Scene { models: &self.context.models, urls: &self.urls, mail: self.mail, now };
+        // What was taken when the run was asked for may have become something that is not.
+        let rules = self.rules.known(&self.context.db, held.tenant_id).await?;
+        let scene = Scene {
+            models: &self.context.models,
+            urls: &self.urls,
+            mail: self.mail,
+            rules: rules.as_deref(),
+            now,
+        };
         match action.plan_stored(&held.input, &scene) {
             Err(wrong) => Ok(failed(FailureCode::User, "Invalid input", wrong.to_string())),
-            Ok(Plan::Emit(draft)) => Ok(Some(Effect::Emit(draft))),
+            Ok(Plan::Emit(draft, warnings)) => Ok(Some(Effect::Emit(draft, warnings))),
             Ok(Plan::Mail(mail)) => Ok(Some(Effect::Mail(mail))),
             Ok(Plan::Task(draft)) => self.begin_task(held, *draft, now).await,
             Ok(Plan::Request(plan)) => self.ask(held, *plan).await,
