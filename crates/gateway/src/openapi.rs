@@ -36,8 +36,8 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        audit, automation, dead_letters, deliveries, event_types, events, hooks, invitations, keys, oauth,
-        ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
+        audit, automation, dead_letters, deliveries, event_types, events, health, hooks, invitations, keys,
+        oauth, ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -77,6 +77,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         zapier::unsubscribe::unsubscribe_by_id,
         hooks::list,
         hooks::show,
+        health::show,
         hooks::secret,
         hooks::test,
         hooks::enable,

@@ -22,7 +22,7 @@ use crate::{
         },
         dead_letters, deliveries,
         event_types::{self, import},
-        events, hooks, invitations,
+        events, health, hooks, invitations,
         keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, signing_keys, users,
@@ -97,6 +97,7 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/v1/hooks", scope(Scope::HooksRead), Requests => hooks::list;
     GET "/v1/hooks/{id}", scope(Scope::HooksRead), Requests => hooks::show;
     DELETE "/v1/hooks/{id}", scope(Scope::HooksWrite), HookWrites => hooks::delete;
+    GET "/v1/hooks/{id}/health", scope(Scope::HooksRead), Requests => health::show;
     GET "/v1/hooks/{id}/secret", scope(Scope::HooksWrite), Requests => hooks::secret;
     POST "/v1/hooks/{id}/test", scope(Scope::HooksWrite), Requests => hooks::test;
     POST "/v1/hooks/{id}/enable", scope(Scope::HooksWrite), HookWrites => hooks::enable;

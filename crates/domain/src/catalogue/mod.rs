@@ -11,6 +11,7 @@ pub mod rules;
 pub mod schema;
 mod seed;
 pub mod store;
+mod violation;
 
 use chrono::{DateTime, Utc};
 use diesel::{

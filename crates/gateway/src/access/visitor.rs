@@ -231,7 +231,7 @@ fn asked_locale(query: &str) -> Option<Locale> {
 }
 
 /// The first language of ours by its weight in `Accept-Language` (RFC 9110 §12.5.4); English when there is none.
-fn accepted_locale(headers: &HeaderMap) -> Locale {
+pub(crate) fn accepted_locale(headers: &HeaderMap) -> Locale {
     let text = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let weighed = text.split(',').take(20).filter_map(|range| {
         let (tag, parameters) = range.split_once(';').unwrap_or((range, ""));

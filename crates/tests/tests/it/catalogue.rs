@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this file is a test, its helpers too")]
 
 mod import;
+mod limits;
 mod validation;
 mod zapier;
 

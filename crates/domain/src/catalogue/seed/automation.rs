@@ -56,6 +56,45 @@ pub(super) fn lines() -> Vec<Line> {
         },
         task("cancelled", &["task_cancelled"], "A task was cancelled.", "cancelled", "null", "null"),
         action_run(),
+        Line {
+            name: "rateLimit.reached".to_owned(),
+            aliases: &[],
+            feature_group: "Limits",
+            description: "A key has made as many requests as it may in a minute; told once in an hour.".to_owned(),
+            schema: shape(&[
+                ("key_id", "string"),
+                ("key_name", "string"),
+                ("limit", &one_of(&["requests", "hook_writes", "samples"])),
+                ("requests", "integer"),
+                ("window_seconds", "integer"),
+                ("resets_at", "time"),
+            ]),
+            example: concat!(
+                r#"{"key_id":"key_01hzy3v9k2s8d4f6g8h0j2k4m6","key_name":"crm","limit":"requests","requests":60,"#,
+                r#""window_seconds":60,"resets_at":"2025-01-15T10:36:00.000Z"}"#
+            )
+            .to_owned(),
+        },
+        Line {
+            name: "delivery.failed".to_owned(),
+            aliases: &[],
+            feature_group: "Hooks",
+            description: "Deliveries to a hook have ended without success and are dead letters now.".to_owned(),
+            schema: shape(&[
+                ("hook_id", "string"),
+                ("url", "url"),
+                ("count", "integer"),
+                ("event_ids", &list_of(r#"{"type":"string"}"#)),
+                ("last_reason", "string"),
+                ("last_status", "integer?"),
+            ]),
+            example: concat!(
+                r#"{"hook_id":"hook_01hzy3v9k2s8d4f6g8h0j2k4m6","url":"https://hooks.zapier.com/hooks/standard/1/ab12cd34/","#,
+                r#""count":1,"event_ids":["evt_01hzy3v9k2s8d4f6g8h0j2k4m6"],"last_reason":"http_500","last_status":500}"#
+            )
+            .to_owned(),
+        },
+        warning(),
         hook(
             "hook.disabled",
             "A hook was disabled, by its receiver's refusals or by its owner; nothing is delivered to it any more.",
@@ -141,6 +180,34 @@ fn action_run() -> Line {
             r#"{"data":{"type":"run","id":"arun_01hzy3v9k2s8d4f6g8h0j2k4m6","status":"success","#,
             r#""results":[{"event_id":"evt_01hzy3v9k2s8d4f6g8h0j2k4m6","event_type":"order.created","#,
             r#""created_at":"2025-01-15T10:35:00.000Z"}],"errors":[]}}"#
+        )
+        .to_owned(),
+    }
+}
+
+fn warning() -> Line {
+    Line {
+        name: "hook.warning".to_owned(),
+        aliases: &[],
+        feature_group: "Hooks",
+        description: "Deliveries to a hook fail; it is at 50, 70 or 90 percent of the way to being disabled.".to_owned(),
+        schema: shape(&[
+            ("hook_id", "string"),
+            ("url", "url"),
+            ("percent", "integer"),
+            ("reason", "string"),
+            ("last_reason", "string"),
+            ("last_status", "integer?"),
+            ("consecutive_failures", "integer"),
+            ("failing_since", "time?"),
+            ("refusals_left", "integer?"),
+            ("disables_at", "time?"),
+        ]),
+        example: concat!(
+            r#"{"hook_id":"hook_01hzy3v9k2s8d4f6g8h0j2k4m6","url":"https://hooks.zapier.com/hooks/standard/1/ab12cd34/","#,
+            r#""percent":50,"reason":"The receiver refuses us: it wants a credential, or does not accept ours.","#,
+            r#""last_reason":"http_401","last_status":401,"consecutive_failures":3,"#,
+            r#""failing_since":"2025-01-15T10:35:00.000Z","refusals_left":2,"disables_at":null}"#
         )
         .to_owned(),
     }

@@ -89,8 +89,8 @@ async fn what_cannot_be_taken_is_told_and_nothing_of_the_rest_is_stored() {
     assert_eq!(
         paths,
         [
-            "/webhooks/order.created/post/requestBody/content/application~1json/schema/$defs/Customer/type",
             "/webhooks/no type",
+            "/webhooks/order.created/post/requestBody/content/application~1json/schema/$defs/Customer/type",
             "/webhooks/order.deleted/post"
         ]
     );

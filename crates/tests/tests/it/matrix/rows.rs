@@ -95,6 +95,7 @@ pub(super) const ROWS: &[Row] = &[
     plain("GET /v1/hooks", "/v1/hooks"),
     about("GET /v1/hooks/{id}", "/v1/hooks/{hook}"),
     about("DELETE /v1/hooks/{id}", "/v1/hooks/{hook}"),
+    about("GET /v1/hooks/{id}/health", "/v1/hooks/{hook}/health"),
     about("GET /v1/hooks/{id}/secret", "/v1/hooks/{hook}/secret"),
     about("POST /v1/hooks/{id}/test", "/v1/hooks/{hook}/test").status(202),
     about("POST /v1/hooks/{id}/enable", "/v1/hooks/{hook}/enable"),
