@@ -254,7 +254,7 @@ mod tests {
     fn what_is_wrong_twice_is_told_once_and_not_everything_is_told() {
         let twice = r#"{"allOf":[{"required":["a"]},{"required":["a"]}]}"#;
         assert_eq!(told(twice, "{}").len(), 1);
-        let many = format!(r#"{{"a":[{}]}}"#, vec!["true"; MAX_VIOLATIONS + 1].join(","));
+        let many = format!(r#"{{"a":[{}]}}"#, ["true"; MAX_VIOLATIONS + 1].join(","));
         let schema = r#"{"properties":{"a":{"items":{"type":"string"}}}}"#;
         assert_eq!(told(schema, &many).len(), MAX_VIOLATIONS);
     }

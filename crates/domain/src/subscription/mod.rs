@@ -10,6 +10,7 @@ pub mod endpoint;
 mod filter;
 mod health;
 mod kind;
+pub mod listeners;
 mod pattern;
 mod state;
 pub mod store;

@@ -1,11 +1,14 @@
-//! Tells a tenant that one of its keys has reached a limit: the event `rateLimit.reached`, once in an hour for each limit of a key.
+//! Tells a tenant that one of its keys has reached a limit: the event `rateLimit.reached`, once in an hour for each limit
+//! of a key, where somebody listens.
 
 use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use hookyard_domain::{
+    Error,
     credential::Credential,
-    event::{self, wire_time},
+    event::{self, EventType, wire_time},
     rate_limit::Bucket,
+    subscription::listeners,
     wire::{Json, Object},
 };
 use uuid::Uuid;
@@ -41,8 +44,13 @@ pub(super) fn tell(
         if !counted.is_ok_and(|allowance| allowance.granted) {
             return;
         }
-        match told.db.once(move |conn| event::own::insert(conn, tenant, REACHED, payload, now)).await {
-            Ok(group) => rings::events_accepted(&told, group),
+        let stored = told.db.run(move |conn| {
+            let event_type: EventType = REACHED.parse().map_err(|error| Error::Database(Box::new(error)))?;
+            let asked = listeners::any(conn, tenant, &event_type)?;
+            asked.then(|| event::own::insert(conn, tenant, REACHED, payload, now)).transpose()
+        });
+        match stored.await {
+            Ok(group) => group.into_iter().for_each(|group| rings::events_accepted(&told, group)),
             Err(error) => tracing::debug!(error = error.chain(), "a limit that was reached was not told"),
         }
     });

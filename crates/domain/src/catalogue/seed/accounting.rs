@@ -225,7 +225,7 @@ fn connection(name: &str, aliases: &'static [&'static str], description: &str, s
     ]);
     Line {
         name: name.to_owned(),
-        aliases: aliases,
+        aliases,
         feature_group: "Connections",
         description: description.to_owned(),
         schema: about_company(&[("connection", &connection)]),
@@ -252,7 +252,7 @@ fn read(name: &str, aliases: &'static [&'static str], description: &str) -> Line
     ]);
     Line {
         name: name.to_owned(),
-        aliases: aliases,
+        aliases,
         feature_group: "Reading data",
         description: description.to_owned(),
         schema: about_company(&[("modifiedFromDate?", "time?"), ("dataTypes", &list_of(&data_type))]),
@@ -343,7 +343,7 @@ fn expenses(name: &str, aliases: &'static [&'static str], description: &str, fai
     let failed = list_of(&shape(&[("transactionId", "string"), ("message", "string")]));
     Line {
         name: name.to_owned(),
-        aliases: aliases,
+        aliases,
         feature_group: "Expenses",
         description: description.to_owned(),
         schema: about_company(&[
@@ -361,7 +361,7 @@ fn report(name: &str, aliases: &'static [&'static str], description: &str, kind:
     );
     Line {
         name: name.to_owned(),
-        aliases: aliases,
+        aliases,
         feature_group: "Reports",
         description: description.to_owned(),
         schema: about_company(&[("reportId", "string"), ("reportType", "string"), ("requestedDate", "time")]),

@@ -108,7 +108,7 @@ pub(crate) struct FieldView {
     list: bool,
     /// A value to show.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     sample: Option<Box<RawValue>>,
 }
 
