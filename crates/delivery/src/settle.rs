@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use hookyard_domain::{
     clock::Clock,
     db::{Conn, Db},
-    delivery::{Effect, HeldDelivery, Outcome, Profile, Settled, store},
+    delivery::{DeliveryState, Effect, Fate, HeldDelivery, Outcome, Profile, Settled, store},
     id::{SettlementId, SubscriptionId},
     subscription::Report,
     trace::TraceContext,
@@ -130,6 +130,9 @@ impl Writer {
                             reports.len() - 1
                         });
                         reports[place].note(&outcome, effect, now);
+                        if matches!(settled.fate, Fate::Ended(DeliveryState::Dead)) {
+                            reports[place].bury(settled.held.id.event);
+                        }
                     }
                     if lines::moves_a_line(&settled) {
                         moved.push(settled.held.id);

@@ -2,6 +2,7 @@
 
 use hookyard_chassis::{health::Health, metrics::Registry};
 use hookyard_domain::{
+    catalogue::rules::Rules,
     clock::Clock,
     db::Db,
     person::password::Hasher,
@@ -69,6 +70,8 @@ pub(crate) struct Context {
     pub(crate) browsers: Browsers,
     /// Live credentials.
     pub(crate) authenticator: Authenticator,
+    /// What is taken of which type.
+    pub(crate) rules: Rules,
     /// Limits over all gateways.
     pub(crate) limiter: Limiter,
     /// Which credentials were used.
@@ -126,6 +129,7 @@ impl Context {
         Self {
             browsers: Browsers::new(settings.http.public_url.clone()),
             authenticator: Authenticator::new(db.clone()),
+            rules: Rules::default(),
             limiter,
             usage: Usage::default(),
             keyed: Semaphore::new(idempotent::AT_ONCE),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use hookyard_chassis::{
+    api_error::ApiError,
     metrics::{LATENCY_BUCKETS_S, MetricsError, Registry},
     prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge},
 };
@@ -23,6 +24,7 @@ pub(crate) struct Metrics {
     /// Requests without a valid credential.
     pub(crate) unauthenticated: IntCounter,
     log_ins: IntCounterVec,
+    off_schema: IntCounterVec,
     /// Events that were stored.
     pub(crate) accepted: IntCounter,
     /// Requests with events that were answered with 503 because too many wait.
@@ -58,6 +60,11 @@ impl Metrics {
                 "Tries to log in or to prove a password or code, by outcome.",
                 &["outcome"],
             )?,
+            off_schema: registry.counters(
+                "hookyard_events_off_schema_total",
+                "Posted events that were not as the catalogue says, by outcome.",
+                &["outcome"],
+            )?,
             accepted: registry.counter("hookyard_events_accepted_total", "Events that were stored.")?,
             refused: registry.counter(
                 "hookyard_ingest_refused_total",
@@ -80,6 +87,17 @@ impl Metrics {
                 "Rings for accepted events that the bus did not take; the relay rings again.",
             )?,
         })
+    }
+
+    /// Counts an event that was refused for what the catalogue says of its type, or taken with warnings (`None`).
+    pub(crate) fn off_schema(&self, refused: Option<&ApiError>) {
+        let outcome = match refused.map(ApiError::code) {
+            None => "warned",
+            Some("SCHEMA_MISMATCH") => "rejected",
+            Some("EVENT_TYPE_ARCHIVED") => "archived",
+            Some(_) => return,
+        };
+        self.off_schema.with_label_values(&[outcome]).inc();
     }
 
     /// Tries to log in by outcome: `in`, `wrong` or `throttled`.

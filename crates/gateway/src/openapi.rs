@@ -25,20 +25,14 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use shapes::{
-    ActionRunRequest, AnswerRequest, AuthenticationChange, AuthenticationRequest, BatchRequest,
-    BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest,
-    EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest,
-    InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OutputRequest, PageOf,
-    PasswordChange, PasswordProof, ProgressRequest, QuestionRequest, ReleaseRequest, SchedulePatch,
-    ScheduleRequest, SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch,
-    WorkerTokenRequest,
+    ActionRunRequest, AnswerRequest, AuthenticationChange, AuthenticationRequest, BatchRequest, BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest, InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OpenApiDocument, OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest, QuestionRequest, ReleaseRequest, SchedulePatch, ScheduleRequest, SchemaProblem, SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch, WorkerTokenRequest,
 };
 
 use crate::{
     access::Access,
     handlers::{
-        audit, automation, dead_letters, deliveries, event_types, events, hooks, invitations, keys, oauth,
-        ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
+        audit, automation, dead_letters, deliveries, event_types, events, health, hooks, invitations, keys,
+        oauth, ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -60,7 +54,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "Automation", description = "Around tasks: who asks, what there is, what it uses and may use."),
         (name = "Action runs", description = "Actions that act, with their results called back and signed."),
         (name = "Workers", description = "External programs that take tasks over HTTP, do them and report: what they call, with a worker token, and what their owner sees of them."),
-        (name = "Event types", description = "The catalogue: names, aliases, examples."),
+        (name = "Event types", description = "The catalogue: names, aliases, schemas, examples."),
         (name = "Keys", description = "Who may call: API keys, keys of services that publish, and the one that Zapier is given."),
         (name = "Audit log", description = "Who did what, when and from where."),
         (name = "People", description = "The person who is logged in, and the people of the tenant. Only with a session, never with a key."),
@@ -70,12 +64,15 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
     ),
     paths(
         samples::sample,
+        zapier::event_types::choices,
+        zapier::event_types::output_fields,
         zapier::subscribe::subscribe,
         zapier::unsubscribe::unsubscribe,
         zapier::unsubscribe::unsubscribe_by_post,
         zapier::unsubscribe::unsubscribe_by_id,
         hooks::list,
         hooks::show,
+        health::show,
         hooks::secret,
         hooks::test,
         hooks::enable,
@@ -161,6 +158,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         event_types::show,
         event_types::create,
         event_types::update,
+        event_types::import::import,
         keys::api::list,
         keys::api::create,
         keys::api::show,

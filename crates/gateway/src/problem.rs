@@ -4,8 +4,13 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use hookyard_chassis::api_error::ApiError;
-use hookyard_domain::{Error, event::DraftError, wire::JsonError};
+use hookyard_chassis::api_error::{ApiError, Problem};
+use hookyard_domain::{
+    Error,
+    catalogue::{rules::Refused, schema::Violation},
+    event::{DraftError, EventType},
+    wire::JsonError,
+};
 
 /// After a wait for a connection or a lock: the next request may find one.
 const SOON: Duration = Duration::from_secs(1);
@@ -55,6 +60,23 @@ pub(crate) fn of_json(error: &JsonError) -> ApiError {
 /// An event that breaks a rule of contract §2.
 pub(crate) fn of_draft(error: &DraftError) -> ApiError {
     invalid("INVALID_EVENT", error.field, &error.reason)
+}
+
+/// An event that its type's entry in the catalogue does not let in.
+pub(crate) fn of_refused(refused: &Refused, event_type: &EventType) -> ApiError {
+    let reason = refused.reason(event_type);
+    match refused {
+        Refused::Archived => invalid("EVENT_TYPE_ARCHIVED", "event_type", &reason),
+        Refused::Schema(violations) => {
+            let first = violations.first().map(|first| first.path.clone()).unwrap_or_default();
+            invalid("SCHEMA_MISMATCH", "payload", &reason).path(first).problems(violations.iter().map(told))
+        }
+    }
+}
+
+/// What is wrong at a place, as callers read it.
+pub(crate) fn told(violation: &Violation) -> Problem {
+    Problem { path: violation.path.clone(), reason: violation.reason.clone() }
 }
 
 #[cfg(test)]

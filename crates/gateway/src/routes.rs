@@ -20,12 +20,14 @@ use crate::{
             about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, webhooks, worker,
             workers,
         },
-        dead_letters, deliveries, event_types, events, hooks, invitations,
+        dead_letters, deliveries,
+        event_types::{self, import},
+        events, health, hooks, invitations,
         keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, signing_keys, users,
         v2::{actions, authentications, authentications_change, runs},
-        zapier::{subscribe, unsubscribe},
+        zapier::{event_types as choices, subscribe, unsubscribe},
     },
     openapi,
     settings::MAX_BATCH_BYTES,
@@ -87,12 +89,15 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/zapier/hook", scope(Scope::HooksWrite), HookWrites => subscribe::subscribe;
     DELETE "/zapier/hook", scope(Scope::HooksWrite), HookWrites => unsubscribe::unsubscribe;
     GET "/zapier/hook/sample", scope(Scope::HooksRead), Samples => samples::sample;
+    GET "/zapier/event-types", scope(Scope::HooksRead), Requests => choices::choices;
+    GET "/zapier/event-types/{type}/fields", scope(Scope::HooksRead), Requests => choices::output_fields;
     POST "/zapier/hook/unsubscribe", scope(Scope::HooksWrite), HookWrites => unsubscribe::unsubscribe_by_post;
     DELETE "/zapier/hook/{id}", scope(Scope::HooksWrite), HookWrites => unsubscribe::unsubscribe_by_id;
 
     GET "/v1/hooks", scope(Scope::HooksRead), Requests => hooks::list;
     GET "/v1/hooks/{id}", scope(Scope::HooksRead), Requests => hooks::show;
     DELETE "/v1/hooks/{id}", scope(Scope::HooksWrite), HookWrites => hooks::delete;
+    GET "/v1/hooks/{id}/health", scope(Scope::HooksRead), Requests => health::show;
     GET "/v1/hooks/{id}/secret", scope(Scope::HooksWrite), Requests => hooks::secret;
     POST "/v1/hooks/{id}/test", scope(Scope::HooksWrite), Requests => hooks::test;
     POST "/v1/hooks/{id}/enable", scope(Scope::HooksWrite), HookWrites => hooks::enable;
@@ -112,6 +117,7 @@ pub(crate) static TABLE: &[Entry] = table! {
 
     GET "/v1/event-types", scope(Scope::EventsRead), Requests => event_types::list;
     POST "/v1/event-types", scope(Scope::EventsWrite), Requests => event_types::create;
+    POST "/v1/event-types/import/openapi", scope(Scope::EventsWrite), Requests => import::import;
     GET "/v1/event-types/{name}", scope(Scope::EventsRead), Requests => event_types::show;
     PATCH "/v1/event-types/{name}", scope(Scope::EventsWrite), Requests => event_types::update;
 

@@ -224,6 +224,7 @@ impl GatewaySettings {
             Bucket::Actions => self.action_limit,
             Bucket::ActionsOfAddress => self.action_address_limit,
             Bucket::Unauthenticated => self.unauthenticated_limit,
+            Bucket::Told => 1,
         }
     }
 }

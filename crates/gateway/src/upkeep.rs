@@ -1,4 +1,5 @@
-//! What a gateway does by the clock: the snapshot of credentials, their last use, and rows that no longer count.
+//! What a gateway does by the clock: the snapshots of credentials and of the catalogue's rules, the last use of credentials, and
+//! rows that no longer count.
 
 use std::time::Duration;
 
@@ -39,7 +40,11 @@ async fn refresh_credentials(context: Data<Context>, every: Duration, stop: Canc
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match (context.authenticator.refresh().await, away) {
+        let refreshed = match context.authenticator.refresh().await {
+            Ok(()) => context.rules.refresh_with(&context.db).await,
+            Err(error) => Err(error),
+        };
+        match (refreshed, away) {
             (Ok(()), true) => tracing::info!("the credentials are being followed again"),
             (Err(error), false) => {
                 tracing::warn!(

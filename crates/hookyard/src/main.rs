@@ -15,8 +15,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, config, health, keys, migrate, oauth, secrets as secrets_command, service_token, source_keys,
-        tenants, users, worker, worker_tokens,
+        audit, config, event_types, health, keys, migrate, oauth, secrets as secrets_command, service_token,
+        source_keys, tenants, users, worker, worker_tokens,
     },
     process::Role,
 };
@@ -68,6 +68,9 @@ enum Command {
     /// Keys of services that publish events of named types
     #[command(subcommand)]
     SourceKeys(source_keys::Command),
+    /// The catalogue of event types
+    #[command(subcommand)]
+    EventTypes(event_types::Command),
     /// Tokens of external workers, which take tasks and do nothing else
     #[command(subcommand)]
     WorkerTokens(worker_tokens::Command),
@@ -127,6 +130,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         Command::Users(command) => users::run(command, settings?)?,
         Command::Keys(command) => keys::run(command, settings?)?,
         Command::SourceKeys(command) => source_keys::run(command, settings?)?,
+        Command::EventTypes(command) => event_types::run(command, settings?)?,
         Command::WorkerTokens(command) => worker_tokens::run(command, settings?)?,
         Command::Worker(arguments) => worker::run(arguments, settings?)?,
         Command::Health(_) => {}

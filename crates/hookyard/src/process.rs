@@ -164,6 +164,10 @@ pub(crate) async fn serve(
                     clock: clock.clone(),
                     metrics: metrics.clone(),
                     lease: Duration::from_millis(settings.delivery.lease_ms),
+                    mail: settings.mail.is_on().then(|| hookyard_registry::Mail {
+                        vault: vault.clone(),
+                        origin: origin(settings, addr),
+                    }),
                 };
                 supervisor.supervise(
                     "registry",

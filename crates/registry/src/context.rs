@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory};
+use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory, vault::Vault};
 use hookyard_messaging::Bus;
 
 use crate::metrics::Metrics;
@@ -16,4 +16,15 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// For how long new deliveries belong to whoever hears their ring.
     pub(crate) lease: Duration,
+    /// How owners are told by mail; `None` without a mail server.
+    pub(crate) mail: Option<Mail>,
+}
+
+/// What mail to owners needs.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// Seals its text.
+    pub vault: Vault,
+    /// Where the API is reached, without a slash at the end.
+    pub origin: String,
 }

@@ -9,14 +9,18 @@ use hookyard_domain::{
     db::Conn,
     delivery,
     id::{EventGroupId, SettlementId, SubscriptionId},
-    subscription::{self, Ended, Ending, Health, HealthChange, HookState, Kind, Report, apply},
+    subscription::{
+        self, Ended, Ending, Health, HealthChange, HookState, Kind, Report, apply,
+        directory::Directory,
+        warning::{self, Told},
+    },
     trace::TraceContext,
 };
 use hookyard_messaging::{Consumer, Incoming, Message, Queue};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::context::{Context, Mail};
 
 /// Rings answered in one transaction.
 const RINGS_AT_ONCE: usize = 32;
@@ -64,11 +68,12 @@ fn settlements(ring: &Incoming) -> &[SettlementId] {
 /// Applies settlements, those of them that nobody else has.
 pub(crate) async fn settle(context: &Context, settlements: Vec<SettlementId>) -> Result<()> {
     let now = context.clock.now();
+    let (mail, directory) = (context.mail.clone(), context.directory.clone());
     let groups = context
         .db
         .run(move |conn| {
             let reports = delivery::store::take_settlements(conn, &settlements)?;
-            write(conn, reports, now)
+            write(conn, reports, (mail.as_ref(), &directory), now)
         })
         .await?;
     announce(context, groups).await;
@@ -86,7 +91,12 @@ pub(crate) async fn announce(context: &Context, groups: Vec<EventGroupId>) {
     }
 }
 
-fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Vec<EventGroupId>> {
+fn write(
+    conn: &mut Conn,
+    reports: Vec<Report>,
+    (mail, directory): (Option<&Mail>, &Directory),
+    now: DateTime<Utc>,
+) -> Result<Vec<EventGroupId>> {
     let mut by_hook: BTreeMap<SubscriptionId, Report> = BTreeMap::new();
     for report in reports {
         match by_hook.get_mut(&report.subscription) {
@@ -102,10 +112,28 @@ fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Ve
     let ids: Vec<SubscriptionId> = by_hook.keys().copied().collect();
     let mut changes: Vec<(&Report, HealthChange)> = Vec::with_capacity(ids.len());
     let (mut groups, mut told) = (Vec::new(), Vec::new());
+    let mut troubled: Vec<Troubled> = Vec::new();
+    if by_hook.values().any(|report| report.dead > 0) {
+        directory.refresh(conn)?;
+    }
     for (id, url, health) in subscription::store::lock_health(conn, &ids)? {
         let Some(report) = by_hook.get(&id) else { continue };
         let change = apply(health, report);
         told.extend(entries(&health, &change, report, &url));
+        if !matches!(health.kind, Kind::Task | Kind::Callback)
+            && delivery::failed::is_told(directory, report, now)
+        {
+            groups.push(delivery::failed::tell(conn, report, &url, now)?);
+        }
+        if let Some(stage) = warning::stage(&health, &change, report) {
+            troubled.push(Troubled {
+                url: url.clone(),
+                kind: health.kind,
+                stage,
+                change: change.clone(),
+                report,
+            });
+        }
         if change.state != health.state {
             let reason = reason(&change, report);
             subscription::store::set_state(conn, report.tenant, id, change.state, reason.as_deref(), now)?;
@@ -123,6 +151,9 @@ fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Ve
                 };
                 tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "a hook ended");
                 let reason = reason.unwrap_or_default();
+                if let Some(mail) = mail.filter(|_| ending == Ending::Disabled) {
+                    mail.tell(conn, report, &url, 100, now)?;
+                }
                 groups.push(subscription::end(conn, ending, (report.tenant, id, &url), &reason, now)?);
             }
         }
@@ -131,8 +162,57 @@ fn write(conn: &mut Conn, reports: Vec<Report>, now: DateTime<Utc>) -> Result<Ve
     let changes: Vec<(&Report, &HealthChange)> =
         changes.iter().map(|(report, change)| (*report, change)).collect();
     subscription::store::add_to_health(conn, &changes)?;
+    groups.extend(warn(conn, &troubled, mail, now)?);
     audit::record_all(conn, &actor(), &told, now)?;
     Ok(groups)
+}
+
+/// A subscription that has come to a stage on its way to being disabled.
+struct Troubled<'a> {
+    url: String,
+    kind: Kind,
+    stage: u8,
+    change: HealthChange,
+    report: &'a Report,
+}
+
+/// Tells owners, once for each stage and run of failures: by event, and by mail where there is a mail server.
+fn warn(
+    conn: &mut Conn,
+    troubled: &[Troubled<'_>],
+    mail: Option<&Mail>,
+    now: DateTime<Utc>,
+) -> Result<Vec<EventGroupId>> {
+    let stages: Vec<(SubscriptionId, u8)> =
+        troubled.iter().map(|one| (one.report.subscription, one.stage)).collect();
+    let mut groups = Vec::new();
+    for raised in warning::raise(conn, &stages)? {
+        let Some(one) = troubled.iter().find(|one| one.report.subscription == raised.subscription_id) else {
+            continue;
+        };
+        tracing::info!(hook.id = %raised.subscription_id, tenant.id = %one.report.tenant, percent = one.stage, "a hook is on its way to being disabled");
+        groups.push(warning::tell(conn, &raised, (one.report, &one.change, one.kind), &one.url, now)?);
+        if let Some(mail) = mail {
+            mail.tell(conn, one.report, &one.url, one.stage, now)?;
+        }
+    }
+    Ok(groups)
+}
+
+impl Mail {
+    fn tell(
+        &self,
+        conn: &mut Conn,
+        report: &Report,
+        url: &str,
+        percent: u8,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let link = format!("{}/v1/hooks/{}/health", self.origin, report.subscription);
+        let (subscription, last_reason) = (report.subscription, report.last_reason.as_str());
+        let told = Told { subscription, url, percent, last_reason, link: &link };
+        warning::mail(conn, &self.vault, report.tenant, &told, now)
+    }
 }
 
 /// Who does what the rules say.

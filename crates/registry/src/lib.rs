@@ -19,6 +19,7 @@ use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory};
 use hookyard_messaging::{Bus, Queue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use context::Mail;
 pub use settings::Settings;
 
 use crate::{context::Context, fan_out::FanOut, metrics::Metrics};
@@ -36,6 +37,8 @@ pub struct Deps {
     pub metrics: MetricsRegistry,
     /// For how long new deliveries belong to whoever hears their ring: the deliverers' lease.
     pub lease: Duration,
+    /// How owners are told by mail; `None` without a mail server.
+    pub mail: Option<Mail>,
 }
 
 /// Serves until `stop`, then ends what it has begun.
@@ -51,6 +54,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         directory: Directory::default(),
         metrics: Metrics::register(&deps.metrics)?,
         lease: deps.lease,
+        mail: deps.mail,
     };
     let tasks = TaskTracker::new();
     let fan_out = Arc::new(FanOut::new(context.clone()));

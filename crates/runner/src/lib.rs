@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use hookyard_chassis::metrics::Registry;
 use hookyard_domain::{
+    catalogue::rules::Rules,
     clock::Clock,
     db::Db,
     email,
@@ -138,6 +139,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         egress: deps.egress,
         urls: deps.urls,
         mail: deps.mail.is_on(),
+        rules: Rules::default(),
         ends,
         slots: Arc::new(Semaphore::new(settings.action_slots)),
         busy: action::Busy::default(),

@@ -144,6 +144,10 @@ impl Engine {
             clock: clock.clone(),
             metrics: Metrics::new("test").expect("a registry of metrics"),
             lease: Duration::from_millis(self.delivery.lease_ms),
+            mail: self.runner.mail.is_on().then(|| hookyard_registry::Mail {
+                vault: self.vault.clone(),
+                origin: crate::runner::ORIGIN.to_owned(),
+            }),
         };
         tokio::spawn(hookyard_registry::run(deps, self.registry.clone(), stop))
     }

@@ -26,6 +26,9 @@ use crate::request_id::{RequestId, X_REQUEST_ID, careful};
 /// A text that a person reads has fewer characters than this (contract §1).
 const TEXT_LIMIT: usize = 250;
 
+/// Problems that one error tells, at most.
+const MAX_PROBLEMS: usize = 20;
+
 /// An error as a caller is to see it.
 ///
 /// Its texts are specific, English and under 250 characters (longer ones are cut). It tells nothing of what is inside:
@@ -39,16 +42,27 @@ struct Parts {
     code: &'static str,
     message: String,
     field: Option<Cow<'static, str>>,
+    path: Option<String>,
     reason: Option<String>,
+    problems: Vec<Problem>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Only in errors that leave through the framework, past the response that the middleware could finish.
     request: Option<(RequestId, Shape)>,
 }
 
+/// One of several things that are wrong with what was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Where: a JSON Pointer (RFC 6901).
+    pub path: String,
+    /// What.
+    pub reason: String,
+}
+
 /// How an error body looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// `{"error", "error_code", "details": {"field", "reason"}, "request_id"}`.
+    /// `{"error", "error_code", "details": {"field", "path", "reason", "problems"}, "request_id"}`.
     Native,
     /// `{"errors": [{"status", "code", "title", "detail", "source"}]}`, as JSON:API has it.
     V2,
@@ -68,8 +82,9 @@ impl ApiError {
     /// Any other status than those below. `code` is `UPPER_SNAKE` and never changes once published.
     pub fn new(status: StatusCode, code: &'static str, message: impl AsRef<str>) -> Self {
         let message = shorten(message.as_ref());
-        let (field, reason) = (None, None);
-        Self(Box::new(Parts { status, code, message, field, reason, headers: Vec::new(), request: None }))
+        let (field, path, reason) = (None, None, None);
+        let (problems, headers) = (Vec::new(), Vec::new());
+        Self(Box::new(Parts { status, code, message, field, path, reason, problems, headers, request: None }))
     }
 
     /// 400: the request cannot be understood.
@@ -159,6 +174,21 @@ impl ApiError {
         self
     }
 
+    /// Names the place within the field that is to blame: a JSON Pointer (RFC 6901). Empty for all of it.
+    #[must_use]
+    pub fn path(mut self, pointer: impl Into<String>) -> Self {
+        self.0.path = Some(pointer.into());
+        self
+    }
+
+    /// Tells all that is wrong, where there may be several things. The first [`MAX_PROBLEMS`] are kept.
+    #[must_use]
+    pub fn problems(mut self, problems: impl IntoIterator<Item = Problem>) -> Self {
+        let told = problems.into_iter().take(MAX_PROBLEMS);
+        self.0.problems = told.map(|it| Problem { reason: shorten(&it.reason), ..it }).collect();
+        self
+    }
+
     /// Sets `Retry-After`, in whole seconds (Zapier reads a date as nothing), rounded up, at least 1.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
@@ -191,13 +221,17 @@ impl ApiError {
 
     /// The body as JSON; for responses that carry errors of single items, too.
     pub fn body(&self, shape: Shape, request_id: Option<&RequestId>) -> serde_json::Value {
-        let Parts { status, code, message, field, reason, .. } = &*self.0;
+        let Parts { status, code, message, field, path, reason, problems, .. } = &*self.0;
         let body = match shape {
             Shape::Native => serde_json::to_value(Native {
                 error: message,
                 error_code: code,
-                details: (field.is_some() || reason.is_some())
-                    .then_some(Details { field: field.as_deref(), reason: reason.as_deref() }),
+                details: (field.is_some() || reason.is_some()).then_some(Details {
+                    field: field.as_deref(),
+                    path: path.as_deref(),
+                    reason: reason.as_deref(),
+                    problems,
+                }),
                 request_id: request_id.map(RequestId::as_str),
             }),
             Shape::V2 => {
@@ -207,7 +241,9 @@ impl ApiError {
                     code,
                     title: status.canonical_reason().unwrap_or("Error"),
                     detail: detail.as_deref().unwrap_or(message),
-                    source: field.as_deref().map(|field| Source { pointer: pointer(field) }),
+                    source: field.as_deref().map(|field| Source {
+                        pointer: pointer(field) + path.as_deref().unwrap_or_default(),
+                    }),
                 };
                 serde_json::to_value(V2Body { errors: [error] })
             }
@@ -279,7 +315,11 @@ struct Details<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[Problem]>::is_empty")]
+    problems: &'a [Problem],
 }
 
 #[derive(Serialize)]

@@ -12,6 +12,7 @@ use diesel::{
 use super::{Outcome, RunState, callback, told};
 use crate::{
     Error, Result,
+    catalogue::schema::Violation,
     db::prepared::prepared,
     delivery::{self, NewDelivery, Profile},
     email::{self, Email},
@@ -33,8 +34,8 @@ const FINISHED: &str = "action_run.finished";
 pub enum Effect {
     /// This came of it.
     Outcome(Outcome),
-    /// An event; its id is the result.
-    Emit(Box<Draft>),
+    /// An event; its id is the result, with what its payload breaks of its schema.
+    Emit(Box<Draft>, Vec<Violation>),
     /// A mail; that it is on its way is the result.
     Mail(Email),
 }
@@ -118,9 +119,9 @@ pub fn apply(conn: &mut PgConnection, vault: &Vault, ends: &[End], now: DateTime
         let Some(end) = by_run.get(&row.id) else { continue };
         let outcome = match &end.effect {
             Effect::Outcome(outcome) => outcome.clone(),
-            Effect::Emit(draft) => {
+            Effect::Emit(draft, warnings) => {
                 let event = row.event((**draft).clone(), Origin::Posted, now);
-                let result = emitted(&event);
+                let result = emitted(&event, warnings);
                 events.push(event);
                 Ok(vec![result])
             }
@@ -171,11 +172,18 @@ pub fn apply(conn: &mut PgConnection, vault: &Vault, ends: &[End], now: DateTime
     Ok(ended)
 }
 
-fn emitted(event: &NewEvent) -> Json {
+fn emitted(event: &NewEvent, warnings: &[Violation]) -> Json {
     let mut result = Object::new();
     result.insert("event_id", Json::from(event.id.to_string()));
     result.insert("event_type", Json::from(event.event_type.as_str()));
     result.insert("created_at", Json::from(wire_time(event.created_at)));
+    if !warnings.is_empty() {
+        let told = |warning: &Violation| {
+            let members = [("path", warning.path.as_str()), ("reason", warning.reason.as_str())];
+            Json::Object(Object::from_iter(members))
+        };
+        result.insert("warnings", Json::Array(warnings.iter().map(told).collect()));
+    }
     Json::Object(result)
 }
 

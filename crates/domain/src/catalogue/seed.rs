@@ -2,7 +2,8 @@
 //!
 //! Codat's platform events with the names they had before (source 2), the task events (source 1) and our own `hook.*`.
 //! The tables stand in `accounting` and `automation`; here is what is made of them. Nothing in them reserves a name: a
-//! tenant that adds a type of the same name replaces ours.
+//! tenant that adds a type of the same name replaces ours. Payloads of ours are described and not checked, until a tenant
+//! says so.
 
 mod accounting;
 mod automation;
@@ -18,8 +19,10 @@ pub struct SeedType {
     /// The type.
     pub name: EventType,
     description: String,
+    schema: String,
     example: String,
     aliases: Vec<EventType>,
+    feature_group: &'static str,
 }
 
 impl SeedType {
@@ -27,15 +30,13 @@ impl SeedType {
     #[must_use]
     pub fn entry(&self) -> CatalogueEntry {
         CatalogueEntry {
-            name: self.name.clone(),
             description: self.description.clone(),
+            schema: Some(self.schema.as_bytes().to_vec()),
             example: Some(self.example.as_bytes().to_vec()),
             aliases: self.aliases.clone(),
-            deprecated: false,
-            archived: false,
+            feature_group: Some(self.feature_group.to_owned()),
             own: false,
-            created_at: None,
-            updated_at: None,
+            ..CatalogueEntry::new(self.name.clone())
         }
     }
 
@@ -45,8 +46,10 @@ impl SeedType {
         Some(Self {
             name: line.name.parse().ok()?,
             description: line.description.clone(),
+            schema: line.schema.clone(),
             example: line.example.clone(),
             aliases: aliases.ok()?,
+            feature_group: line.feature_group,
         })
     }
 }
@@ -55,20 +58,55 @@ impl SeedType {
 struct Line {
     name: String,
     aliases: &'static [&'static str],
+    feature_group: &'static str,
     description: String,
+    /// Canonical JSON of a JSON Schema.
+    schema: String,
     /// Canonical JSON.
     example: String,
 }
 
-impl Line {
-    fn new(
-        name: impl Into<String>,
-        aliases: &'static [&'static str],
-        description: impl Into<String>,
-        example: impl Into<String>,
-    ) -> Self {
-        Self { name: name.into(), aliases, description: description.into(), example: example.into() }
+/// The schema of an object with these members. The word of a member is `string`, `integer`, `number`, `boolean`, `time`, `date`,
+/// `url`, `object` or `any`, or a schema; one that ends with `?` may be `null`, and one whose name does may be missing.
+fn shape(members: &[(&str, &str)]) -> String {
+    let (mut properties, mut required) = (Vec::new(), Vec::new());
+    for (name, word) in members {
+        let plain = name.trim_end_matches('?');
+        if plain == *name {
+            required.push(format!("\"{plain}\""));
+        }
+        properties.push(format!("\"{plain}\":{}", schema_of(word)));
     }
+    let (properties, required) = (properties.join(","), required.join(","));
+    format!(r#"{{"type":"object","properties":{{{properties}}},"required":[{required}]}}"#)
+}
+
+fn schema_of(word: &str) -> String {
+    if word.starts_with('{') {
+        return word.to_owned();
+    }
+    let (plain, nullable) = word.strip_suffix('?').map_or((word, false), |plain| (plain, true));
+    let (kind, format) = match plain {
+        "any" => return "{}".to_owned(),
+        "time" => ("string", Some("date-time")),
+        "date" => ("string", Some("date")),
+        "url" => ("string", Some("uri")),
+        kind => (kind, None),
+    };
+    let kind = if nullable { format!(r#"["{kind}","null"]"#) } else { format!("\"{kind}\"") };
+    let format = format.map(|format| format!(r#","format":"{format}""#)).unwrap_or_default();
+    format!(r#"{{"type":{kind}{format}}}"#)
+}
+
+/// The schema of a list of such.
+fn list_of(items: &str) -> String {
+    format!(r#"{{"type":"array","items":{items}}}"#)
+}
+
+/// The schema of one of these words.
+fn one_of(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    format!(r#"{{"type":"string","enum":[{}]}}"#, words.join(","))
 }
 
 fn lines() -> Vec<Line> {
@@ -98,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        catalogue::{MAX_ALIASES, MAX_DESCRIPTION_CHARS},
+        catalogue::{MAX_ALIASES, MAX_DESCRIPTION_CHARS, check_group, schema},
         subscription::EventPattern,
         wire::{Json, parse, to_canonical},
     };
@@ -122,6 +160,24 @@ mod tests {
                 parse(line.example.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", line.name));
             assert!(matches!(&json, Json::Object(object) if !object.is_empty()), "{}", line.name);
             assert_eq!(String::from_utf8(to_canonical(&json)).unwrap(), line.example, "{}", line.name);
+        }
+    }
+
+    #[test]
+    fn every_example_keeps_its_schema() {
+        for line in lines() {
+            let schema =
+                parse(line.schema.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", line.name));
+            let stored = schema::check(&schema).unwrap_or_else(|error| panic!("{}: {error}", line.name));
+            assert_eq!(String::from_utf8(stored.clone()).unwrap(), line.schema, "{}", line.name);
+            let violations = schema::Compiled::stored(&stored)
+                .unwrap()
+                .violations(&parse(line.example.as_bytes()).unwrap());
+            assert_eq!(violations, [], "{}", line.name);
+            assert_eq!(check_group(line.feature_group), Ok(()), "{}", line.name);
+            // Who validates is told of a member that is not what it was.
+            let broken = schema::Compiled::stored(&stored).unwrap().violations(&parse(b"{}").unwrap());
+            assert!(!broken.is_empty(), "{}", line.name);
         }
     }
 

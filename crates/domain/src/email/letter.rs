@@ -33,6 +33,19 @@ pub enum Letter<'a> {
         /// Where it can be looked at.
         link: &'a str,
     },
+    /// Deliveries to a hook or consumer fail, and it will be disabled, or has been.
+    HookInTrouble {
+        /// Where it delivers.
+        url: &'a str,
+        /// How far it is on its way to being disabled, in percent; 100 when it was.
+        percent: u8,
+        /// What is wrong, in this language.
+        explanation: &'a str,
+        /// What to do about it, in this language.
+        advice: &'a str,
+        /// Where more is told.
+        link: &'a str,
+    },
     /// A task asks something.
     TaskAsks {
         /// Its title.
@@ -82,6 +95,17 @@ impl Letter<'_> {
                 format!("Task {status}: {title}"),
                 format!("The task “{title}” is {status}.\n\n{}\n\n{link}\n", cut(text)),
             ),
+            Self::HookInTrouble { url, percent: 100, explanation, advice, link } => (
+                "A webhook was disabled".to_owned(),
+                format!(
+                    "Nothing is delivered any more to\n{url}\n\n{explanation} {advice}\n\n\
+                     When it works again, enable it and replay what it has missed. More:\n{link}\n"
+                ),
+            ),
+            Self::HookInTrouble { url, percent, explanation, advice, link } => (
+                format!("A webhook fails: {percent} % of the way to being disabled"),
+                format!("Deliveries fail to\n{url}\n\n{explanation} {advice}\n\nMore:\n{link}\n"),
+            ),
             Self::TaskAsks { title, question, link } => (
                 format!("A question: {title}"),
                 format!(
@@ -129,6 +153,19 @@ impl Letter<'_> {
                     format!("La tâche «\u{a0}{title}\u{a0}» est {status}.\n\n{}\n\n{link}\n", cut(text)),
                 )
             }
+            Self::HookInTrouble { url, percent: 100, explanation, advice, link } => (
+                "Un webhook a été désactivé".to_owned(),
+                format!(
+                    "Plus rien n'est livré à\n{url}\n\n{explanation} {advice}\n\n\
+                     Dès qu'il fonctionne de nouveau, réactivez-le et renvoyez-lui ce qu'il a manqué. Pour en savoir plus\u{a0}:\n{link}\n"
+                ),
+            ),
+            Self::HookInTrouble { url, percent, explanation, advice, link } => (
+                format!("Un webhook échoue\u{a0}: à {percent} % de sa désactivation"),
+                format!(
+                    "Des livraisons échouent vers\n{url}\n\n{explanation} {advice}\n\nPour en savoir plus\u{a0}:\n{link}\n"
+                ),
+            ),
             Self::TaskAsks { title, question, link } => (
                 format!("Une question\u{a0}: {title}"),
                 format!(
@@ -160,6 +197,14 @@ mod tests {
             Letter::NewPassword { link },
             Letter::TaskEnded { title: "Café ☕", status: "completed", text: "Good.", link },
             Letter::TaskAsks { title: "Café ☕", question: "Which?", link },
+            Letter::HookInTrouble { url: "https://a.b/", percent: 70, explanation: "x.", advice: "y.", link },
+            Letter::HookInTrouble {
+                url: "https://a.b/",
+                percent: 100,
+                explanation: "x.",
+                advice: "y.",
+                link,
+            },
         ];
         for letter in letters {
             let both = [Locale::En, Locale::Fr].map(|locale| letter.to("ada@example.com", locale));

@@ -4,6 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::{EventType, NewEvent, Origin, wire_time};
 use crate::{
+    catalogue::{
+        rules::{Refused, TenantRules},
+        schema::Violation,
+    },
     id::{EventId, TenantId},
     trace::TraceContext,
     wire::{Json, Object, to_canonical},
@@ -119,6 +123,14 @@ impl Draft {
     #[must_use]
     pub fn event_type(&self) -> &EventType {
         &self.event_type
+    }
+
+    /// Whether the catalogue lets it in. Returns what its payload breaks although it does.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn judged_by(&self, rules: &TenantRules) -> Result<Vec<Violation>, Refused> {
+        rules.judge(&self.event_type, &self.payload)
     }
 
     /// Marks the event as a test in its metadata.

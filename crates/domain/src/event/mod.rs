@@ -4,6 +4,7 @@ pub mod claimed;
 mod draft;
 mod event_type;
 pub mod list;
+pub mod own;
 pub mod store;
 pub mod types;
 pub mod waiting;

@@ -11,7 +11,7 @@ use crate::{Result, db::prepared::prepared};
 /// The length of a window in seconds: limits are per minute.
 pub const WINDOW_S: i64 = 60;
 
-/// The length of the windows of [`Bucket::HookWriteBurst`] in seconds.
+/// The length of the windows of [`Bucket::HookWriteBurst`] and [`Bucket::Told`] in seconds.
 pub const BURST_WINDOW_S: i64 = 3_600;
 
 /// What is counted apart from other things.
@@ -31,10 +31,14 @@ pub enum Bucket {
     Actions,
     /// Requests of a peer to `/v2`.
     ActionsOfAddress,
+    /// Events that tell that a limit was reached: one of a subject in an hour.
+    Told,
 }
 
 impl Bucket {
-    const fn code(self) -> i16 {
+    /// How the database keeps it.
+    #[must_use]
+    pub const fn code(self) -> i16 {
         match self {
             Self::Requests => 0,
             Self::HookWrites => 1,
@@ -43,6 +47,7 @@ impl Bucket {
             Self::HookWriteBurst => 4,
             Self::Actions => 5,
             Self::ActionsOfAddress => 6,
+            Self::Told => 7,
         }
     }
 
@@ -56,7 +61,7 @@ impl Bucket {
             | Self::Unauthenticated
             | Self::Actions
             | Self::ActionsOfAddress => WINDOW_S,
-            Self::HookWriteBurst => BURST_WINDOW_S,
+            Self::HookWriteBurst | Self::Told => BURST_WINDOW_S,
         }
     }
 }
@@ -110,9 +115,9 @@ pub fn count(conn: &mut PgConnection, asks: &[Ask], now: DateTime<Utc>) -> Resul
         "INSERT INTO rate_windows AS w (credential_id, bucket, started_at, used) \
          SELECT s, b, $4, n FROM unnest($1, $2, $3) AS k (s, b, n) \
          ON CONFLICT (credential_id, bucket) DO UPDATE SET \
-            used = CASE WHEN w.started_at <= CASE w.bucket WHEN 4 THEN $6 ELSE $5 END \
+            used = CASE WHEN w.started_at <= CASE WHEN w.bucket IN (4, 7) THEN $6 ELSE $5 END \
                THEN excluded.used ELSE w.used + excluded.used END, \
-            started_at = CASE WHEN w.started_at <= CASE w.bucket WHEN 4 THEN $6 ELSE $5 END \
+            started_at = CASE WHEN w.started_at <= CASE WHEN w.bucket IN (4, 7) THEN $6 ELSE $5 END \
                THEN excluded.started_at ELSE w.started_at END \
          RETURNING credential_id, bucket, started_at, used",
     )

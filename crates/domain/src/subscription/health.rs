@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{HookState, Kind};
 use crate::{
     delivery::{Effect, Outcome},
-    id::{SubscriptionId, TenantId},
+    id::{EventId, SubscriptionId, TenantId},
 };
 
 /// 401 or 403 so many times in a row disable a hook (contract §7).
@@ -17,6 +17,9 @@ pub const REFUSALS_TO_DISABLE: u32 = 5;
 
 /// An endpoint of tasks at which nothing but failures happened for so long is disabled (contract §7).
 pub const FAILING_TO_DISABLE: TimeDelta = TimeDelta::days(5);
+
+/// Dead letters that one report names, at most.
+pub const MAX_DEAD_EVENTS: usize = 20;
 
 /// Outcomes of one subscription, in the order in which they happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,12 @@ pub struct Report {
     /// Nothing was sent, because the name led to an address that is not allowed. Reports of an older version do not say.
     #[serde(default)]
     pub forbidden: bool,
+    /// Deliveries that ended without success: dead letters. Reports of an older version do not say.
+    #[serde(default)]
+    pub dead: u32,
+    /// The events of the first of them, at most [`MAX_DEAD_EVENTS`].
+    #[serde(default)]
+    pub dead_events: Vec<EventId>,
     /// When the first of the trailing failures happened.
     pub first_failure_at: Option<DateTime<Utc>>,
     /// When the last delivery arrived.
@@ -82,11 +91,21 @@ impl Report {
             gone: false,
             disable: false,
             forbidden: false,
+            dead: 0,
+            dead_events: Vec::new(),
             first_failure_at: None,
             last_delivered_at: None,
             last_attempt_at: now,
             last_status: None,
             last_reason: String::new(),
+        }
+    }
+
+    /// Adds a delivery that has ended without success.
+    pub fn bury(&mut self, event: EventId) {
+        self.dead = self.dead.saturating_add(1);
+        if self.dead_events.len() < MAX_DEAD_EVENTS {
+            self.dead_events.push(event);
         }
     }
 
@@ -138,6 +157,8 @@ impl Report {
             gone,
             disable,
             forbidden,
+            dead,
+            mut dead_events,
             first_failure_at,
             last_delivered_at,
             last_attempt_at,
@@ -163,6 +184,9 @@ impl Report {
         self.gone |= gone;
         self.disable |= disable;
         self.forbidden |= forbidden;
+        self.dead = self.dead.saturating_add(dead);
+        self.dead_events.append(&mut dead_events);
+        self.dead_events.truncate(MAX_DEAD_EVENTS);
         self.last_delivered_at = last_delivered_at.or(self.last_delivered_at);
         self.last_attempt_at = last_attempt_at;
         self.last_status = last_status;
@@ -353,7 +377,9 @@ mod tests {
     #[test]
     fn a_report_without_a_word_about_addresses_can_be_read() {
         let mut told = serde_json::to_value(report(&[Effect::Healthy])).unwrap();
-        told.as_object_mut().unwrap().remove("forbidden").unwrap();
+        for member in ["forbidden", "dead", "dead_events"] {
+            told.as_object_mut().unwrap().remove(member).unwrap();
+        }
         let read: Report = serde_json::from_value(told).unwrap();
         assert_eq!((read.forbidden, read.delivered), (false, 1));
     }
@@ -384,6 +410,23 @@ mod tests {
             (first.subscription, first.tenant) = (whole.subscription, whole.tenant);
             assert_eq!(first, whole, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn dead_letters_are_counted_and_the_first_are_named() {
+        let buried = |count: usize| {
+            let mut report = report(&[]);
+            for _ in 0..count {
+                report.bury(EventId::new(DateTime::UNIX_EPOCH));
+            }
+            report
+        };
+        let mut first = buried(MAX_DEAD_EVENTS - 1);
+        let named = first.dead_events.clone();
+        first.append(buried(2));
+        assert_eq!((first.dead, first.dead_events.len()), (21, MAX_DEAD_EVENTS));
+        assert_eq!(first.dead_events[..named.len()], named);
+        assert_eq!(buried(MAX_DEAD_EVENTS + 1).dead_events.len(), MAX_DEAD_EVENTS);
     }
 
     #[test]

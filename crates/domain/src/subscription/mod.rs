@@ -2,16 +2,20 @@
 //!
 //! There are two kinds: the REST hook of contract §3, and the endpoint of tasks (contract §5), which takes part in no matching.
 
+pub mod condition;
+pub mod diagnosis;
 pub mod directory;
 mod ending;
 pub mod endpoint;
 mod filter;
 mod health;
 mod kind;
+pub mod listeners;
 mod pattern;
 mod state;
 pub mod store;
 mod url_rule;
+pub mod warning;
 
 use std::sync::Arc;
 
@@ -21,7 +25,8 @@ use serde::{Deserialize, Serialize};
 pub use ending::{Ending, end};
 pub use filter::{Filter, FilterError};
 pub use health::{
-    Ended, FAILING_TO_DISABLE, Health, HealthChange, REFUSALS_TO_DISABLE, Report, Standing, apply,
+    Ended, FAILING_TO_DISABLE, Health, HealthChange, MAX_DEAD_EVENTS, REFUSALS_TO_DISABLE, Report, Standing,
+    apply,
 };
 pub use kind::Kind;
 pub use pattern::{EventPattern, PatternError};

@@ -32,7 +32,7 @@ use super::{
     browser::{self, X_CSRF_TOKEN},
     head,
     limiter::Allowance,
-    peer, visitor,
+    peer, reached, visitor,
 };
 use crate::{context::Context, handlers::pages, metrics::RouteFigures, settings::WINDOW};
 
@@ -196,6 +196,11 @@ impl Checkpoint {
         };
         let allowance = context.limiter.ask((subject, self.bucket), limit, now).await.map_err(uncounted)?;
         if allowance.granted {
+            if let Principal::Credential(credential) = principal
+                && allowance.is_last
+            {
+                reached::tell(context, credential, self.bucket, &allowance, now);
+            }
             return Ok(allowance);
         }
         // What goes beyond the limit may be a burst that is allowed once in an hour.

@@ -11,6 +11,7 @@ mod head;
 pub(crate) mod idempotent;
 pub(crate) mod limiter;
 pub(crate) mod peer;
+mod reached;
 pub(crate) mod stranger;
 pub(crate) mod usage;
 pub(crate) mod visitor;

@@ -5,7 +5,6 @@ use chrono::{DateTime, Utc};
 use hookyard_domain::{
     Result as DomainResult,
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
-    catalogue::CatalogueEntry,
     db::Conn,
     event::wire_time,
     id::{DeliveryId, SubscriptionId},
@@ -68,18 +67,5 @@ pub(super) fn hook(hook: &HookView) -> Value {
         "state": hook.state.as_str(),
         "state_reason": hook.state_reason,
         "expires_at": hook.expires_at.map(wire_time),
-    })
-}
-
-/// What is told of an event type.
-pub(super) fn event_type(entry: &CatalogueEntry) -> Value {
-    let example = entry.example.as_ref().and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
-    let aliases: Vec<&str> = entry.aliases.iter().map(|alias| alias.as_str()).collect();
-    json!({
-        "description": entry.description,
-        "example": example,
-        "aliases": aliases,
-        "deprecated": entry.deprecated,
-        "archived": entry.archived,
     })
 }

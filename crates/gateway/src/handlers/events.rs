@@ -6,7 +6,7 @@ use actix_web::{
     web::Data,
 };
 use hookyard_chassis::{
-    api_error::{ApiError, Shape},
+    api_error::{ApiError, Problem, Shape},
     request_id::RequestId,
 };
 use hookyard_domain::{
@@ -30,7 +30,8 @@ use crate::{
     },
     body::{JsonBody, Reserved},
     context::Context,
-    ingest::{self, Claim, Source, batch},
+    ingest::{self, Claim, Source, Taken, batch},
+    metrics::Metrics,
     paging::{Id, Page, Query, invalid_parameter},
     problem,
     settings::MAX_BATCH_BYTES,
@@ -58,7 +59,7 @@ const ACCEPTED: StatusCode = StatusCode::ACCEPTED;
         ("everything" = (summary = "With metadata and a time", value = json!({"event_type": "order.created", "payload": {"order": 1042}, "metadata": {"correlation_id": "corr_xyz789"}, "timestamp": "2025-11-12T15:45:00Z"})))
     )),
     responses((status = 202, description = "Accepted.", body = crate::openapi::EventAccepted, example = json!({"event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6", "status": "accepted", "created_at": "2025-11-12T15:45:00.250Z"}))),
-    extensions(("x-errors" = json!(["INVALID_EVENT", "EVENT_TYPE_NOT_ALLOWED"])))
+    extensions(("x-errors" = json!(["INVALID_EVENT", "EVENT_TYPE_ARCHIVED", "SCHEMA_MISMATCH", "EVENT_TYPE_NOT_ALLOWED"])))
 )]
 pub(crate) async fn post(
     context: Data<Context>,
@@ -68,16 +69,25 @@ pub(crate) async fn post(
     body: JsonBody<MAX_BODY_BYTES>,
 ) -> Result<Reply, ApiError> {
     let key = idempotent::key(&request, &caller, &body)?;
-    let source = Source::of(&context, &request, &caller, request_id);
+    let source = Source::of(&context, &request, &caller, request_id).await?;
     let (text, mut reserved) = body.into_parts();
-    let event = ingest::on_thread(&context, text.len(), move || ingest::event(&text, &source)).await??;
+    let taken = ingest::on_thread(&context, text.len(), move || ingest::event(&text, &source)).await?;
+    let Taken { event, warnings } = taken.inspect_err(|error| context.metrics.off_schema(Some(error)))?;
     // Canonical numbers can be longer than they were posted.
     reserved.cover(event.body.len())?;
-    let reply = format!(
+    let mut reply = format!(
         r#"{{"event_id":"{}","status":"accepted","created_at":"{}"}}"#,
         event.id,
         wire_time(event.created_at)
     );
+    if !warnings.is_empty() {
+        context.metrics.off_schema(None);
+        let warnings: Vec<Problem> = warnings.iter().map(problem::told).collect();
+        reply.pop();
+        reply.push_str(",\"warnings\":");
+        reply.push_str(&serde_json::to_string(&warnings).map_err(ApiError::internal)?);
+        reply.push('}');
+    }
     accept(&context, vec![event], key, reply.into_bytes(), reserved).await
 }
 
@@ -102,10 +112,11 @@ pub(crate) async fn post_batch(
     body: JsonBody<MAX_BATCH_BYTES>,
 ) -> Result<Reply, ApiError> {
     let key = idempotent::key(&request, &caller, &body)?;
-    let source = Source::of(&context, &request, &caller, request_id);
+    let source = Source::of(&context, &request, &caller, request_id).await?;
     let (text, mut reserved) = body.into_parts();
+    let metrics = context.metrics.clone();
     let (events, results) =
-        ingest::on_thread(&context, text.len(), move || parse_batch(&text, &source)).await??;
+        ingest::on_thread(&context, text.len(), move || parse_batch(&text, &source, &metrics)).await??;
     reserved.cover(events.iter().map(|event| event.body.len()).sum())?;
     let reply = BatchReply { accepted: events.len(), rejected: results.len() - events.len(), results };
     let reply = serde_json::to_vec(&reply).map_err(ApiError::internal)?;
@@ -147,6 +158,10 @@ enum ItemResult {
         index: usize,
         event_id: String,
         created_at: String,
+        /// What the payload breaks of its type's schema, where that is no reason to reject it.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[schema(value_type = Option<Vec<crate::openapi::SchemaProblem>>)]
+        warnings: Vec<Problem>,
     },
     Rejected {
         index: usize,
@@ -157,23 +172,34 @@ enum ItemResult {
     },
 }
 
-fn parse_batch(text: &[u8], source: &Source) -> Result<(Vec<NewEvent>, Vec<ItemResult>), ApiError> {
+fn parse_batch(
+    text: &[u8],
+    source: &Source,
+    metrics: &Metrics,
+) -> Result<(Vec<NewEvent>, Vec<ItemResult>), ApiError> {
     let created_at = wire_time(source.now());
     let mut events = Vec::new();
     let mut results = Vec::new();
     for (index, text) in batch::split(text)?.into_iter().enumerate() {
         match batch::check_size(text).and_then(|()| ingest::event(text.as_bytes(), source)) {
-            Ok(event) => {
-                let event_id = event.id.to_string();
-                results.push(ItemResult::Accepted { index, event_id, created_at: created_at.clone() });
+            Ok(Taken { event, warnings }) => {
+                if !warnings.is_empty() {
+                    metrics.off_schema(None);
+                }
+                let (event_id, created_at) = (event.id.to_string(), created_at.clone());
+                let warnings = warnings.iter().map(problem::told).collect();
+                results.push(ItemResult::Accepted { index, event_id, created_at, warnings });
                 events.push(event);
             }
-            Err(error) => results.push(ItemResult::Rejected {
-                index,
-                error: error.message().to_owned(),
-                error_code: error.code(),
-                details: error.body(Shape::Native, None)["details"].take(),
-            }),
+            Err(error) => {
+                metrics.off_schema(Some(&error));
+                results.push(ItemResult::Rejected {
+                    index,
+                    error: error.message().to_owned(),
+                    error_code: error.code(),
+                    details: error.body(Shape::Native, None)["details"].take(),
+                });
+            }
         }
     }
     Ok((events, results))

@@ -10,6 +10,7 @@ pub(crate) mod delivery_view;
 pub(crate) mod event_types;
 pub(crate) mod events;
 mod fields;
+pub(crate) mod health;
 mod hook_view;
 pub(crate) mod hooks;
 pub(crate) mod invitations;

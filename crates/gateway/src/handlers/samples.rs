@@ -112,17 +112,21 @@ fn real(
 fn made_up(
     pattern: Option<&EventPattern>,
     written: Option<&str>,
-    catalogue: &[CatalogueEntry],
+    entries: &[CatalogueEntry],
 ) -> Vec<Example> {
     let fits = |entry: &&CatalogueEntry| {
         !entry.archived && pattern.map_or(entry.own, |pattern| pattern.matches(&entry.name))
     };
-    let mut entries: Vec<&CatalogueEntry> = catalogue.iter().filter(fits).collect();
+    let mut entries: Vec<&CatalogueEntry> = entries.iter().filter(fits).collect();
     entries.sort_by_key(|entry| !entry.own);
     let examples: Vec<Example> = entries
         .into_iter()
         .filter_map(|entry| {
-            let payload = parse_stored(entry.example.as_deref()?).ok()?;
+            let payload = match (&entry.example, &entry.schema) {
+                (Some(example), _) => parse_stored(example).ok()?,
+                (None, Some(schema)) => Json::Object(catalogue::example::of(&parse_stored(schema).ok()?)),
+                (None, None) => return None,
+            };
             Some(Example { event_type: entry.name.as_str().to_owned(), payload })
         })
         .collect();
@@ -230,7 +234,10 @@ pub(crate) async fn sample(
 }
 
 /// 1 to `limit` events, newest first.
-fn bodies(
+///
+/// # Errors
+/// When the database is away.
+pub(super) fn bodies(
     conn: &mut Conn,
     tenant: TenantId,
     wanted: Option<&Wanted>,

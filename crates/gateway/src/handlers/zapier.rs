@@ -3,6 +3,7 @@
 //! Forgiving where Zapier's client is careless: unknown members and parameters are ignored, an empty optional member is
 //! the same as none, and every answer is JSON.
 
+pub(crate) mod event_types;
 pub(crate) mod subscribe;
 pub(crate) mod unsubscribe;
 

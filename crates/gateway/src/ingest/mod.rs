@@ -18,7 +18,7 @@ use hookyard_domain::{
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 pub(crate) use flusher::{Flusher, Lane, Limits};
-pub(crate) use parse::{Source, event, on_thread, trace_of};
+pub(crate) use parse::{Source, Taken, event, on_thread, trace_of};
 
 use crate::{body::Reserved, metrics::Metrics, problem};
 

@@ -9,6 +9,7 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
+    catalogue::{rules::TenantRules, schema::Violation},
     credential::Credential,
     event::{Draft, NewEvent, Origin, Provenance},
     id::TenantId,
@@ -52,22 +53,35 @@ pub(crate) struct Source {
     large_integers: LargeIntegers,
     /// The credential, if it may publish some types only.
     limited: Option<Arc<Credential>>,
+    /// What the tenant takes of some types, if it has said so.
+    rules: Option<Arc<TenantRules>>,
+}
+
+/// An event that is taken, and what its payload breaks although it is.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) event: NewEvent,
+    pub(crate) warnings: Vec<Violation>,
 }
 
 impl Source {
     /// What is known of whoever posts. A `traceparent` that is valid is continued, else a new trace begins.
-    pub(crate) fn of(
+    ///
+    /// # Errors
+    /// 503 when it is not known what the tenant takes, as the database has been away for too long.
+    pub(crate) async fn of(
         context: &Context,
         request: &HttpRequest,
         caller: &Caller,
         request_id: RequestId,
-    ) -> Self {
+    ) -> Result<Self, ApiError> {
+        let rules = context.rules.known(&context.db, caller.tenant()).await.map_err(problem::of)?;
         let headers = request.headers();
         let trace = trace_of(request);
         let user_agent = headers.get(USER_AGENT).map(|value| {
             String::from_utf8_lossy(value.as_bytes()).chars().take(MAX_USER_AGENT_CHARS).collect()
         });
-        Self {
+        Ok(Self {
             tenant: caller.tenant(),
             now: context.clock.now(),
             source_ip: caller.peer.as_ref().map(IpAddr::to_string),
@@ -81,7 +95,8 @@ impl Source {
                 }
                 Principal::Credential(_) | Principal::Person(_) => None,
             },
-        }
+            rules,
+        })
     }
 
     /// When the request came.
@@ -104,8 +119,8 @@ impl Source {
 /// One posted event.
 ///
 /// # Errors
-/// 400 `INVALID_JSON`, 422 `INVALID_EVENT`, or 403 `EVENT_TYPE_NOT_ALLOWED`.
-pub(crate) fn event(text: &[u8], source: &Source) -> Result<NewEvent, ApiError> {
+/// 400 `INVALID_JSON`; 403 `EVENT_TYPE_NOT_ALLOWED`; 422 `INVALID_EVENT`, `EVENT_TYPE_ARCHIVED` or `SCHEMA_MISMATCH`.
+pub(crate) fn event(text: &[u8], source: &Source) -> Result<Taken, ApiError> {
     if text.trim_ascii().is_empty() {
         return Err(ApiError::bad_request("INVALID_JSON", "the body is empty, a JSON object is expected"));
     }
@@ -115,10 +130,18 @@ pub(crate) fn event(text: &[u8], source: &Source) -> Result<NewEvent, ApiError> 
     };
     let json = json.map_err(|error| problem::of_json(&error))?;
     let draft = Draft::parse(json).map_err(|error| problem::of_draft(&error))?;
-    match &source.limited {
-        Some(credential) if !credential.may_publish(draft.event_type()) => Err(not_allowed(&draft)),
-        Some(_) | None => Ok(draft.accept(Origin::Posted, &source.provenance())),
+    if let Some(credential) = &source.limited
+        && !credential.may_publish(draft.event_type())
+    {
+        return Err(not_allowed(&draft));
     }
+    let warnings = match &source.rules {
+        None => Vec::new(),
+        Some(rules) => {
+            draft.judged_by(rules).map_err(|refused| problem::of_refused(&refused, draft.event_type()))?
+        }
+    };
+    Ok(Taken { event: draft.accept(Origin::Posted, &source.provenance()), warnings })
 }
 
 fn not_allowed(draft: &Draft) -> ApiError {

@@ -58,6 +58,8 @@ pub(crate) struct EventAccepted {
     /// When it was accepted.
     #[schema(format = DateTime)]
     created_at: String,
+    /// What the payload breaks of its type's schema, where that is no reason to refuse it.
+    warnings: Option<Vec<SchemaProblem>>,
 }
 
 /// An event with what became of it.
@@ -97,16 +99,54 @@ pub(crate) struct EventTypeRequest {
     /// What has happened, for people; at most 500 characters.
     #[schema(max_length = 500)]
     description: Option<String>,
-    /// A payload to show, such as the samples in Zapier's editor.
+    /// A JSON Schema (2020-12) of payloads: at most 64 KiB and 32 levels, holding all that it refers to.
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Value>,
+    /// What happens to a posted payload that breaks the schema: `off` (the default), `warn` or `reject`.
+    #[schema(example = "reject")]
+    validation: Option<String>,
+    /// A payload to show, such as the samples in Zapier's editor; it has to keep the schema. At most 64 KiB.
     #[schema(value_type = Option<Object>)]
     example: Option<Value>,
     /// Other names under which one can subscribe; at most 10.
     #[schema(max_items = 10)]
     aliases: Option<Vec<String>>,
+    /// The part of the product that it belongs to: 1 to 50 characters.
+    #[schema(min_length = 1, max_length = 50)]
+    feature_group: Option<String>,
     /// Still sent, but subscribers should move on.
     deprecated: Option<bool>,
-    /// Takes no new hooks.
+    /// Takes neither new hooks nor events.
     archived: Option<bool>,
+}
+
+/// An OpenAPI document, 3.0 or later 3.x, at most 4 MiB.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
+pub(crate) struct OpenApiDocument {
+    /// The version of OpenAPI.
+    #[schema(example = "3.1.0")]
+    openapi: String,
+    /// What the described product sends by itself.
+    #[schema(value_type = Option<Object>)]
+    webhooks: Option<Value>,
+    /// Its operations, which may have callbacks.
+    #[schema(value_type = Option<Object>)]
+    paths: Option<Value>,
+    /// What they refer to.
+    #[schema(value_type = Option<Object>)]
+    components: Option<Value>,
+}
+
+/// Something that is wrong, and where.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes answers in the OpenAPI document")]
+pub(crate) struct SchemaProblem {
+    /// JSON Pointer (RFC 6901); empty for the whole.
+    #[schema(example = "/lines/0/price")]
+    path: String,
+    /// What.
+    reason: String,
 }
 
 /// What to change.
@@ -116,15 +156,23 @@ pub(crate) struct EventTypePatch {
     /// What has happened, for people; at most 500 characters.
     #[schema(max_length = 500)]
     description: Option<String>,
+    /// A JSON Schema (2020-12) of payloads; `null` takes it away.
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Value>,
+    /// What happens to a posted payload that breaks the schema: `off`, `warn` or `reject`.
+    validation: Option<String>,
     /// A payload to show; `null` takes it away.
     #[schema(value_type = Option<Object>)]
     example: Option<Value>,
     /// All other names from now on; at most 10.
     #[schema(max_items = 10)]
     aliases: Option<Vec<String>>,
+    /// The part of the product that it belongs to; `null` takes it away.
+    #[schema(min_length = 1, max_length = 50)]
+    feature_group: Option<String>,
     /// Still sent, but subscribers should move on.
     deprecated: Option<bool>,
-    /// Takes no new hooks.
+    /// Takes neither new hooks nor events.
     archived: Option<bool>,
 }
 
@@ -278,8 +326,12 @@ pub(super) struct Error {
 pub(super) struct Details {
     /// The field, parameter or header.
     field: Option<String>,
+    /// Where in the field: a JSON Pointer (RFC 6901).
+    path: Option<String>,
     /// What is wrong with it.
     reason: Option<String>,
+    /// All that is wrong, where there may be several things; at most 20.
+    problems: Option<Vec<SchemaProblem>>,
 }
 
 /// A task to make.

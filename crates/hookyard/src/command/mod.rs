@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod config;
+pub(crate) mod event_types;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod migrate;

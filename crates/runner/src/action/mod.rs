@@ -22,6 +22,7 @@ use hookyard_domain::{
         claim::{self, Wants},
         store::{self, Awaiting, HeldRun},
     },
+    catalogue::rules::Rules,
     event::wire_time,
     id::TenantId,
     task::{self, RunState, list::TaskRow, webhook::WebhookUrls},
@@ -56,6 +57,8 @@ pub(crate) struct Actions {
     pub(crate) egress: Egress,
     pub(crate) urls: WebhookUrls,
     pub(crate) mail: bool,
+    /// What is taken of which type of events.
+    pub(crate) rules: Rules,
     pub(crate) ends: Ends,
     /// One for each run under way.
     pub(crate) slots: Arc<Semaphore>,
@@ -195,11 +198,20 @@ impl Actions {
                 format!("there is no action `{}` any more", held.action),
             ));
         };
-        let scene = Scene { models: &self.context.models, urls: &self.urls, mail: self.mail, now };
+        // What was taken when the run was asked for may have become something that is not.
+        let rules = self.rules.known(&self.context.db, held.tenant_id).await?;
+        let scene = Scene {
+            models: &self.context.models,
+            urls: &self.urls,
+            mail: self.mail,
+            rules: rules.as_deref(),
+            now,
+        };
         match action.plan_stored(&held.input, &scene) {
-            // It was good when the run was asked for: what it refers to, such as a model, is not there any more.
+            // It was good when the run was asked for: what it refers to, such as a model or an event type, is not there any more, or
+            // is not what it was.
             Err(wrong) => Ok(failed(FailureCode::Hydration, "Input not available", wrong.to_string())),
-            Ok(Plan::Emit(draft)) => Ok(Some(Effect::Emit(draft))),
+            Ok(Plan::Emit(draft, warnings)) => Ok(Some(Effect::Emit(draft, warnings))),
             Ok(Plan::Mail(mail)) => Ok(Some(Effect::Mail(mail))),
             Ok(Plan::Task(draft)) => self.begin_task(held, *draft, now).await,
             Ok(Plan::Request(plan)) => self.ask(held, *plan).await,

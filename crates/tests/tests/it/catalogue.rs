@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this file is a test, its helpers too")]
 
+mod import;
+mod limits;
+mod validation;
+mod zapier;
+
 use hookyard_domain::{catalogue::seed, credential::Scope};
 use hookyard_tests::{
     http::Client,
@@ -40,7 +45,17 @@ async fn every_tenant_has_the_starting_catalogue() {
     assert_eq!(names.len(), seed().len());
     assert!(
         names.is_sorted()
-            && entries.iter().all(|entry| entry["own"] == false && entry["example"].is_object())
+            && entries.iter().all(|entry| entry["own"] == false
+                && entry["example"].is_object()
+                && entry["schema"].is_object()
+                && entry["validation"] == "off")
+    );
+    let tasks = all(&client, "feature_group=Tasks").await;
+    assert!(tasks.len() >= 6 && tasks.iter().all(|entry| entry["feature_group"] == "Tasks"), "{tasks:?}");
+    let written = all(&client, "pattern=*.write.successful").await;
+    assert!(
+        written.len() == 18
+            && written.iter().all(|entry| entry["name"].as_str().unwrap().ends_with(".write.successful"))
     );
     let shown = client.get("/v1/event-types/NewCompanySynchronized").await.expect(200);
     assert_eq!(
@@ -59,9 +74,9 @@ async fn a_tenant_adds_and_changes_its_own_types() {
     let made = create(&client, body.clone()).await;
     assert_eq!(
         made,
-        json!({"name": "order.created", "description": "An order was placed.", "example": {"n": 1},
-            "aliases": ["OrderCreated"], "deprecated": false, "archived": false, "own": true,
-            "created_at": made["created_at"], "updated_at": made["created_at"]})
+        json!({"name": "order.created", "description": "An order was placed.", "schema": null, "validation": "off",
+            "example": {"n": 1}, "aliases": ["OrderCreated"], "feature_group": null, "deprecated": false,
+            "archived": false, "own": true, "created_at": made["created_at"], "updated_at": made["created_at"]})
     );
     assert_eq!(client.post_json("/v1/event-types", &body).await.error(), (409, "CONFLICT".to_owned()));
     assert_eq!(client.get("/v1/event-types/OrderCreated").await.expect(200), made);
@@ -130,7 +145,15 @@ async fn bad_types_are_told_what_is_wrong() {
         (json!({"name": "a b"}), 422, "INVALID_FIELD"),
         (json!({"name": "a.*"}), 422, "INVALID_FIELD"),
         (json!({"name": "a\u{0}"}), 422, "INVALID_FIELD"),
-        (json!({"name": "x", "schema": {"type": "object"}}), 422, "SCHEMA_NOT_SUPPORTED"),
+        (json!({"name": "x", "schema": true}), 422, "INVALID_SCHEMA"),
+        (json!({"name": "x", "schema": {"type": "objekt"}}), 422, "INVALID_SCHEMA"),
+        (json!({"name": "x", "schema": {"$ref": "http://127.0.0.1:1/schema.json"}}), 422, "INVALID_SCHEMA"),
+        (json!({"name": "x", "schema": {"title": "x".repeat(65_536 - 11)}}), 422, "INVALID_SCHEMA"),
+        (json!({"name": "x", "validation": "reject"}), 422, "INVALID_FIELD"),
+        (json!({"name": "x", "schema": {}, "validation": 1}), 422, "INVALID_FIELD"),
+        (json!({"name": "x", "schema": {"required": ["id"]}, "example": {}}), 422, "INVALID_FIELD"),
+        (json!({"name": "x", "feature_group": "é".repeat(51)}), 422, "INVALID_FIELD"),
+        (json!({"name": "x", "example": {"a": "x".repeat(65_536 - 7)}}), 422, "INVALID_FIELD"),
         (json!({"name": "x", "example": "text"}), 422, "INVALID_FIELD"),
         (json!({"name": "x", "description": "é".repeat(501)}), 422, "INVALID_FIELD"),
         (json!({"name": "x", "description": "\u{0}"}), 422, "INVALID_FIELD"),
@@ -156,7 +179,8 @@ async fn bad_types_are_told_what_is_wrong() {
     assert_eq!(patch(&client, "a.b", json!({"aliases": ["task_completed"]})).await.error().0, 409);
     assert_eq!(patch(&client, "a.b", json!({"name": "c"})).await.error(), (422, "INVALID_FIELD".to_owned()));
     assert_eq!(client.get("/v1/event-types/AB").await.expect(200)["name"], "a.b", "nothing of it was stored");
-    let bounds = json!({"name": "x", "description": "é".repeat(500), "aliases": (0..10).map(|n| format!("x{n}")).collect::<Vec<_>>()});
+    let bounds = json!({"name": "x", "description": "é".repeat(500), "aliases": (0..10).map(|n| format!("x{n}")).collect::<Vec<_>>(),
+        "schema": {"title": "x".repeat(65_536 - 12)}, "example": {"a": "x".repeat(65_536 - 8)}, "feature_group": "é".repeat(50)});
     create(&client, bounds).await;
 }
 

@@ -20,6 +20,7 @@ mod faults;
 mod gateway_access;
 mod gateway_events;
 mod hardening;
+mod hook_health;
 mod hooks;
 mod keys;
 mod lifecycle;

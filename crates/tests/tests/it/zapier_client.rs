@@ -117,3 +117,48 @@ async fn a_bad_key_and_a_limit_are_what_zapier_expects() {
     assert!(text(&told["content"]).contains("INVALID_WEBHOOK_URL"), "{told}");
     stage.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_editor_offers_types_and_names_their_fields() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let schema = json!({"type": "object", "properties": {"total": {"type": "number", "title": "Grand Total"},
+        "lines": {"type": "array", "items": {"type": "object", "properties": {"sku": {"type": "string"}}}},
+        "tags": {"type": "array", "items": {"type": "string"}}, "at": {"type": "string", "format": "date-time"},
+        "any": {}, "paid": {"type": "boolean"}, "extra": {"type": "object"}}});
+    let body = json!({"name": "order.created", "description": "An order was placed.", "schema": schema});
+    stage.client.post_json("/v1/event-types", &body).await.expect(201);
+    let key = stage.system.key(&[Scope::HooksRead]).await;
+    let choices = result(zapier(&stage, "choices", &key, json!({})).await);
+    let choice = choices.as_array().unwrap().iter().find(|choice| choice["key"] == "order.created").unwrap();
+    assert_eq!((text(&choice["id"]), text(&choice["label"])), ("order.created", "Order Created"));
+    // Before the first event, with a schema and without one; with one, and with a pattern.
+    for event_type in ["order.created", "task.*", "nobody.knows", "*.write.successful"] {
+        let input = json!({"inputData": {"event_type": event_type}});
+        let outcome = zapier(&stage, "outputFields", &key, input).await;
+        assert_eq!(outcome["complaints"], json!([]), "{event_type}: what Zapier's own schema says");
+        let fields = result(outcome);
+        let fields = fields.as_array().unwrap();
+        assert_eq!((text(&fields[0]["key"]), text(&fields[fields.len() - 1]["key"])), ("id", "created_at"));
+        let input = json!({"inputData": {"event_type": event_type}});
+        let samples = result(zapier(&stage, "performList", &key, input).await);
+        let sample = &samples.as_array().unwrap()[0];
+        if !event_type.contains('*') {
+            // What the editor shows beside them has every one of these keys (Zapier's check T006).
+            for field in fields {
+                let path = text(&field["key"]).split("[]").next().unwrap().replace("__", "/");
+                assert!(sample.pointer(&format!("/{path}")).is_some(), "{field} in {sample}");
+            }
+        }
+    }
+    let total = async || {
+        let fields = result(zapier(&stage, "outputFields", &key, json!({})).await);
+        fields.as_array().unwrap().iter().find(|field| field["key"] == "payload__total").cloned().unwrap()
+    };
+    assert_eq!(
+        total().await,
+        json!({"key": "payload__total", "label": "Grand Total", "type": "number", "sample": 1})
+    );
+    stage.post("order.created", json!({"total": 12.5})).await;
+    assert_eq!(total().await["sample"], 12.5);
+    stage.close().await;
+}

@@ -2,8 +2,12 @@
 
 use serde_json::json;
 
-use super::{Action, Plan};
-use crate::{event::Draft, wire::Json};
+use super::{Action, Plan, Scene, Wrong};
+use crate::{
+    catalogue::rules::Refused,
+    event::Draft,
+    wire::{Json, Object},
+};
 
 pub(super) const ACTION: Action = Action {
     key: "event.emit",
@@ -21,5 +25,23 @@ pub(super) const ACTION: Action = Action {
             },
         })
     },
-    plan: |input, _scene| Ok(Plan::Emit(Box::new(Draft::parse(Json::Object(input))?))),
+    plan,
 };
+
+fn plan(input: Object, scene: &Scene<'_>) -> Result<Plan, Wrong> {
+    let draft = Draft::parse(Json::Object(input))?;
+    let Some(rules) = scene.rules else { return Ok(Plan::Emit(Box::new(draft), Vec::new())) };
+    match draft.judged_by(rules) {
+        Ok(warnings) => Ok(Plan::Emit(Box::new(draft), warnings)),
+        Err(refused) => {
+            let reason = refused.reason(draft.event_type());
+            let (field, path) = match refused {
+                Refused::Archived => ("event_type", String::new()),
+                Refused::Schema(violations) => {
+                    ("payload", violations.into_iter().next().map(|first| first.path).unwrap_or_default())
+                }
+            };
+            Err(Wrong { field, path, reason })
+        }
+    }
+}

@@ -11,6 +11,7 @@ use serde_json::Value;
 pub use http_request::{Expected, HttpPlan};
 
 use crate::{
+    catalogue::{rules::TenantRules, schema::Violation},
     email::Email,
     event::{self, DraftError},
     task::{self, model::Models, webhook::WebhookUrls},
@@ -44,6 +45,8 @@ pub struct Scene<'a> {
     pub urls: &'a WebhookUrls,
     /// Whether there is a mail server.
     pub mail: bool,
+    /// What the tenant takes of some types of events, if it has said so.
+    pub rules: Option<&'a TenantRules>,
     /// The time.
     pub now: DateTime<Utc>,
 }
@@ -54,6 +57,8 @@ pub struct Scene<'a> {
 pub struct Wrong {
     /// The field that is at fault.
     pub field: &'static str,
+    /// Where in the field: a JSON Pointer; empty for all of it.
+    pub path: String,
     /// What is wrong with it, continuing its name: "is missing".
     pub reason: String,
 }
@@ -61,8 +66,8 @@ pub struct Wrong {
 /// What a run is going to do.
 #[derive(Debug)]
 pub enum Plan {
-    /// Emit an event.
-    Emit(Box<event::Draft>),
+    /// Emit an event, although its payload breaks this of its schema.
+    Emit(Box<event::Draft>, Vec<Violation>),
     /// Send a mail.
     Mail(Email),
     /// Have a task done, and wait for its end.
@@ -99,7 +104,7 @@ impl Action {
 }
 
 fn wrong(field: &'static str, reason: impl Into<String>) -> Wrong {
-    Wrong { field, reason: reason.into() }
+    Wrong { field, path: String::new(), reason: reason.into() }
 }
 
 impl From<DraftError> for Wrong {
@@ -131,7 +136,7 @@ mod tests {
     fn planned(key: &str, input: &str, mail: bool) -> Result<Plan, String> {
         let models = Models::new(&task::model::Settings::default()).unwrap();
         let urls = WebhookUrls::new(UrlRules::new(&[]).unwrap());
-        let scene = Scene { models: &models, urls: &urls, mail, now: DateTime::UNIX_EPOCH };
+        let scene = Scene { models: &models, urls: &urls, mail, rules: None, now: DateTime::UNIX_EPOCH };
         let input = parse(input.as_bytes()).unwrap().into_object().unwrap();
         Action::find(key).unwrap().plan(input, &scene).map_err(|error| error.to_string())
     }

@@ -3,7 +3,7 @@
 //! Names and payloads follow Codat's public description of its webhooks; the aliases are the rule types from before.
 //! Descriptions and example values are ours.
 
-use super::Line;
+use super::{Line, list_of, one_of, shape};
 
 /// Former names that stand for several types of today.
 pub(super) const FORMER_PATTERNS: &[(&str, &str)] = &[
@@ -71,13 +71,13 @@ pub(super) fn lines() -> Vec<Line> {
             &["NewCompanySynchronized"],
             "Data of a new company were read for the first time.",
         ),
-        Line::new(
+        rate_limit(
             "client.rateLimit.reached",
             &["ClientRateLimitReached"],
             "The daily quota of requests is used up.",
             r#"{"dailyQuota":1000,"expiryDate":"2025-01-16T00:00:00Z","quotaRemaining":0}"#,
         ),
-        Line::new(
+        rate_limit(
             "client.rateLimit.reset",
             &["ClientRateLimitReset"],
             "The daily quota of requests is fresh again.",
@@ -152,17 +152,51 @@ fn solutions() -> [Line; 11] {
             "A spend analysis of a company could not be made.",
             "spendAnalysis",
         ),
-        Line::new(
-            "AccountCategoriesUpdated",
-            &[],
-            "The accounts of a company were sorted into categories.",
-            format!("{{{COMPANY},\"modifiedDate\":\"2025-01-15T09:12:44Z\"}}"),
-        ),
+        Line {
+            name: "AccountCategoriesUpdated".to_owned(),
+            aliases: &[],
+            feature_group: "Companies",
+            description: "The accounts of a company were sorted into categories.".to_owned(),
+            schema: about_company(&[("modifiedDate", "time")]),
+            example: format!("{{{COMPANY},\"modifiedDate\":\"2025-01-15T09:12:44Z\"}}"),
+        },
     ]
 }
 
+/// The schema of a payload about a company.
+fn about_company(members: &[(&str, &str)]) -> String {
+    let company = shape(&[
+        ("id", "string"),
+        ("name", "string"),
+        ("description?", "string?"),
+        ("links?", &shape(&[("portal?", "url?")])),
+        ("tags?", "object?"),
+    ]);
+    let all: Vec<(&str, &str)> =
+        [("referenceCompany", company.as_str())].into_iter().chain(members.iter().copied()).collect();
+    shape(&all)
+}
+
 fn company(name: &str, description: &str) -> Line {
-    Line::new(name, &[], description, format!("{{{COMPANY}}}"))
+    Line {
+        name: name.to_owned(),
+        aliases: &[],
+        feature_group: "Companies",
+        description: description.to_owned(),
+        schema: about_company(&[]),
+        example: format!("{{{COMPANY}}}"),
+    }
+}
+
+fn rate_limit(name: &str, aliases: &'static [&'static str], description: &str, example: &str) -> Line {
+    Line {
+        name: name.to_owned(),
+        aliases,
+        feature_group: "Limits",
+        description: description.to_owned(),
+        schema: shape(&[("dailyQuota", "integer"), ("expiryDate", "time"), ("quotaRemaining", "integer")]),
+        example: example.to_owned(),
+    }
 }
 
 fn connection(name: &str, aliases: &'static [&'static str], description: &str, status: &str) -> Line {
@@ -177,7 +211,26 @@ fn connection(name: &str, aliases: &'static [&'static str], description: &str, s
         company = COMPANY,
         status = status
     );
-    Line::new(name, aliases, description, example)
+    let connection = shape(&[
+        ("id", "string"),
+        ("integrationId", "string"),
+        ("integrationKey", "string"),
+        ("sourceId", "string"),
+        ("platformName", "string"),
+        ("linkUrl", "url"),
+        ("status", &one_of(&["PendingAuth", "Linked", "Unlinked", "Deauthorized"])),
+        ("lastSync?", "time?"),
+        ("created", "time"),
+        ("sourceType", "string"),
+    ]);
+    Line {
+        name: name.to_owned(),
+        aliases,
+        feature_group: "Connections",
+        description: description.to_owned(),
+        schema: about_company(&[("connection", &connection)]),
+        example,
+    }
 }
 
 fn read(name: &str, aliases: &'static [&'static str], description: &str) -> Line {
@@ -191,7 +244,20 @@ fn read(name: &str, aliases: &'static [&'static str], description: &str) -> Line
         ),
         company = COMPANY
     );
-    Line::new(name, aliases, description, example)
+    let data_type = shape(&[
+        ("connectionId", "string"),
+        ("dataType", "string"),
+        ("recordsModified", "boolean"),
+        ("status", "string"),
+    ]);
+    Line {
+        name: name.to_owned(),
+        aliases,
+        feature_group: "Reading data",
+        description: description.to_owned(),
+        schema: about_company(&[("modifiedFromDate?", "time?"), ("dataTypes", &list_of(&data_type))]),
+        example,
+    }
 }
 
 fn write(plural: &str, one: &str, successful: bool) -> Line {
@@ -218,7 +284,25 @@ fn write(plural: &str, one: &str, successful: bool) -> Line {
         code = code,
         error = error
     );
-    Line::new(format!("{plural}.write.{word}"), &[], description, example)
+    let schema = about_company(&[
+        ("connectionId", "string"),
+        ("dataType", "string"),
+        ("pushOperationKey", "string"),
+        ("type", "string"),
+        ("status", "string"),
+        ("statusCode", "integer"),
+        ("errorMessage?", "string?"),
+        ("requestedOnUtc", "time"),
+        ("completedOnUtc?", "time?"),
+    ]);
+    Line {
+        name: format!("{plural}.write.{word}"),
+        aliases: &[],
+        feature_group: "Writing data",
+        description,
+        schema,
+        example,
+    }
 }
 
 fn source_account(name: &str, description: &str, status: &str) -> Line {
@@ -231,19 +315,56 @@ fn source_account(name: &str, description: &str, status: &str) -> Line {
         company = COMPANY,
         status = status
     );
-    Line::new(name, &[], description, example)
+    let account = shape(&[
+        ("id", "string"),
+        ("accountName", "string"),
+        ("accountType", "string"),
+        ("accountNumber", "string"),
+        ("sortCode?", "string?"),
+        ("currency", "string"),
+        ("balance", "number"),
+        ("status", "string"),
+        ("modifiedDate", "time"),
+    ]);
+    Line {
+        name: name.to_owned(),
+        aliases: &[],
+        feature_group: "Bank feeds",
+        description: description.to_owned(),
+        schema: about_company(&[("connectionId", "string"), ("sourceAccount", &account)]),
+        example,
+    }
 }
 
 fn expenses(name: &str, aliases: &'static [&'static str], description: &str, failed: &str) -> Line {
     let example = format!(
         r#"{{{COMPANY},"syncId":"ad474a37-2003-478e-baee-9af9f1ec2fe3","syncType":"Expense","failedTransactions":{failed}}}"#
     );
-    Line::new(name, aliases, description, example)
+    let failed = list_of(&shape(&[("transactionId", "string"), ("message", "string")]));
+    Line {
+        name: name.to_owned(),
+        aliases,
+        feature_group: "Expenses",
+        description: description.to_owned(),
+        schema: about_company(&[
+            ("syncId", "string"),
+            ("syncType", "string"),
+            ("failedTransactions", &failed),
+        ]),
+        example,
+    }
 }
 
 fn report(name: &str, aliases: &'static [&'static str], description: &str, kind: &str) -> Line {
     let example = format!(
         r#"{{{COMPANY},"reportId":"d3f1b6f2-0d5c-4f2c-9e0d-2f3a8f5a7c11","reportType":"{kind}","requestedDate":"2025-01-15T10:00:00Z"}}"#
     );
-    Line::new(name, aliases, description, example)
+    Line {
+        name: name.to_owned(),
+        aliases,
+        feature_group: "Reports",
+        description: description.to_owned(),
+        schema: about_company(&[("reportId", "string"), ("reportType", "string"), ("requestedDate", "time")]),
+        example,
+    }
 }

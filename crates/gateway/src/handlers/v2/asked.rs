@@ -3,7 +3,7 @@
 
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
-    action_run::action::Action,
+    action_run::action::{Action, Wrong},
     id::ConnectionId,
     wire::{Json, Object, parse_as_javascript},
 };
@@ -82,8 +82,10 @@ impl Asked {
     }
 
     /// 400 for a field of the input.
-    pub(crate) fn wrong_input(&self, field: &str, reason: &str) -> ApiError {
-        refused(INVALID, format!("{}{}.{field}", self.within, self.input_name), reason)
+    pub(crate) fn wrong_input(&self, wrong: &Wrong) -> ApiError {
+        let field = format!("{}{}.{}", self.within, self.input_name, wrong.field);
+        let error = refused(INVALID, field, &wrong.reason);
+        if wrong.path.is_empty() { error } else { error.path(wrong.path.as_str()) }
     }
 
     /// 400 for a connection that is not there.

@@ -101,16 +101,15 @@ async fn make(
     let now = context.clock.now();
     let callback =
         asked.callback_url.as_deref().map(|url| callback_url(&context, &asked, url)).transpose()?;
+    let rules = context.rules.known(&context.db, caller.tenant()).await.map_err(problem::of)?;
     let scene = Scene {
         models: &context.models,
         urls: &context.webhook_urls,
         mail: context.settings.mail.is_on(),
+        rules: rules.as_deref(),
         now,
     };
-    asked
-        .action
-        .plan(asked.input.clone(), &scene)
-        .map_err(|wrong| asked.wrong_input(wrong.field, &wrong.reason))?;
+    asked.action.plan(asked.input.clone(), &scene).map_err(|wrong| asked.wrong_input(&wrong))?;
     let unknown_connection = asked.unknown_connection();
     let run = NewRun {
         id: ActionRunId::new(now),

@@ -223,7 +223,7 @@ async fn changes_of_the_catalogue_are_told() {
         scene.one(scene.post("/v1/event-types", new.clone()), 201, "event_type.created", of).await;
     let told = |deprecated: bool| {
         json!({"description": "An order.", "aliases": ["OrderCreated"], "example": {"order": 1, "card": {}},
-            "deprecated": deprecated, "archived": false})
+            "schema": null, "validation": "off", "feature_group": null, "deprecated": deprecated, "archived": false})
     };
     assert_eq!((&entry["before"], &entry["after"]), (&Value::Null, &told(false)));
     scene.none(scene.post("/v1/event-types", new), 409).await;

@@ -49,7 +49,7 @@ async fn before_there_are_events_samples_are_made_up_and_stay_the_same() {
         ("?event_type=read.completed.initial", &["read.completed.initial"]),
         ("?event_type=NewCompanySynchronized", &["read.completed.initial"]),
         ("?event_type=task_completed&limit=1", &["task.completed"]),
-        ("?event_type=hook.*", &["hook.disabled", "hook.removed"]),
+        ("?event_type=hook.*", &["hook.disabled", "hook.removed", "hook.warning"]),
         ("?zapier=ignored&limit=2", &["test_event"]),
     ] {
         let first = client.get(&format!("/zapier/hook/sample{query}")).await;

@@ -84,6 +84,9 @@ pub(super) const ROWS: &[Row] = &[
 
     plain("POST /zapier/hook", "/zapier/hook").body(r#"{"url":"https://hooks.zapier.com/hooks/standard/1/new/"}"#),
     plain("GET /zapier/hook/sample", "/zapier/hook/sample"),
+    plain("GET /zapier/event-types", "/zapier/event-types"),
+    // A name that is in nobody's catalogue is a type of its own: nobody learns what others have.
+    plain("GET /zapier/event-types/{type}/fields", "/zapier/event-types/task.completed/fields"),
     // Whoever unsubscribes what is not theirs is told that it is gone (contract §3), and it is not.
     plain("DELETE /zapier/hook", "/zapier/hook").body(r#"{"url":"{url}"}"#).untouched(200, "/v1/hooks/{hook}"),
     plain("POST /zapier/hook/unsubscribe", "/zapier/hook/unsubscribe").body(r#"{"id":"{hook}"}"#).untouched(200, "/v1/hooks/{hook}"),
@@ -92,6 +95,7 @@ pub(super) const ROWS: &[Row] = &[
     plain("GET /v1/hooks", "/v1/hooks"),
     about("GET /v1/hooks/{id}", "/v1/hooks/{hook}"),
     about("DELETE /v1/hooks/{id}", "/v1/hooks/{hook}"),
+    about("GET /v1/hooks/{id}/health", "/v1/hooks/{hook}/health"),
     about("GET /v1/hooks/{id}/secret", "/v1/hooks/{hook}/secret"),
     about("POST /v1/hooks/{id}/test", "/v1/hooks/{hook}/test").status(202),
     about("POST /v1/hooks/{id}/enable", "/v1/hooks/{hook}/enable"),
@@ -110,6 +114,7 @@ pub(super) const ROWS: &[Row] = &[
 
     plain("GET /v1/event-types", "/v1/event-types"),
     plain("POST /v1/event-types", "/v1/event-types").body(r#"{"name":"matrix.made","description":"x"}"#).status(201),
+    plain("POST /v1/event-types/import/openapi", "/v1/event-types/import/openapi").body(r#"{"openapi":"3.1.0","webhooks":{"matrix.imported":{"post":{}}}}"#),
     about("GET /v1/event-types/{name}", "/v1/event-types/{type}"),
     about("PATCH /v1/event-types/{name}", "/v1/event-types/{type}").body(r#"{"deprecated":true}"#),
 

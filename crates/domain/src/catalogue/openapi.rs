@@ -1,0 +1,345 @@
+//! Event types in an OpenAPI document (3.0, 3.1 and later 3.x): what it sends under `webhooks` (`x-webhooks` in 3.0) and in
+//! `callbacks`.
+//!
+//! The name of a webhook or callback is the type; the JSON body of its POST is the payload, and its schema is taken out of the
+//! document with all that it refers to. What cannot be taken is told with its place in the document.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{
+    CatalogueEntry, MAX_DESCRIPTION_CHARS, MAX_EXAMPLE_BYTES, check_group,
+    example::given,
+    schema::{self, Compiled, Violation, lookup, step},
+};
+use crate::{
+    event::EventType,
+    wire::{Json, Object, to_canonical},
+};
+
+/// The largest document, in bytes.
+pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
+
+/// Webhooks and callbacks that are looked at, at most.
+const MAX_ITEMS: usize = 2_000;
+
+/// References that one schema is gathered from, at most.
+const MAX_PARTS: usize = 1_000;
+
+/// How a document is read.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// The member of the described body that is the payload, where the document describes an envelope.
+    pub payload_member: Option<String>,
+}
+
+/// An event type that a document describes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where it stands in the document: a JSON Pointer.
+    pub path: String,
+    /// What it says: name, description, schema, example, deprecated and feature group.
+    pub entry: CatalogueEntry,
+}
+
+/// What a document holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The types, in the order of the document.
+    pub items: Vec<Item>,
+    /// What describes an event and cannot be taken, with its place.
+    pub problems: Vec<Violation>,
+}
+
+/// Finds the event types of a document.
+///
+/// # Errors
+/// When it is no such document.
+pub fn read(document: &Json, reading: &Reading) -> Result<Found, Violation> {
+    let version = match document.get("openapi").map(Json::as_str) {
+        Some(Some(version)) => version,
+        Some(None) => return Err(Violation::at("/openapi", "must be a string")),
+        None if document.get("swagger").is_some() => {
+            return Err(Violation::at("/swagger", "is not supported; OpenAPI 3.0 or later is"));
+        }
+        None => return Err(Violation::at("/openapi", "is missing: this is no OpenAPI document")),
+    };
+    if !version.starts_with("3.") {
+        return Err(Violation::at("/openapi", format!("must be a version 3, not `{version}`")));
+    }
+    let reader = Reader { document, old: version.starts_with("3.0"), reading };
+    let places = reader.places();
+    if places.is_empty() {
+        return Err(Violation::at("", "has neither webhooks nor callbacks"));
+    }
+    if places.len() > MAX_ITEMS {
+        let reason = format!("has {} webhooks and callbacks, more than {MAX_ITEMS}", places.len());
+        return Err(Violation::at("", reason));
+    }
+    let mut found = Found::default();
+    let mut seen: HashMap<EventType, usize> = HashMap::new();
+    for (name, path, item) in places {
+        match reader.item(&name, path.clone(), item) {
+            Err(problem) => found.problems.push(problem),
+            Ok(item) => match seen.get(&item.entry.name).and_then(|at| found.items.get(*at)) {
+                // The same callback at several operations.
+                Some(first) if first.entry == item.entry => {}
+                Some(first) => {
+                    let reason = format!("describes `{name}` otherwise than {}", first.path);
+                    found.problems.push(Violation::at(path, reason));
+                }
+                None => {
+                    seen.insert(item.entry.name.clone(), found.items.len());
+                    found.items.push(item);
+                }
+            },
+        }
+    }
+    Ok(found)
+}
+
+struct Reader<'a> {
+    document: &'a Json,
+    /// Whether schemas are written as 3.0 has them.
+    old: bool,
+    reading: &'a Reading,
+}
+
+impl<'a> Reader<'a> {
+    /// Every path item that somebody else is asked by: its name, its place, and what it is.
+    fn places(&self) -> Vec<(String, String, &'a Json)> {
+        let mut places = Vec::new();
+        for keyword in ["webhooks", "x-webhooks"] {
+            for (name, item) in members(self.document.get(keyword)) {
+                places.push((name.clone(), step(&format!("/{keyword}"), &name), self.followed(item)));
+            }
+        }
+        let components = self.document.get("components").and_then(|components| components.get("callbacks"));
+        self.callbacks(components, "/components/callbacks", &mut places);
+        for (path, item) in members(self.document.get("paths")) {
+            let path = step("/paths", &path);
+            for (method, operation) in members(Some(self.followed(item))) {
+                self.callbacks(
+                    operation.get("callbacks"),
+                    &format!("{path}/{method}/callbacks"),
+                    &mut places,
+                );
+            }
+        }
+        places
+    }
+
+    fn callbacks(
+        &self,
+        callbacks: Option<&'a Json>,
+        path: &str,
+        places: &mut Vec<(String, String, &'a Json)>,
+    ) {
+        for (name, callback) in members(callbacks) {
+            let path = step(path, &name);
+            for (expression, item) in members(Some(self.followed(callback))) {
+                if !expression.starts_with("x-") {
+                    places.push((name.clone(), step(&path, &expression), self.followed(item)));
+                }
+            }
+        }
+    }
+
+    /// What an object is, if it is a reference.
+    fn followed(&self, object: &'a Json) -> &'a Json {
+        schema::followed(self.document, object)
+    }
+
+    fn item(&self, name: &str, path: String, item: &'a Json) -> Result<Item, Violation> {
+        let name: EventType = name
+            .parse()
+            .map_err(|error| Violation::at(&path, format!("`{name}` is no event type: it {error}")))?;
+        let operation = ["post", "put", "patch"].iter().find_map(|method| Some((*method, item.get(method)?)));
+        let Some((method, operation)) = operation else {
+            return Err(Violation::at(path, "has no POST, PUT or PATCH that would bring a payload"));
+        };
+        let path = format!("{path}/{method}");
+        let mut entry = CatalogueEntry::new(name);
+        let texts = ["summary", "description"].iter().filter_map(|keyword| operation.get(keyword)?.as_str());
+        let text = texts.map(str::trim).find(|text| !text.is_empty()).unwrap_or_default().replace('\0', "");
+        entry.description = text.chars().take(MAX_DESCRIPTION_CHARS).collect();
+        entry.deprecated = operation.get("deprecated").and_then(Json::as_bool).unwrap_or(false);
+        let tag =
+            operation.get("tags").and_then(Json::as_array).and_then(<[Json]>::first).and_then(Json::as_str);
+        entry.feature_group = tag.filter(|tag| check_group(tag).is_ok()).map(str::to_owned);
+        self.payload(&mut entry, operation, &path)?;
+        Ok(Item { path, entry })
+    }
+
+    /// Schema and example of the payload.
+    fn payload(&self, entry: &mut CatalogueEntry, operation: &'a Json, path: &str) -> Result<(), Violation> {
+        let Some(body) = operation.get("requestBody").map(|body| self.followed(body)) else { return Ok(()) };
+        let json = members(body.get("content")).into_iter().find(|(media_type, _)| {
+            let plain = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            plain == "application/json" || plain.ends_with("+json")
+        });
+        let Some((media_type, media)) = json else { return Ok(()) };
+        let path = step(&format!("{path}/requestBody/content"), &media_type);
+        let (mut schema, mut example) = (media.get("schema"), self.example(media));
+        if let Some(member) = &self.reading.payload_member {
+            let inner = schema.map(|whole| self.followed(whole)).and_then(|whole| {
+                let members = schema::properties(self.document, whole);
+                members.into_iter().find(|(name, _)| **name == *member.as_str()).map(|(_, schema)| schema)
+            });
+            if schema.is_some() && inner.is_none() {
+                return Err(Violation::at(format!("{path}/schema"), format!("has no property `{member}`")));
+            }
+            schema = inner;
+            example = example.and_then(|whole| whole.get(member));
+        }
+        if let Some(schema) = schema {
+            let path = format!("{path}/schema");
+            let within = |inner: Violation| Violation::at(format!("{path}{}", inner.path), inner.reason);
+            let gathered = self.gathered(schema).map_err(within)?;
+            entry.schema = Some(schema::check(&gathered).map_err(within)?);
+            example = example.or_else(|| given(self.followed(schema)));
+        }
+        let Some(example) = example.filter(|example| example.as_object().is_some()) else { return Ok(()) };
+        let at = |reason: String| Violation::at(&path, format!("has an example that {reason}"));
+        let bytes = to_canonical(example);
+        if bytes.len() > MAX_EXAMPLE_BYTES {
+            return Err(at(format!("has more than {MAX_EXAMPLE_BYTES} bytes")));
+        }
+        if let Some(schema) = &entry.schema {
+            let violations = Compiled::stored(schema)?.violations(example);
+            if let Some(first) = violations.first() {
+                return Err(at(format!("does not match the schema: {first}")));
+            }
+        }
+        entry.example = Some(bytes);
+        Ok(())
+    }
+
+    /// `example`, or the first of `examples`.
+    fn example(&self, media: &'a Json) -> Option<&'a Json> {
+        let first = || {
+            let (_, first) = members(media.get("examples")).into_iter().next()?;
+            self.followed(first).get("value")
+        };
+        media.get("example").or_else(first)
+    }
+
+    /// A schema with all that it refers to in the document, as one that stands alone.
+    fn gathered(&self, schema: &'a Json) -> Result<Json, Violation> {
+        let mut parts = Parts { names: HashMap::new(), waiting: VecDeque::new() };
+        let mut whole = match self.rewritten(schema, &mut parts) {
+            Json::Object(whole) => whole,
+            // `true` and `false` are schemas, too.
+            other => return Ok(other),
+        };
+        let mut definitions = match whole.remove("$defs") {
+            Some(Json::Object(there)) => there,
+            Some(_) | None => Object::new(),
+        };
+        while let Some((pointer, name)) = parts.waiting.pop_front() {
+            if definitions.len() >= MAX_PARTS {
+                return Err(Violation::at("", format!("refers to more than {MAX_PARTS} other schemas")));
+            }
+            let part = lookup(self.document, &pointer).ok_or_else(|| {
+                Violation::at("", format!("refers to `#{pointer}`, which is not in the document"))
+            })?;
+            let part = self.rewritten(part, &mut parts);
+            definitions.insert(name, part);
+        }
+        if !definitions.is_empty() {
+            whole.insert("$defs", Json::Object(definitions));
+        }
+        Ok(Json::Object(whole))
+    }
+
+    /// A schema with its references into the document led into `$defs`, and in the spelling of 2020-12.
+    fn rewritten(&self, schema: &Json, parts: &mut Parts) -> Json {
+        match schema {
+            Json::Array(items) => Json::Array(items.iter().map(|item| self.rewritten(item, parts)).collect()),
+            Json::Object(members) => {
+                let mut object = Object::new();
+                for (name, value) in members.iter() {
+                    let keyword = name.to_str_lossy();
+                    let value = match (keyword.as_ref(), value) {
+                        ("$ref", Json::String(text)) => {
+                            match text.as_str().and_then(|text| text.strip_prefix('#')) {
+                                Some(pointer) => Json::from(format!("#/$defs/{}", parts.named(pointer))),
+                                None => value.clone(),
+                            }
+                        }
+                        ("const" | "default" | "enum" | "example" | "examples", _) => value.clone(),
+                        _ => self.rewritten(value, parts),
+                    };
+                    object.insert(name.clone(), value);
+                }
+                if self.old {
+                    modernised(&mut object);
+                }
+                Json::Object(object)
+            }
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => schema.clone(),
+        }
+    }
+}
+
+/// What a schema is gathered from.
+struct Parts {
+    /// The name in `$defs` of what stands at a pointer.
+    names: HashMap<String, String>,
+    /// Pointers that have not been gathered yet.
+    waiting: VecDeque<(String, String)>,
+}
+
+impl Parts {
+    fn named(&mut self, pointer: &str) -> String {
+        if let Some(name) = self.names.get(pointer) {
+            return name.clone();
+        }
+        let last = pointer.rsplit('/').next().unwrap_or_default();
+        let plain: String =
+            last.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(60).collect();
+        let plain = if plain.is_empty() { "whole".to_owned() } else { plain };
+        let taken = |name: &str| self.names.values().any(|there| there == name);
+        let mut name = plain.clone();
+        let mut number = 2;
+        while taken(&name) {
+            name = format!("{plain}_{number}");
+            number += 1;
+        }
+        self.names.insert(pointer.to_owned(), name.clone());
+        self.waiting.push_back((pointer.to_owned(), name.clone()));
+        name
+    }
+}
+
+/// What OpenAPI 3.0 writes otherwise than 2020-12: `nullable`, and bounds that exclude by a flag.
+fn modernised(schema: &mut Object) {
+    if schema.remove("nullable").and_then(|flag| flag.as_bool()) == Some(true) {
+        if let Some(Json::String(word)) = schema.get("type").cloned() {
+            schema.insert("type", Json::Array(vec![Json::String(word), Json::from("null")]));
+        }
+        if let Some(Json::Array(mut values)) = schema.get("enum").cloned()
+            && !values.contains(&Json::Null)
+        {
+            values.push(Json::Null);
+            schema.insert("enum", Json::Array(values));
+        }
+    }
+    for (flag, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
+        if let Some(exclusive) = schema.get(flag).and_then(Json::as_bool) {
+            schema.remove(flag);
+            if exclusive && let Some(limit) = schema.remove(bound) {
+                schema.insert(flag, limit);
+            }
+        }
+    }
+}
+
+/// The members of an object with their names as text.
+fn members(object: Option<&Json>) -> Vec<(String, &Json)> {
+    let members = object.and_then(Json::as_object).into_iter().flat_map(|object| object.iter());
+    members.map(|(name, value)| (name.to_str_lossy().into_owned(), value)).collect()
+}
+
+#[cfg(test)]
+#[path = "openapi_tests.rs"]
+mod tests;

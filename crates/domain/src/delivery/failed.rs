@@ -1,0 +1,41 @@
+//! The event `delivery.failed`: deliveries to a hook have ended without success, and are dead letters now. Told only where somebody
+//! listens, and never because of one who does, so that a listener that fails does not make the events it fails at.
+
+use chrono::{DateTime, Utc};
+use diesel::PgConnection;
+
+use crate::{
+    Result,
+    event::{self, EventType},
+    id::EventGroupId,
+    subscription::{Report, directory::Directory},
+    wire::{Json, Object},
+};
+
+/// The event.
+const FAILED: &str = "delivery.failed";
+
+/// Whether somebody is to be told of what a report has buried.
+#[must_use]
+pub fn is_told(directory: &Directory, report: &Report, now: DateTime<Utc>) -> bool {
+    let Ok(event_type) = FAILED.parse::<EventType>() else { return false };
+    let listeners = directory.wanting(report.tenant, &event_type, now);
+    let mut asked = listeners.iter().filter(|hook| hook.pattern.is_some()).peekable();
+    report.dead > 0 && asked.peek().is_some() && asked.all(|hook| hook.id != report.subscription)
+}
+
+/// Writes the event. Returns its group, to be rung after the commit.
+///
+/// # Errors
+/// When the database is away.
+pub fn tell(conn: &mut PgConnection, report: &Report, url: &str, now: DateTime<Utc>) -> Result<EventGroupId> {
+    let events = report.dead_events.iter().map(|event| Json::from(event.to_string())).collect::<Vec<_>>();
+    let mut payload = Object::new();
+    payload.insert("hook_id", Json::from(report.subscription.to_string()));
+    payload.insert("url", Json::from(url));
+    payload.insert("count", Json::from(report.dead));
+    payload.insert("event_ids", Json::from(events));
+    payload.insert("last_reason", Json::from(report.last_reason.as_str()));
+    payload.insert("last_status", Json::from(report.last_status.map(u32::from)));
+    event::own::insert(conn, report.tenant, FAILED, payload, now)
+}

@@ -1,0 +1,1 @@
+ALTER TABLE subscription_health DROP COLUMN warned, DROP COLUMN warned_for;
