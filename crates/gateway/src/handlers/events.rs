@@ -105,7 +105,7 @@ pub(crate) async fn post_batch(
     let source = Source::of(&context, &request, &caller, request_id);
     let (text, mut reserved) = body.into_parts();
     let (events, results) =
-        ingest::on_thread(&context, text.len(), move || parse_batch(&text, &source)).await??;
+        ingest::on_thread(&context, text.len(), move || parse_batch(&text, source)).await??;
     reserved.cover(events.iter().map(|event| event.body.len()).sum())?;
     let reply = BatchReply { accepted: events.len(), rejected: results.len() - events.len(), results };
     let reply = serde_json::to_vec(&reply).map_err(ApiError::internal)?;
@@ -157,15 +157,14 @@ enum ItemResult {
     },
 }
 
-fn parse_batch(text: &[u8], source: &Source) -> Result<(Vec<NewEvent>, Vec<ItemResult>), ApiError> {
-    let created_at = wire_time(source.now());
+fn parse_batch(text: &[u8], mut source: Source) -> Result<(Vec<NewEvent>, Vec<ItemResult>), ApiError> {
     let mut events = Vec::new();
     let mut results = Vec::new();
     for (index, text) in batch::split(text)?.into_iter().enumerate() {
-        match batch::check_size(text).and_then(|()| ingest::event(text.as_bytes(), source)) {
+        match batch::check_size(text).and_then(|()| ingest::event(text.as_bytes(), &source)) {
             Ok(event) => {
-                let event_id = event.id.to_string();
-                results.push(ItemResult::Accepted { index, event_id, created_at: created_at.clone() });
+                let (event_id, created_at) = (event.id.to_string(), wire_time(event.created_at));
+                results.push(ItemResult::Accepted { index, event_id, created_at });
                 events.push(event);
             }
             Err(error) => results.push(ItemResult::Rejected {
@@ -175,6 +174,7 @@ fn parse_batch(text: &[u8], source: &Source) -> Result<(Vec<NewEvent>, Vec<ItemR
                 details: error.body(Shape::Native, None)["details"].take(),
             }),
         }
+        source.next();
     }
     Ok((events, results))
 }

@@ -21,5 +21,5 @@ pub(super) const ACTION: Action = Action {
             },
         })
     },
-    plan: |input, _scene| Ok(Plan::Emit(Box::new(Draft::parse(Json::Object(input))?))),
+    plan: |input, scene| Ok(Plan::Emit(Box::new(Draft::parse(Json::Object(input), scene.now)?))),
 };
