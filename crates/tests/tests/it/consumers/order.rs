@@ -20,7 +20,16 @@ fn numbers(stage: &Stage, path: &str) -> HashMap<String, Vec<i64>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_a_key_arrive_in_the_order_in_which_they_were_posted() {
-    let stage = Stage::with(Bus::in_process(), |options, engine| {
+    in_order(Bus::in_process()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_over_a_broker() {
+    Box::pin(hookyard_tests::amqp::with_bus(in_order)).await;
+}
+
+async fn in_order(bus: Bus) {
+    let stage = Stage::with(bus, |options, engine| {
         (options.gateways, engine.registries, engine.deliverers) = (2, 3, 3);
     })
     .await;

@@ -25,7 +25,16 @@ fn most_in_a_second(got: &[Received]) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_deliverers_together_keep_to_the_pace_and_nobody_else_waits() {
-    let stage = Stage::with(Bus::in_process(), |_, engine| engine.deliverers = 3).await;
+    together(Bus::in_process()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_over_a_broker() {
+    Box::pin(hookyard_tests::amqp::with_bus(together)).await;
+}
+
+async fn together(bus: Bus) {
+    let stage = Stage::with(bus, |_, engine| engine.deliverers = 3).await;
     consumer(&stage, "slow", json!({"rate_limit": 10})).await;
     consumer(&stage, "quick", json!({})).await;
     let started = Instant::now();

@@ -1,14 +1,15 @@
 //! Which events reach a consumer, and what they look like there.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::TimeDelta;
 use hookyard_domain::wire::{parse, to_canonical};
+use hookyard_egress::{Answer as Addresses, Resolver};
 use hookyard_messaging::Bus;
 use hookyard_tests::receiver::Answer;
 use serde_json::{Value, json};
 
-use super::{consumer, patch};
+use super::{consumer, made, patch};
 use crate::pipeline::stage::{PATIENCE, Stage, text, time, until};
 
 async fn post(stage: &Stage, body: Value) -> String {
@@ -176,5 +177,35 @@ async fn what_changes_counts_for_the_next_event_and_the_next_try() {
     stage.client.delete(&format!("/webhooks/{id}")).await.expect(200);
     let gone = stage.post("user.created", json!({})).await;
     assert_eq!(stage.goes_to(&gone).await, Vec::<String>::new());
+    stage.close().await;
+}
+
+/// Every name leads into our own network.
+struct Inside;
+
+impl Resolver for Inside {
+    fn resolve(&self, _name: &str) -> Addresses {
+        Box::pin(async { Ok(vec!["10.0.0.5".parse().unwrap()]) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_whose_name_leads_inside_is_disabled_and_audited() {
+    let stage = Stage::with(Bus::in_process(), |_, engine| engine.resolver = Some(Arc::new(Inside))).await;
+    let id = text(&made(&stage.client, json!({})).await["id"]).to_owned();
+    let event = stage.post("order.created", json!({})).await;
+    let dead = stage.ended(&event, &id, "dead").await;
+    assert_eq!((&dead["attempts"], &dead["last_reason"]), (&json!(1), &json!("forbidden_address")));
+    until("the consumer is disabled and that is told", async || {
+        let shown = stage.client.get(&format!("/webhooks/{id}")).await.expect(200);
+        let page = stage.client.get("/v1/audit?limit=100").await.expect(200);
+        let of = |one: &&Value| one["object"]["id"] == json!(id);
+        let mut told: Vec<&str> =
+            page["data"].as_array().unwrap().iter().filter(of).map(|one| text(&one["action"])).collect();
+        told.sort_unstable();
+        let expected = ["consumer.address_forbidden", "consumer.created", "consumer.disabled"];
+        if shown["disabled"] == true && told == expected { Ok(()) } else { Err((shown, page.clone())) }
+    })
+    .await;
     stage.close().await;
 }

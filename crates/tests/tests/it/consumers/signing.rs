@@ -2,6 +2,10 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::TimeDelta;
+use hookyard_domain::{
+    subscription::directory::Directory,
+    vault::{MasterKey, Vault, store as keyring},
+};
 use hookyard_messaging::Bus;
 use hookyard_tests::{receiver::Received, tools};
 use serde_json::{Value, json};
@@ -127,4 +131,30 @@ async fn a_rotation_that_is_repeated_rotates_once_and_what_is_no_secret_rotates_
         assert_eq!(reply.error(), (422, "INVALID_SECRET".to_owned()), "{bad}");
     }
     assert_eq!(client.get(&format!("/webhooks/{id}/secret")).await.expect(200), shown);
+}
+
+#[tokio::test]
+async fn what_a_consumer_has_in_secret_goes_over_to_another_master_key() {
+    let (system, client) = super::start().await;
+    let made = super::made(&client, json!({"headers": {"authorization": "Bearer top"}})).await;
+    let id = text(&made["id"]).to_owned();
+    let rotated = client.post(&format!("/webhooks/{id}/secret/rotate"), "").await.expect(200);
+    // The new key first, and the one of the tests behind it; then the new one alone.
+    let (new, old) = (MasterKey::from_bytes([9; 32]), MasterKey::from_bytes([7; 32]));
+    let both = Vault::new(new, vec![old]);
+    let alone = Vault::new(MasterKey::from_bytes([9; 32]), Vec::new());
+    let (vault, now) = (both.clone(), system.clock.now());
+    system.db.run(move |conn| keyring::verify_or_register(conn, &vault, now)).await.unwrap();
+    keyring::rotate(&system.db, &both, &mut |_, _| ()).await.unwrap();
+    let directory = Directory::with_secrets(alone);
+    let reading = directory.clone();
+    system.db.once(move |conn| reading.refresh(conn)).await.unwrap();
+    let consumer = directory.get(id.parse().unwrap()).unwrap();
+    let secrets = consumer.secrets.as_ref().unwrap();
+    let keys = secrets.consumer.as_ref().unwrap();
+    assert_eq!(json!(secrets.signing.expose()), rotated["secret"]);
+    assert_eq!(json!(keys.signing.public_key()), rotated["public_key"]);
+    let previous = keys.previous.as_ref().unwrap();
+    assert_eq!(json!(previous.signing.public_key()), made["public_key"]);
+    assert_eq!(keys.headers.iter().collect::<Vec<_>>(), [("authorization", "Bearer top")]);
 }
