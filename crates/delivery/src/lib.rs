@@ -5,8 +5,10 @@
 //! killed at any point.
 
 mod answer;
+mod body;
 mod callback;
 mod dispatch;
+mod identity;
 mod job;
 mod lines;
 mod loader;
@@ -32,8 +34,10 @@ pub use settings::{DestinationLimit, Settings};
 
 use crate::{
     answer::Answers,
+    body::Bodies,
     callback::Callbacks,
     dispatch::{Deps as DispatchDeps, Dispatcher, Load},
+    identity::Identities,
     lines::Lines,
     loader::{Loader, Rung},
     metrics::Metrics,
@@ -110,6 +114,8 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             task_secret,
             callbacks,
             answers,
+            bodies: Bodies::new(deps.db.clone()),
+            identities: Identities::default(),
         },
         &settings,
         commands,

@@ -9,7 +9,7 @@ use hookyard_domain::{
     db::{Conn, Db},
     delivery::{
         Fate, Profile, Settled,
-        ordered::{self, Line},
+        ordered::{self, Line, Released},
     },
     id::{ClaimId, DeliveryId},
 };
@@ -23,13 +23,17 @@ const EVERY: Duration = Duration::from_secs(1);
 const AT_ONCE: i64 = 2_000;
 const STATEMENTS: usize = 5;
 
+/// Before lines are looked at again whose first waits for older events to be fanned out, and how often.
+const SOON: Duration = Duration::from_millis(15);
+const LOOKS: usize = 40;
+
 /// A query that lets deliveries go, under a claim, now, until the end of the lease.
 trait Release:
-    FnOnce(&mut Conn, ClaimId, DateTime<Utc>, DateTime<Utc>) -> Result<Vec<DeliveryId>> + Send + 'static
+    FnOnce(&mut Conn, ClaimId, DateTime<Utc>, DateTime<Utc>) -> Result<Released> + Send + 'static
 {
 }
 impl<F> Release for F where
-    F: FnOnce(&mut Conn, ClaimId, DateTime<Utc>, DateTime<Utc>) -> Result<Vec<DeliveryId>> + Send + 'static
+    F: FnOnce(&mut Conn, ClaimId, DateTime<Utc>, DateTime<Utc>) -> Result<Released> + Send + 'static
 {
 }
 
@@ -42,12 +46,15 @@ pub(crate) struct Lines {
     pub(crate) lease: TimeDelta,
 }
 
-/// Whether something may be let go because of this: only deliveries of tasks stand in lines.
+/// Whether something may be let go because of this.
 pub(crate) fn moves_a_line(settled: &Settled) -> bool {
-    settled.held.profile == Profile::Task
+    settled.held.ordered
         && match settled.fate {
             Fate::Ended(_) => true,
-            Fate::Retry { .. } => settled.held.tries + 1 >= ordered::TRIES_BEFORE_GIVING_WAY,
+            Fate::Retry { .. } => {
+                settled.held.profile == Profile::Task
+                    && settled.held.tries + 1 >= ordered::TRIES_BEFORE_GIVING_WAY
+            }
             Fate::Deferred { .. } => false,
         }
 }
@@ -66,14 +73,28 @@ impl Lines {
     /// The same for lines that somebody has just written into.
     pub(crate) fn go_on_with(&self, lines: Vec<Line>) {
         if !lines.is_empty() {
-            self.beside(move |conn, claim, now, until| ordered::release(conn, &lines, claim, now, until));
+            self.beside(move |conn, claim, now, until| ordered::release_any(conn, &lines, claim, now, until));
         }
     }
 
     fn beside(&self, work: impl Release) {
         let lines = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = lines.release(work).await {
+            let mut outcome = lines.release(work).await;
+            for _look in 0..LOOKS {
+                let Ok(blocked) = &mut outcome else { break };
+                if blocked.is_empty() {
+                    return;
+                }
+                let blocked = std::mem::take(blocked);
+                tokio::time::sleep(SOON).await;
+                outcome = lines
+                    .release(move |conn, claim, now, until| {
+                        ordered::release_any(conn, &blocked, claim, now, until)
+                    })
+                    .await;
+            }
+            if let Err(error) = outcome {
                 tracing::debug!(error = error.chain(), "lines could not be gone on with; the walk will");
             }
         });
@@ -107,23 +128,24 @@ impl Lines {
     async fn look(&self, after: Option<uuid::Uuid>) -> Result<Option<uuid::Uuid>> {
         let (left, place) = self.db.once(move |conn| ordered::left_behind(conn, after, AT_ONCE)).await?;
         if !left.is_empty() {
-            self.release(move |conn, claim, now, until| ordered::release(conn, &left, claim, now, until))
+            self.release(move |conn, claim, now, until| ordered::release_any(conn, &left, claim, now, until))
                 .await?;
         }
         Ok(place)
     }
 
-    async fn release(&self, work: impl Release) -> Result<()> {
+    /// Returns the lines that are worth another look in a moment.
+    async fn release(&self, work: impl Release) -> Result<Vec<Line>> {
         let now = self.clock.now();
         let (claim, until) = (ClaimId::new(now), now + self.lease);
         let released = self.db.once(move |conn| work(conn, claim, now, until)).await?;
-        if released.is_empty() {
-            return Ok(());
+        if released.ids.is_empty() {
+            return Ok(released.blocked);
         }
-        let unheard = self.bus.ring_due(Lane::First, claim, &released).await;
+        let unheard = self.bus.ring_due(Lane::First, claim, &released.ids).await;
         if !unheard.is_empty() {
             self.db.once(move |conn| ordered::give_back(conn, &unheard, claim, now)).await?;
         }
-        Ok(())
+        Ok(released.blocked)
     }
 }

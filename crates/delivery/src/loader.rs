@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use hookyard_domain::{
     clock::Clock,
     db::Db,
-    delivery::rung,
+    delivery::{NOT_TAKEN, rung},
     id::{ClaimId, DeliveryId, EventId},
     subscription::directory::Directory,
 };
@@ -152,7 +152,9 @@ impl Loader {
                     // Another deliverer may have the master key, or this one after it was told of it.
                     None => self.settler.note(Note::Parked { held, at: now + SEALED, ring }).await,
                 },
-                (None, _) | (_, None) => self.settler.note(Note::Cancelled { held, ring }).await,
+                (None, _) | (_, None) => {
+                    self.settler.note(Note::Cancelled { held, reason: NOT_TAKEN, ring }).await;
+                }
             }
         }
         self.metrics.loaded(ready.len());

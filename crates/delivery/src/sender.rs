@@ -8,10 +8,12 @@ use hookyard_domain::{
     delivery::{Attempt, Outcome, Profile, RetryAfter},
     event,
     id::EventId,
+    subscription::consumer,
     wire::WebhookSecret,
 };
 use hookyard_egress::{
-    Egress, Failure, FailureKind, HeaderMap, HeaderName, HeaderValue, MAX_KEPT, Method, Reply, Request,
+    Egress, Failure, FailureKind, HeaderMap, HeaderName, HeaderValue, Identity, MAX_KEPT, Method, Reply,
+    Request,
 };
 
 use crate::job::Job;
@@ -33,6 +35,8 @@ pub(crate) struct Signing<'a> {
     pub(crate) task_secret: Option<&'a WebhookSecret>,
     /// The token of a callback.
     pub(crate) token: Option<&'a str>,
+    /// Who we are to a receiver that asks for a client certificate.
+    pub(crate) identity: Option<&'a Identity>,
 }
 
 /// Makes one try, with this body: [`body`].
@@ -45,14 +49,18 @@ pub(crate) async fn send(
 ) -> Tried {
     let number = job.held.attempts.saturating_add(1);
     let request = Request {
-        method: if job.held.profile == Profile::Farewell { Method::DELETE } else { Method::POST },
+        method: method(job),
         url: job.hook.url.clone(),
         headers: headers(job, &body, signing, number, now),
         body,
         timeout: job.held.profile.timeout(),
     };
     let asks = job.held.profile == Profile::Task && job.event.asks;
-    let result = if asks { egress.ask(request).await } else { egress.send(request).await };
+    let result = match (signing.identity, asks) {
+        (Some(identity), _) => egress.send_as(identity, request).await,
+        (None, true) => egress.ask(request).await,
+        (None, false) => egress.send(request).await,
+    };
     let (outcome, latency, mut reply) = match result {
         Ok(Reply { status, retry_after, excerpt, latency }) => {
             (Outcome::Status { code: status, retry_after: retry_after.map(hint) }, latency, excerpt)
@@ -72,6 +80,31 @@ pub(crate) async fn send(
     Tried { outcome, attempt, latency, said }
 }
 
+/// The record of a try that ended before anything was sent, and why.
+pub(crate) fn unsent(job: &Job, outcome: &Outcome, reason: &str, now: DateTime<Utc>) -> Attempt {
+    let mut reply = reason.as_bytes().to_vec();
+    reply.truncate(MAX_KEPT);
+    Attempt {
+        number: job.held.attempts.saturating_add(1),
+        started_at: now,
+        latency_ms: 0,
+        status: None,
+        reason: outcome.word().into_owned(),
+        reply,
+    }
+}
+
+fn method(job: &Job) -> Method {
+    match (job.held.profile, &job.hook.consumer) {
+        (Profile::Farewell, _) => Method::DELETE,
+        (_, Some(consumer)) => match consumer.method {
+            consumer::Method::Post => Method::POST,
+            consumer::Method::Put => Method::PUT,
+        },
+        (_, None) => Method::POST,
+    }
+}
+
 /// The message id of Standard Webhooks: the same on every try, also of a replay, so that a receiver knows a message that
 /// it has seen.
 fn message_id(event: EventId) -> String {
@@ -79,10 +112,14 @@ fn message_id(event: EventId) -> String {
 }
 
 /// What is sent: the stored bytes. Of an event of a task or a run its payload, which is a webhook of source 1 or a callback of
-/// source 3; nothing is serialised anew.
+/// source 3, to a consumer the envelope of contract §4 around it; nothing is serialised anew. What a transformation makes is not
+/// made here.
 pub(crate) fn body(job: &Job) -> Bytes {
     match job.held.profile {
-        Profile::Hook | Profile::Consumer => job.event.body.clone(),
+        Profile::Hook => job.event.body.clone(),
+        Profile::Consumer => {
+            consumer::envelope(&job.event.body).map_or_else(|| job.event.body.clone(), Bytes::from)
+        }
         Profile::Task | Profile::Callback => event::payload(&job.event.body)
             .map(|payload| job.event.body.slice_ref(payload))
             .unwrap_or_else(|| job.event.body.clone()),
@@ -106,7 +143,12 @@ fn headers(job: &Job, body: &[u8], signing: Signing<'_>, number: u16, now: DateT
     put("content-type", "application/json");
     put("webhook-id", &id);
     put("webhook-timestamp", &timestamp.to_string());
-    put("webhook-signature", &job.secrets.signing.standard_webhooks(&id, timestamp, body));
+    let signing_secret = &job.secrets.signing;
+    let signature = match &job.secrets.consumer {
+        Some(keys) => consumer::signatures(signing_secret, keys, &id, now, body),
+        None => signing_secret.standard_webhooks(&id, timestamp, body),
+    };
+    put("webhook-signature", &signature);
     let secret = job.secrets.webhook.as_ref();
     match job.held.profile {
         Profile::Task => {
@@ -115,7 +157,8 @@ fn headers(job: &Job, body: &[u8], signing: Signing<'_>, number: u16, now: DateT
             }
         }
         Profile::Callback => put("zapier-callback-signature", signing.token.unwrap_or_default()),
-        Profile::Hook | Profile::Consumer | Profile::Farewell => {
+        Profile::Consumer | Profile::Farewell => {}
+        Profile::Hook => {
             if let Some(secret) = secret {
                 put("x-triggersapi-signature", &secret.triggers_api(body));
             }
@@ -130,6 +173,13 @@ fn headers(job: &Job, body: &[u8], signing: Signing<'_>, number: u16, now: DateT
             put("x-correlation-id", id);
         } else {
             put("x-correlation-id", &url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>());
+        }
+    }
+    // None of them has the name of one of ours.
+    for (name, value) in job.secrets.consumer.iter().flat_map(|keys| keys.headers.iter()) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            headers.insert(name, value);
         }
     }
     headers

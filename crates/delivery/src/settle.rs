@@ -4,7 +4,7 @@
 //! is held until it is written: when the database is away, tries under way keep their slots and nothing new begins.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -34,8 +34,8 @@ pub(crate) enum Note {
     Tried { settled: Settled, outcome: Outcome, effect: Effect, ring: Option<Arc<Ring>> },
     /// It goes back to the schedule untried.
     Parked { held: HeldDelivery, at: DateTime<Utc>, ring: Option<Arc<Ring>> },
-    /// Its hook takes nothing any more.
-    Cancelled { held: HeldDelivery, ring: Option<Arc<Ring>> },
+    /// It ends untried, for this reason.
+    Cancelled { held: HeldDelivery, reason: &'static str, ring: Option<Arc<Ring>> },
 }
 
 /// Where notes go.
@@ -114,8 +114,8 @@ impl Writer {
 
     async fn write(&self, notes: Vec<Note>) {
         let now = self.clock.now();
-        let (mut tried, mut parked, mut cancelled, mut rings) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut tried, mut parked, mut rings) = (Vec::new(), Vec::new(), Vec::new());
+        let mut cancelled: BTreeMap<&'static str, Vec<HeldDelivery>> = BTreeMap::new();
         let mut reports: Vec<Report> = Vec::new();
         let mut moved = Vec::new();
         let mut places: HashMap<SubscriptionId, usize> = HashMap::new();
@@ -144,11 +144,11 @@ impl Writer {
                     parked.push((held, at));
                     rings.push(ring);
                 }
-                Note::Cancelled { held, ring } => {
-                    if held.profile == Profile::Task {
+                Note::Cancelled { held, reason, ring } => {
+                    if held.ordered {
                         moved.push(held.id);
                     }
-                    cancelled.push(held);
+                    cancelled.entry(reason).or_default().push(held);
                     rings.push(ring);
                 }
             }
@@ -162,7 +162,10 @@ impl Writer {
                 store::settle(conn, tried, settlement, reports, now)?;
             }
             store::park(conn, parked)?;
-            store::cancel_held(conn, cancelled, now, "the hook takes no events")
+            for (reason, held) in cancelled {
+                store::cancel_held(conn, held, now, reason)?;
+            }
+            Ok(())
         })
         .await;
         drop(rings);

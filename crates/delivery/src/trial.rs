@@ -5,10 +5,14 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     clock::Clock,
-    delivery::{DeliveryState, Effect, Fate, Outcome, Profile, Settled, Standing, Verdict, judge},
+    delivery::{
+        Attempt, CANCELLED_BY_TRANSFORMATION, DeliveryState, Effect, Fate, Outcome, Profile, Settled,
+        Standing, Verdict, judge,
+    },
 };
 
 use crate::{
+    body::Body,
     dispatch::{Deps, Sign},
     job::Job,
     sender::{self, Signing, Tried},
@@ -27,12 +31,40 @@ impl Verdicts {
     }
 }
 
-/// After this, a callback that could not be signed is looked at again.
+/// After this, what could not be signed or kept is looked at again.
 const UNSIGNED: TimeDelta = TimeDelta::seconds(1);
 
 /// Makes a try and writes it down. Returns what it says about the endpoint, and how long it took.
 pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Duration) {
-    let body = sender::body(&job);
+    let body = match deps.bodies.of(&job).await {
+        Ok(Body::Sent(body)) => body,
+        Ok(Body::Cancelled) => {
+            let reason = CANCELLED_BY_TRANSFORMATION;
+            deps.settler.note(Note::Cancelled { held: job.held, reason, ring: job.ring }).await;
+            return (Sign::Answered, Duration::ZERO);
+        }
+        Ok(Body::None(reason)) => {
+            let outcome = Outcome::Untransformable;
+            let attempt = sender::unsent(&job, &outcome, &reason, verdicts.clock.now());
+            settle(deps, verdicts, job, outcome, attempt, Duration::ZERO).await;
+            // The receiver has nothing to do with it.
+            return (Sign::Answered, Duration::ZERO);
+        }
+        Err(error) => {
+            tracing::warn!(delivery.id = %job.held.id, error = error.chain(), "a transformed body cannot be kept yet");
+            let at = verdicts.clock.now() + UNSIGNED;
+            deps.settler.note(Note::Parked { held: job.held, at, ring: job.ring }).await;
+            return (Sign::Answered, Duration::ZERO);
+        }
+    };
+    let identity = match deps.identities.of(&deps.egress, &job) {
+        Ok(identity) => identity,
+        Err(reason) => {
+            let attempt = sender::unsent(&job, &Outcome::Tls, &reason, verdicts.clock.now());
+            let sign = settle(deps, verdicts, job, Outcome::Tls, attempt, Duration::ZERO).await;
+            return (sign, Duration::ZERO);
+        }
+    };
     let token = if job.held.profile == Profile::Callback {
         match deps.callbacks.token(&job, body.clone(), verdicts.clock.now()).await {
             Ok(token) => Some(token),
@@ -46,7 +78,11 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
     } else {
         None
     };
-    let signing = Signing { task_secret: deps.task_secret.as_deref(), token: token.as_deref() };
+    let signing = Signing {
+        task_secret: deps.task_secret.as_deref(),
+        token: token.as_deref(),
+        identity: identity.as_deref(),
+    };
     let Tried { outcome, attempt, latency, said } =
         sender::send(&deps.egress, &job, body, signing, verdicts.clock.now()).await;
     // Before the outcome: whoever dies in between is told again, and the same answer twice is one.
@@ -60,6 +96,19 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
         );
         return (Sign::Answered, latency);
     }
+    let sign = settle(deps, verdicts, job, outcome, attempt, latency).await;
+    (sign, latency)
+}
+
+/// Judges an outcome and hands it on to be written. Returns what it says about the endpoint.
+async fn settle(
+    deps: &Deps,
+    verdicts: &Verdicts,
+    job: Job,
+    outcome: Outcome,
+    attempt: Attempt,
+    latency: Duration,
+) -> Sign {
     let now = verdicts.clock.now();
     let standing = Standing {
         tries_spent: job.held.tries,
@@ -77,17 +126,19 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
             "a hook's name leads to a forbidden address; nothing was sent"
         );
     }
+    // What expires before its next try ends then: the sweep brings it, and nothing is sent.
+    let in_time = |at: DateTime<Utc>| job.held.expires_at.map_or(at, |end| at.min(end));
     let fate = match verdict {
         Verdict::Delivered => Fate::Ended(DeliveryState::Delivered),
-        Verdict::RetryAt { at } => Fate::Retry { at },
-        Verdict::Deferred { at } => Fate::Deferred { at },
+        Verdict::RetryAt { at } => Fate::Retry { at: in_time(at) },
+        Verdict::Deferred { at } => Fate::Deferred { at: in_time(at) },
         // Nobody wants to send a good-bye again: it is no dead letter.
         Verdict::Dead if job.held.profile == Profile::Farewell => Fate::Ended(DeliveryState::Discarded),
         Verdict::Dead => Fate::Ended(DeliveryState::Dead),
     };
     let settled = Settled { held: job.held, attempt, fate };
     deps.settler.note(Note::Tried { settled, outcome, effect, ring: job.ring }).await;
-    (sign, latency)
+    sign
 }
 
 /// What an outcome says about the endpoint's condition.

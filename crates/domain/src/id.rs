@@ -32,7 +32,8 @@ macro_rules! id_type {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id: 48 bits of `now` in milliseconds, the rest random (UUIDv7).
+            /// A new id: 48 bits of `now` in milliseconds, 10 of its microseconds, the rest random (UUIDv7, RFC 9562 §6.2 method 3):
+            /// ids of the same clock rise, but for those of the same microsecond.
             #[must_use]
             pub fn new(now: DateTime<Utc>) -> Self {
                 Self(uuid_at(now))
@@ -201,10 +202,24 @@ impl Serialize for DeliveryId {
     }
 }
 
+impl EventId {
+    /// When the event was accepted, to the millisecond.
+    #[must_use]
+    pub fn accepted_at(self) -> DateTime<Utc> {
+        let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or(0);
+        DateTime::from_timestamp_millis(millis).unwrap_or_default()
+    }
+}
+
 /// A UUIDv7 of the given time.
 fn uuid_at(now: DateTime<Utc>) -> Uuid {
     let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
-    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
+    let mut rest: [u8; 10] = rand::random();
+    // The twelve bits behind the version: microseconds, and two bits of chance.
+    let [high, low] =
+        (((now.timestamp_subsec_micros() % 1_000) << 2) as u16 | u16::from(rest[1] & 3)).to_be_bytes();
+    (rest[0], rest[1]) = (high, low);
+    uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid()
 }
 
 /// The smallest UUIDv7-ordered value of an instant: where a partition or a time range of keys begins.
@@ -248,6 +263,15 @@ fn decode(text: &[u8]) -> Option<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_rise_with_the_microseconds() {
+        let start = DateTime::from_timestamp_micros(1_800_000_000_123_000).unwrap();
+        let ids: Vec<EventId> =
+            (0..2_500).map(|micros| EventId::new(start + chrono::TimeDelta::microseconds(micros))).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+        assert!(ids.iter().all(|id| id.uuid().get_version_num() == 7));
+    }
 
     #[test]
     fn an_id_survives_its_text_form() {

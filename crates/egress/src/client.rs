@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use rustls::RootCertStore;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::address::Guard;
+use crate::certificate::{self, CertificateError, Identity};
 use crate::failure::{Failure, FailureKind, classify, refused};
 use crate::resolver::{GuardedResolver, Resolver, SystemResolver};
 use crate::retry_after::{RetryAfter, retry_after};
@@ -77,6 +79,15 @@ pub struct Egress {
     client: reqwest::Client,
     guard: Guard,
     connect_timeout: Duration,
+    /// What further clients are made with, for requests that show a client certificate.
+    made_with: Arc<MadeWith>,
+}
+
+#[derive(Debug)]
+struct MadeWith {
+    settings: Settings,
+    roots: Arc<RootCertStore>,
+    resolver: GuardedResolver,
 }
 
 impl Egress {
@@ -94,9 +105,35 @@ impl Egress {
     /// [`SetupError`] names the setting that cannot be used.
     pub fn with_resolver(settings: &Settings, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
         let guard = Guard::new(&settings.allow);
-        let client = client(settings, GuardedResolver { inner: resolver, guard: guard.clone() })?;
+        let roots = tls::roots(settings.extra_ca_file.as_deref())?;
+        let resolver = GuardedResolver { inner: resolver, guard: guard.clone() };
+        let client = client(settings, &roots, None, resolver.clone())?;
         let connect_timeout = Duration::from_millis(settings.connect_timeout_ms);
-        Ok(Self { client, guard, connect_timeout })
+        let made_with = Arc::new(MadeWith { settings: settings.clone(), roots, resolver });
+        Ok(Self { client, guard, connect_timeout, made_with })
+    }
+
+    /// A client certificate with its key, ready to be shown by [`Egress::send_as`]. Its connections are its own: none of them is
+    /// shared with requests that show another one, or none. Whether it has expired is for whoever registers it to ask
+    /// ([`Certificate::check`](crate::Certificate::check)), and for the receiver.
+    ///
+    /// # Errors
+    /// [`CertificateError`] when it is none.
+    pub fn identity(&self, chain: &str, key: &str) -> Result<Identity, CertificateError> {
+        let MadeWith { settings, roots, resolver } = &*self.made_with;
+        let pair = certificate::read(chain, key)?;
+        let client = client(settings, roots, Some(pair), resolver.clone())
+            .map_err(|error| CertificateError::Refused(error.to_string()))?;
+        Ok(Identity { client })
+    }
+
+    /// As [`Egress::send`], and shows a client certificate to a receiver that asks for one.
+    ///
+    /// # Errors
+    /// As [`Egress::send`].
+    pub async fn send_as(&self, identity: &Identity, request: Request) -> Result<Reply, Failure> {
+        let as_it = Self { client: identity.client.clone(), ..self.clone() };
+        as_it.send(request).await
     }
 
     /// What can be refused without asking a name server: for the moment at which somebody registers a URL. A name
@@ -202,6 +239,8 @@ impl Egress {
 /// The one way in which clients are made: no redirects, no proxies of the environment, names by this resolver.
 pub(crate) fn client(
     settings: &Settings,
+    roots: &Arc<RootCertStore>,
+    certificate: Option<certificate::Pair>,
     resolver: impl reqwest::dns::Resolve + 'static,
 ) -> Result<reqwest::Client, SetupError> {
     if !(1..=60_000).contains(&settings.connect_timeout_ms) {
@@ -211,7 +250,7 @@ pub(crate) fn client(
     #[expect(clippy::disallowed_methods, reason = "this is the guard that the ban points to")]
     let builder = reqwest::Client::builder();
     builder
-        .tls_backend_preconfigured(tls::client_config(settings.extra_ca_file.as_deref())?)
+        .tls_backend_preconfigured(tls::client_config(roots, certificate).map_err(SetupError::Tls)?)
         .dns_resolver(resolver)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)

@@ -15,6 +15,7 @@
 //! servers can hold is bounded, so that many of them at once make other *new* connections wait.
 
 mod address;
+mod certificate;
 mod client;
 mod failure;
 mod resolver;
@@ -25,6 +26,7 @@ mod target;
 mod tls;
 
 pub use address::Reason;
+pub use certificate::{Certificate, CertificateError, Identity};
 pub use client::{Egress, Fetched, MAX_FETCHED, MAX_KEPT, MAX_READ, Reply, Request};
 pub use failure::{Failure, FailureKind};
 pub use reqwest::Method;

@@ -52,9 +52,16 @@ impl Resolver for SystemResolver {
 }
 
 /// Any resolver, with the guard behind it.
+#[derive(Clone)]
 pub(crate) struct GuardedResolver {
     pub(crate) inner: Arc<dyn Resolver>,
     pub(crate) guard: Guard,
+}
+
+impl std::fmt::Debug for GuardedResolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuardedResolver").field("guard", &self.guard).finish_non_exhaustive()
+    }
 }
 
 impl Resolve for GuardedResolver {

@@ -22,6 +22,7 @@ use crate::resolver::{OpenResolver, SystemResolver};
 use crate::retry_after::{RetryAfter, retry_after};
 use crate::settings::{Settings, SetupError};
 use crate::target::{Refusal, form};
+use crate::tls;
 
 /// A client that reaches the services it was made for. Cloning shares its pool of connections.
 #[derive(Clone, Debug)]
@@ -52,7 +53,8 @@ impl Services {
             form(url).map_err(|refusal| SetupError::Service { url: url.clone(), refusal })?;
         }
         let resolver = OpenResolver(Arc::new(SystemResolver::new()));
-        let client = client(settings, resolver)?;
+        let roots = tls::roots(settings.extra_ca_file.as_deref())?;
+        let client = client(settings, &roots, None, resolver)?;
         let connect_timeout = Duration::from_millis(settings.connect_timeout_ms);
         Ok(Self { client, origins: urls.iter().map(Url::origin).collect(), connect_timeout })
     }

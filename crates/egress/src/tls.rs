@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::settings::SetupError;
 
-pub(crate) fn client_config(extra_ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
+/// The authorities that are trusted.
+pub(crate) fn roots(extra_ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, SetupError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     // Systems carry certificates that rustls cannot read; those are nobody's mistake.
@@ -24,12 +25,22 @@ pub(crate) fn client_config(extra_ca_file: Option<&Path>) -> Result<ClientConfig
             "no certificate authorities found: https receivers will fail until ca-certificates is installed"
         );
     }
+    Ok(Arc::new(roots))
+}
+
+/// How connections are made: as nobody in particular, or with a client certificate for receivers that ask for one.
+pub(crate) fn client_config(
+    roots: &Arc<RootCertStore>,
+    certificate: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(SetupError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(Arc::clone(roots));
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+    };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -4,6 +4,7 @@
 //! which errors follow from that, is not written a second time.
 
 mod automation_examples;
+mod consumer_shapes;
 mod errors;
 mod examples;
 mod page;
@@ -24,15 +25,22 @@ use hookyard_domain::{credential::Scope, person::Role};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
+pub(crate) use consumer_shapes::{ConsumerPatch, ConsumerRequest, ConsumerTest, SecretRequest};
 pub(crate) use shapes::{
-    ActionRunRequest, AnswerRequest, AuthenticationChange, AuthenticationRequest, BatchRequest, BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest, EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest, InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OpenApiDocument, OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest, QuestionRequest, ReleaseRequest, SchedulePatch, ScheduleRequest, SchemaProblem, SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest, TotpCode, UserPatch, WorkerTokenRequest,
+    ActionRunRequest, AnswerRequest, AuthenticationChange, AuthenticationRequest, BatchRequest,
+    BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest,
+    EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest,
+    InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OpenApiDocument,
+    OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest, QuestionRequest, ReleaseRequest,
+    SchedulePatch, ScheduleRequest, SchemaProblem, SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest,
+    TotpCode, UserPatch, WorkerTokenRequest,
 };
 
 use crate::{
     access::Access,
     handlers::{
-        audit, automation, dead_letters, deliveries, event_types, events, health, hooks, invitations, keys,
-        oauth, ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
+        audit, automation, consumers, dead_letters, deliveries, event_types, events, health, hooks,
+        invitations, keys, oauth, ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -46,6 +54,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
     tags(
         (name = "REST hooks", description = "The handshake that Zapier and other REST hook clients speak: show samples, subscribe, deliver, unsubscribe."),
         (name = "Hooks", description = "The hooks of the tenant: their state, tests, replays."),
+        (name = "Consumers", description = "Webhooks with everything: several event types, tags, headers, transformations, a pace, order, rotation and certificates."),
         (name = "Events", description = "Events in, and where they went."),
         (name = "Deliveries", description = "What became of an event at a hook, try by try."),
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
@@ -79,6 +88,16 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         hooks::disable,
         hooks::delete,
         replay::replay,
+        consumers::create,
+        consumers::list,
+        consumers::show,
+        consumers::update,
+        consumers::delete,
+        consumers::switch::test,
+        consumers::switch::enable,
+        consumers::switch::disable,
+        consumers::secret::show,
+        consumers::secret::rotate,
         events::post,
         events::post_batch,
         events::list,

@@ -20,6 +20,7 @@ use crate::{
             about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, webhooks, worker,
             workers,
         },
+        consumers::{self, secret as consumer_secret, switch as consumer_switch},
         dead_letters, deliveries,
         event_types::{self, import},
         events, health, hooks, invitations,
@@ -103,6 +104,17 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/hooks/{id}/enable", scope(Scope::HooksWrite), HookWrites => hooks::enable;
     POST "/v1/hooks/{id}/disable", scope(Scope::HooksWrite), HookWrites => hooks::disable;
     POST "/v1/hooks/{id}/replay", scope(Scope::HooksWrite), Requests => replay::replay;
+
+    POST "/webhooks", scope(Scope::HooksWrite), HookWrites => consumers::create;
+    GET "/webhooks", scope(Scope::HooksRead), Requests => consumers::list;
+    GET "/webhooks/{id}", scope(Scope::HooksRead), Requests => consumers::show;
+    PATCH "/webhooks/{id}", scope(Scope::HooksWrite), HookWrites => consumers::update;
+    DELETE "/webhooks/{id}", scope(Scope::HooksWrite), HookWrites => consumers::delete;
+    POST "/webhooks/{id}/test", scope(Scope::HooksWrite), Requests => consumer_switch::test;
+    POST "/webhooks/{id}/enable", scope(Scope::HooksWrite), HookWrites => consumer_switch::enable;
+    POST "/webhooks/{id}/disable", scope(Scope::HooksWrite), HookWrites => consumer_switch::disable;
+    GET "/webhooks/{id}/secret", scope(Scope::HooksWrite), Requests => consumer_secret::show;
+    POST "/webhooks/{id}/secret/rotate", scope(Scope::HooksWrite), HookWrites => consumer_secret::rotate;
 
     GET "/v1/deliveries", scope(Scope::HooksRead), Requests => deliveries::list;
     GET "/v1/deliveries/{id}", scope(Scope::HooksRead), Requests => deliveries::show;

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     Result,
     db::Conn,
-    delivery::{self, HeldDelivery, NewDelivery, Profile},
+    delivery::{self, HeldDelivery, NewDelivery},
     event::waiting::{self, Waiting},
     id::{ClaimId, DeliveryId, EventGroupId},
     subscription::{directory::Directory, spread},
@@ -18,7 +18,7 @@ use hookyard_messaging::{Consumer, Incoming, Lane, Message, PARTITIONS, Queue};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, matching};
+use crate::{context::Context, lines, matching};
 
 /// Groups fanned out in one statement.
 const GROUPS_AT_ONCE: usize = 8;
@@ -88,7 +88,10 @@ impl FanOut {
             .once(move |conn| write(conn, &directory, &groups, claim, now, now + lease))
             .await?;
         self.context.metrics.fanned_out(events, deliveries.len());
-        self.ring(claim, now + lease, deliveries).await;
+        let (waiting, ready): (Vec<NewDelivery>, Vec<NewDelivery>) =
+            deliveries.into_iter().partition(|delivery| delivery.ordering.is_some());
+        self.ring(claim, now + lease, ready).await;
+        lines::let_go(&self.context, &waiting);
         Ok(events)
     }
 
@@ -146,10 +149,12 @@ fn write(
     }
     let mut deliveries = Vec::with_capacity(events.len());
     for event in &events {
-        for hook in matching::wanting(directory, event, now) {
+        for (hook, ordering) in matching::wanting(directory, event, now) {
             let id = DeliveryId { event: event.id, subscription: hook.id };
-            let (tenant, profile) = (event.tenant, Profile::Hook);
-            deliveries.push((event.group, NewDelivery { id, tenant, profile, ordering: None }));
+            let ttl = hook.consumer.as_ref().and_then(|consumer| consumer.ttl);
+            let expires_at = ttl.map(|ttl| event.since + ttl);
+            let plain = NewDelivery::plain(id, event.tenant, hook.kind.profile());
+            deliveries.push((event.group, NewDelivery { ordering, expires_at, ..plain }));
         }
     }
     // Until here nothing was taken: whoever is first with this statement has the groups.
@@ -180,6 +185,8 @@ async fn release(
                 due_at: now,
                 claim,
                 lease_until,
+                ordered: false,
+                expires_at: new.expires_at,
             };
             (held, now)
         })

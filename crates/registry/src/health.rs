@@ -138,7 +138,7 @@ fn write(
             let reason = reason(&change, report);
             subscription::store::set_state(conn, report.tenant, id, change.state, reason.as_deref(), now)?;
             if let Some(ended) = change.ended {
-                if health.kind != Kind::Hook {
+                if !health.kind.is_matched() {
                     // Nobody subscribed it: there is nobody to say good-bye to, and what its tasks report shows the end.
                     delivery::store::cancel_pending(conn, report.tenant, id, now, "task_endpoint.disabled")?;
                     tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "an endpoint of tasks was disabled");
@@ -154,7 +154,13 @@ fn write(
                 if let Some(mail) = mail.filter(|_| ending == Ending::Disabled) {
                     mail.tell(conn, report, &url, 100, now)?;
                 }
-                groups.push(subscription::end(conn, ending, (report.tenant, id, &url), &reason, now)?);
+                groups.push(subscription::end(
+                    conn,
+                    (ending, health.kind),
+                    (report.tenant, id, &url),
+                    &reason,
+                    now,
+                )?);
             }
         }
         changes.push((report, change));
@@ -225,6 +231,7 @@ pub(crate) fn actor() -> Actor {
 fn entries(health: &Health, change: &HealthChange, report: &Report, url: &str) -> Vec<Entry> {
     let (kind, forbidden, disabled) = match health.kind {
         Kind::Hook => (ObjectKind::Hook, Action::HookAddressForbidden, Action::HookDisabled),
+        Kind::Consumer => (ObjectKind::Consumer, Action::ConsumerAddressForbidden, Action::ConsumerDisabled),
         Kind::Task => {
             (ObjectKind::TaskEndpoint, Action::TaskEndpointAddressForbidden, Action::TaskEndpointDisabled)
         }

@@ -6,6 +6,7 @@
 mod context;
 mod fan_out;
 mod health;
+mod lines;
 mod matching;
 mod metrics;
 mod relay;

@@ -13,23 +13,30 @@ use hookyard_domain::{
 ///
 /// Hookyard's own events (`hook.*`) go only to subscriptions that ask for them by a type or pattern: a Zap for «every
 /// event» of a product does not expect news about its own plumbing.
+///
+/// Each comes with the line in which the event stands there, if it stands in one.
 pub(crate) fn wanting(
     directory: &Directory,
     event: &WaitingEvent,
     now: DateTime<Utc>,
-) -> Vec<Arc<Subscription>> {
+) -> Vec<(Arc<Subscription>, Option<uuid::Uuid>)> {
     let mut hooks = directory.wanting(event.tenant, &event.event_type, now);
     if event.origin == Origin::System {
-        hooks.retain(|hook| hook.pattern.is_some());
+        hooks.retain(|hook| !hook.patterns.is_empty());
     }
-    if hooks.iter().any(|hook| hook.filter.is_some()) {
-        match parse_stored(event.body.as_deref().unwrap_or_default()) {
-            Ok(json) => hooks.retain(|hook| hook.admits(&json)),
-            Err(error) => {
-                tracing::error!(event.id = %event.id, %error, "a stored event cannot be read; hooks with a filter do not get it");
-                hooks.retain(|hook| hook.filter.is_none());
-            }
+    if !hooks.iter().any(|hook| hook.reads_content()) {
+        return hooks.into_iter().map(|hook| (hook, None)).collect();
+    }
+    match parse_stored(event.body.as_deref().unwrap_or_default()) {
+        Ok(json) => {
+            hooks.retain(|hook| hook.admits(&json));
+            let line = |hook: &Subscription| hook.consumer.as_ref().and_then(|consumer| consumer.line(&json));
+            hooks.into_iter().map(|hook| (Arc::clone(&hook), line(&hook))).collect()
+        }
+        Err(error) => {
+            tracing::error!(event.id = %event.id, %error, "a stored event cannot be read; hooks with a filter do not get it");
+            hooks.retain(|hook| !hook.reads_content());
+            hooks.into_iter().map(|hook| (hook, None)).collect()
         }
     }
-    hooks
 }

@@ -1,5 +1,5 @@
 //! The relay: finds what should have moved on and moves it (invariant 1). A lost ring, a wiped broker, a registry that
-//! was killed between a commit and a ring all end here.
+//! was killed between a commit and a ring all end here, and events that were scheduled begin here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,6 +50,15 @@ async fn pass(
         context.metrics.relayed(events);
         // Others have them in hand.
         if events == 0 {
+            break;
+        }
+    }
+    while !stop.is_cancelled() {
+        let now = context.clock.now();
+        let due = context.db.once(move |conn| event::scheduled::bring_due(conn, now, AT_ONCE)).await?;
+        let full = due.len() == AT_ONCE as usize;
+        fan_out.fan_out(due).await?;
+        if !full {
             break;
         }
     }

@@ -9,7 +9,7 @@ use hookyard_domain::{
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
     db::partition,
     delivery, email, idempotency, rate_limit,
-    subscription::{self, Ending},
+    subscription::{self, Ending, Kind},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,13 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
                 let object = ObjectRef::new(ObjectKind::Hook, hook);
                 let after = json!({"state": "deleted", "state_reason": "expired", "url": url});
                 told.push(Entry::new(tenant, Action::HookRemoved, object).after(after));
-                groups.push(subscription::end(conn, Ending::Removed, (tenant, hook, &url), "expired", now)?);
+                groups.push(subscription::end(
+                    conn,
+                    (Ending::Removed, Kind::Hook),
+                    (tenant, hook, &url),
+                    "expired",
+                    now,
+                )?);
             }
             audit::record_all(conn, &health::actor(), &told, now)?;
             Ok(groups)
@@ -69,6 +75,7 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
             let before = now - TimeDelta::days(i64::from(keep));
             subscription::endpoint::forget_removed(conn, before, ENDPOINTS_AT_ONCE)?;
             email::store::forget_old(conn, before)?;
+            delivery::pace::forget_old(conn, now)?;
             idempotency::forget_old(conn, now)?;
             rate_limit::forget_old(conn, now)
         })

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::pace::Pace;
+use super::capacity::Capacity;
 
 /// What bounds an endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub(crate) enum Gate {
     /// When one of those under way has ended.
     Full,
     /// Not before then, which is soon: it does not take more in a second.
-    Paced(Instant),
+    Later(Instant),
     /// Not before then: the receiver asked for it.
     Paused(Instant),
     /// Not before then: the breaker is open.
@@ -58,8 +58,8 @@ pub(crate) struct Endpoint {
     latency: Option<Duration>,
     /// Where the next delivery is put that has to wait in the schedule.
     next_place: Option<Instant>,
-    pace: Pace,
-    /// Whether somebody will come back to it when its pace allows the next try.
+    capacity: Capacity,
+    /// Whether somebody comes back to it when it can take the next try.
     pub(crate) is_awaited: bool,
 }
 
@@ -73,7 +73,7 @@ impl Endpoint {
             paused_until: None,
             latency: None,
             next_place: None,
-            pace: Pace::new(bounds.in_flight, now),
+            capacity: Capacity::new(bounds.in_flight, now),
             is_awaited: false,
         }
     }
@@ -87,7 +87,7 @@ impl Endpoint {
     pub(crate) fn is_unremarkable(&self, now: Instant) -> bool {
         self.in_flight == 0
             && self.failures == 0
-            && !self.pace.is_worth_keeping(now)
+            && !self.capacity.is_worth_keeping(now)
             && self.paused_until.is_none_or(|until| until <= now)
             && self.next_place.is_none_or(|place| place <= now)
     }
@@ -102,15 +102,15 @@ impl Endpoint {
             // Half open: one probe at a time.
             Some(_) if self.in_flight > 0 => Gate::Full,
             Some(_) => Gate::Open,
-            None if self.in_flight >= self.pace.at_once() => Gate::Full,
-            None => self.pace.wait(now).map_or(Gate::Open, Gate::Paced),
+            None if self.in_flight >= self.capacity.at_once() => Gate::Full,
+            None => self.capacity.wait(now).map_or(Gate::Open, Gate::Later),
         }
     }
 
     /// A try begins.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.in_flight += 1;
-        self.pace.begin(now);
+        self.capacity.begin(now);
     }
 
     /// A try that had begun was not made.
@@ -129,25 +129,25 @@ impl Endpoint {
                 self.cooldown = bounds.cooldown;
                 // Whoever was put far behind while it was slow or away is not made to wait for it: new places begin now.
                 self.next_place = None;
-                self.pace.taken(took, now);
+                self.capacity.taken(took, now);
             }
             Sign::Ill => {
-                self.pace.failed(took, now);
+                self.capacity.failed(took, now);
                 self.failures = self.failures.saturating_add(1);
                 let probe_failed = self.open_until.is_some_and(|until| until <= now);
                 let breaks = self.open_until.is_none() && self.failures >= bounds.breaker_failures;
                 if probe_failed {
                     self.cooldown = (self.cooldown * 2).min(bounds.max_cooldown);
-                    self.pace.still_away(now);
+                    self.capacity.still_away(now);
                 } else if breaks {
-                    self.pace.cut(now);
+                    self.capacity.cut(now);
                 }
                 if probe_failed || breaks {
                     self.open_until = Some(now + self.cooldown);
                 }
             }
             Sign::Pause(until) => {
-                self.pace.cut(now);
+                self.capacity.cut(now);
                 self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
             }
         }
@@ -156,8 +156,8 @@ impl Endpoint {
     /// Tries per second that the endpoint takes at the most, as far as is known.
     fn rate(&self, bounds: &Bounds) -> f64 {
         let latency = self.latency.unwrap_or(Duration::from_millis(5)).as_secs_f64().max(0.000_1);
-        let at_once = self.pace.at_once().min(bounds.in_flight) as f64;
-        self.pace.limit().map_or(at_once / latency, |limit| limit.min(at_once / latency))
+        let at_once = self.capacity.at_once().min(bounds.in_flight) as f64;
+        self.capacity.limit().map_or(at_once / latency, |limit| limit.min(at_once / latency))
     }
 
     /// How many deliveries may wait in memory: what the endpoint takes within a second, so that whoever waits here goes

@@ -67,6 +67,11 @@ impl<T: Copy + Eq + Hash, E: Copy + Eq + Hash, J> FairQueue<T, E, J> {
         Some(endpoint)
     }
 
+    /// The first job of an endpoint.
+    pub(crate) fn peek(&self, endpoint: E) -> Option<&J> {
+        self.endpoints.get(&endpoint)?.jobs.front()
+    }
+
     /// Takes the first job of an endpoint.
     pub(crate) fn take(&mut self, endpoint: E) -> Option<J> {
         let waiting = self.endpoints.get_mut(&endpoint)?;

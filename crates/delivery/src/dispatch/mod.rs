@@ -3,15 +3,16 @@
 //! One task owns all the state. Every bound is checked before a slot is taken: the endpoint's cap, its breaker and pauses,
 //! the pace of its host. What cannot go now goes back to the schedule, at the place where it can.
 
+mod capacity;
+#[cfg(test)]
+mod capacity_tests;
 mod destination;
 mod endpoint;
 mod fair;
 mod pace;
-#[cfg(test)]
-mod pace_tests;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -23,7 +24,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     clock::Clock,
     db::Db,
-    delivery::{HeldDelivery, Profile, store},
+    delivery::{
+        EXPIRED, HeldDelivery, NOT_TAKEN, Profile,
+        pace::{self as slots, Taken},
+        store,
+    },
     id::{SubscriptionId, TenantId},
     subscription::directory::Directory,
     wire::WebhookSecret,
@@ -38,10 +43,13 @@ use self::{
     destination::Destinations,
     endpoint::{Bounds, Endpoint, Gate},
     fair::FairQueue,
+    pace::{Paces, Turn},
 };
 use crate::{
     answer::Answers,
+    body::Bodies,
     callback::Callbacks,
+    identity::Identities,
     job::Job,
     metrics::Metrics,
     settings::Settings,
@@ -52,6 +60,12 @@ use crate::{
 /// A try keeps this much of its lease in hand, so that its outcome is written before anybody else may take the delivery.
 const LEASE_MARGIN: TimeDelta = TimeDelta::seconds(2);
 
+/// Whoever got no slots of a pace does not ask again before this.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// After this they are asked for again when nobody answered.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
 /// What the dispatcher is told.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -61,6 +75,8 @@ pub(crate) enum Command {
     Ended { endpoint: SubscriptionId, lane: Lane, sign: Sign, took: Duration },
     /// A try that had its slot was not made: somebody else has the delivery.
     Lost { endpoint: SubscriptionId, lane: Lane },
+    /// What became of a question for slots of an endpoint's pace; `None` = nobody answered.
+    Paced { endpoint: SubscriptionId, per_second: u32, slots: u32, taken: Option<Taken> },
 }
 
 /// What a dispatcher works with.
@@ -79,6 +95,10 @@ pub(crate) struct Deps {
     pub(crate) callbacks: Callbacks,
     /// Takes what receivers answer to questions.
     pub(crate) answers: Answers,
+    /// Makes what is sent.
+    pub(crate) bodies: Bodies,
+    /// Who we are to receivers that ask.
+    pub(crate) identities: Identities,
 }
 
 /// How many deliveries wait in memory, for those who would bring more.
@@ -101,8 +121,7 @@ pub(crate) struct Dispatcher {
     bounds: Bounds,
     endpoints: HashMap<SubscriptionId, Endpoint>,
     destinations: Destinations,
-    /// When the pace of endpoints allows the next try.
-    paced: BTreeSet<(Instant, SubscriptionId)>,
+    paces: Paces,
     first: LaneState,
     retry: LaneState,
     verdicts: Verdicts,
@@ -130,7 +149,7 @@ impl Dispatcher {
             },
             endpoints: HashMap::new(),
             destinations: Destinations::new(&settings.destination_limits, deps.clock.instant()),
-            paced: BTreeSet::new(),
+            paces: Paces::default(),
             first: lane(settings.first_slots),
             retry: lane(settings.retry_slots),
             verdicts: Verdicts::new(deps.clock.clone()),
@@ -152,15 +171,26 @@ impl Dispatcher {
         let mut commands = Vec::new();
         let mut forget = tokio::time::interval(Duration::from_secs(30));
         loop {
+            let wake = self.paces.next_wake();
+            let wait = wake.map(|at| at.saturating_duration_since(self.deps.clock.instant()));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 n = ended.recv_many(&mut commands, 1024) => if n == 0 { break },
                 Some(jobs) = ready.recv() => commands.push(Command::Ready(jobs)),
-                () = tokio::time::sleep(self.next_turn()), if !self.paced.is_empty() => {}
                 _ = forget.tick() => {
                     let now = self.deps.clock.instant();
                     self.endpoints.retain(|_, endpoint| !endpoint.is_unremarkable(now));
+                    self.paces.forget(now);
+                }
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            }
+            if wake.is_some() {
+                for id in self.paces.due(self.deps.clock.instant()) {
+                    if let Some(endpoint) = self.endpoints.get_mut(&id) {
+                        endpoint.is_awaited = false;
+                    }
+                    self.list(id);
                 }
             }
             for command in commands.drain(..) {
@@ -168,9 +198,11 @@ impl Dispatcher {
                     Command::Ready(jobs) => self.admit(jobs).await,
                     Command::Ended { endpoint, lane, sign, took } => self.end(endpoint, lane, sign, took),
                     Command::Lost { endpoint, lane } => self.lose(endpoint, lane),
+                    Command::Paced { endpoint, per_second, slots, taken } => {
+                        self.paced(endpoint, per_second, slots, taken);
+                    }
                 }
             }
-            self.list_paced();
             self.pump(Lane::First).await;
             self.pump(Lane::Retry).await;
             self.begin_late();
@@ -185,25 +217,6 @@ impl Dispatcher {
         self.park_all(waiting.into_iter().flatten().collect(), now).await;
         self.tries.close();
         self.tries.wait().await;
-    }
-
-    /// How long until the pace of some endpoint allows its next try.
-    fn next_turn(&self) -> Duration {
-        let now = self.deps.clock.instant();
-        self.paced.first().map_or(Duration::MAX, |(at, _)| at.saturating_duration_since(now))
-    }
-
-    /// Gives the endpoints a turn whose pace allows a try now.
-    fn list_paced(&mut self) {
-        let now = self.deps.clock.instant();
-        while let Some((_, id)) = self.paced.first().copied().filter(|(at, _)| *at <= now) {
-            self.paced.pop_first();
-            if let Some(endpoint) = self.endpoints.get_mut(&id) {
-                endpoint.is_awaited = false;
-            }
-            self.first.queue.list(id);
-            self.retry.queue.list(id);
-        }
     }
 
     fn lane(&mut self, lane: Lane) -> &mut LaneState {
@@ -226,6 +239,13 @@ impl Dispatcher {
             let id = job.hook.id;
             let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds, now));
             let waiting = self.first.queue.waiting(id) + self.retry.queue.waiting(id);
+            if let Some(per_second) = rate(&job)
+                && waiting >= Paces::room(per_second)
+            {
+                let place = self.paces.place(id, per_second, now);
+                self.park(job, at(place, now, utc)).await;
+                continue;
+            }
             if waiting >= endpoint.room(&self.bounds) {
                 let place = endpoint.place(&self.bounds, now, now);
                 self.park(job, at(place, now, utc)).await;
@@ -254,8 +274,55 @@ impl Dispatcher {
     fn free(&mut self, id: SubscriptionId, lane: Lane) {
         self.lane(lane).free += 1;
         // The endpoint has room again, for either lane.
+        self.list(id);
+    }
+
+    fn list(&mut self, id: SubscriptionId) {
         self.first.queue.list(id);
         self.retry.queue.list(id);
+    }
+
+    /// Slots of an endpoint's pace were given, or not.
+    fn paced(&mut self, id: SubscriptionId, per_second: u32, slots: u32, taken: Option<Taken>) {
+        let (now, utc) = (self.deps.clock.instant(), self.deps.clock.now());
+        let instant = |at: DateTime<Utc>| match (at - utc).to_std() {
+            Ok(ahead) => now + ahead,
+            // It began while the answer was on its way.
+            Err(_past) => now.checked_sub((utc - at).to_std().unwrap_or_default()).unwrap_or(now),
+        };
+        match taken {
+            Some(Taken::From(first)) => self.paces.given(id, per_second, slots, instant(first)),
+            // Slots are given away a second ahead.
+            Some(Taken::Until(until)) => {
+                self.paces.refused(id, instant(until - slots::AHEAD).max(now + ASK_AGAIN))
+            }
+            None => self.paces.refused(id, now + UNANSWERED),
+        }
+        self.list(id);
+    }
+
+    /// Whether the next try of an endpoint may begin as far as its owner's pace goes. If not, it is listed again when it may.
+    fn in_pace(&mut self, lane: Lane, id: SubscriptionId, now: Instant) -> bool {
+        let Some(per_second) = self.lane(lane).queue.peek(id).and_then(rate) else { return true };
+        let waiting = self.first.queue.waiting(id) + self.retry.queue.waiting(id);
+        match self.paces.turn(id, per_second, waiting, now) {
+            Turn::Now => true,
+            Turn::Later => false,
+            Turn::Ask(wanted) => {
+                let (db, clock, commands) =
+                    (self.deps.db.clone(), self.deps.clock.clone(), self.commands.clone());
+                tokio::spawn(async move {
+                    let now = clock.now();
+                    let asked = db.once(move |conn| slots::take(conn, id, per_second, wanted, now)).await;
+                    let taken = asked
+                        .inspect_err(|error| tracing::debug!(error = error.chain(), "a pace is not known"))
+                        .ok();
+                    let _gone =
+                        commands.send(Command::Paced { endpoint: id, per_second, slots: wanted, taken });
+                });
+                false
+            }
+        }
     }
 
     /// Begins tries while there are slots and somebody whose turn it is.
@@ -269,18 +336,22 @@ impl Dispatcher {
             match endpoint.gate(now) {
                 // Listed again when a try of this endpoint ends.
                 Gate::Full => {}
-                Gate::Open => self.begin_next(lane, id, now, utc).await,
+                Gate::Open => {
+                    if self.in_pace(lane, id, now) {
+                        self.begin_next(lane, id, now, utc).await;
+                    }
+                }
                 // Listed again then.
-                Gate::Paced(at) => {
+                Gate::Later(at) => {
                     if !std::mem::replace(&mut endpoint.is_awaited, true) {
-                        self.paced.insert((at, id));
+                        self.paces.wake(id, at);
                     }
                 }
                 Gate::Paused(until) => self.send_away(lane, id, until, (now, utc)).await,
                 Gate::Broken(until) => {
                     let held_long_enough = |job: &Job| {
                         let held = utc.signed_duration_since(job.held.due_at).to_std().unwrap_or_default();
-                        held >= bounds.max_cooldown
+                        held >= bounds.max_cooldown && rate(job).is_none()
                     };
                     let Some(job) = self.lane(lane).queue.take(id) else { continue };
                     if held_long_enough(&job) && in_flight < bounds.in_flight {
@@ -328,8 +399,15 @@ impl Dispatcher {
             // A hook that was enabled again meanwhile gets no good-bye.
             Some(hook) => (profile == Profile::Farewell) != hook.takes_events(utc),
         };
-        if !takes(job.held.profile) {
-            self.deps.settler.note(Note::Cancelled { held: job.held, ring: job.ring }).await;
+        let reason = if !takes(job.held.profile) {
+            Some(NOT_TAKEN)
+        } else if job.held.expires_at.is_some_and(|end| end <= utc) {
+            Some(EXPIRED)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.deps.settler.note(Note::Cancelled { held: job.held, reason, ring: job.ring }).await;
             return;
         }
         if let Some(destination) = self.destinations.of(&job.hook.url)
@@ -393,6 +471,11 @@ impl Dispatcher {
             self.park(job, at).await;
         }
     }
+}
+
+/// The pace that the owner of a delivery's endpoint has set, in deliveries per second.
+fn rate(job: &Job) -> Option<u32> {
+    job.hook.consumer.as_ref()?.rate
 }
 
 /// One try, and word of its end.

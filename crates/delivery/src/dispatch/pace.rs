@@ -1,334 +1,199 @@
-//! The pace that one endpoint can take, found by trying: nobody has to guess a limit, and whoever was away is not run over.
-//!
-//! Tries per second go up slowly and come down at once (AIMD, as in RFC 5681): there is no limit until an endpoint fails as
-//! one that is overloaded does; then the limit is what it took in the second before. Tries at once follow its latency
-//! (Gradient2 of Netflix' concurrency-limits): fewer when answers take much longer than they used to.
-//!
-//! Failures that do not come from the pace, such as every fifth request whatever is done, must not slow an endpoint down:
-//! what counts is the share that fails above the share that always does.
+//! The pace of endpoints whose owner has set one (contract §4): which try may begin in which slot of time. The slots are given away by
+//! the database (`domain::delivery::pace`), so that several deliverers together keep to the pace; here they are used.
 //!
 //! Pure: time comes in as an argument.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
 
-/// Failures in a row that say: too fast, of an endpoint that usually takes everything. Half of what opens the breaker by default.
-const IN_A_ROW: f64 = 10.0;
+use hookyard_domain::id::SubscriptionId;
 
-/// Where failures are usual, as many in a row as come by chance once in e^16 (nine million) tries.
-const CHANCE: f64 = 16.0;
+/// Slots are asked for this long at once: few questions, and little is lost of what nobody uses.
+const AT_ONCE: Duration = Duration::from_millis(250);
 
-/// After so long it is looked at how the endpoint got on.
-const ROUND: Duration = Duration::from_secs(1);
+/// A slot that was missed by more than its length and this is lost: used later it would bring tries closer together.
+const SLACK: Duration = Duration::from_millis(20);
 
-/// As long as an endpoint comes back: shorter, as the pace doubles each time.
-const SLOW_START_ROUND: Duration = Duration::from_millis(250);
+/// Nobody waits in memory for more than this time's worth of slots.
+const ROOM: Duration = Duration::from_secs(1);
 
-/// The least limit, in tries per second.
-const FLOOR: f64 = 10.0;
+/// No place in the schedule is further away than this: what is known of the pace may be wrong by then.
+const HORIZON: Duration = Duration::from_secs(30);
 
-/// Of what the endpoint took, so much is the limit after it was too much.
-const BACK_OFF: f64 = 0.95;
-
-/// A limit rises by this share in every round without a sign of overload; by more when there was none for long.
-const RISE: f64 = 0.01;
-
-/// After so long without such a sign the rise is twice as steep, and so on.
-const STEEPER: Duration = Duration::from_secs(15);
-
-/// The share of failures above the usual one that says: too fast.
-const TOO_MANY: f64 = 0.01;
-
-/// A share of failures that slowing down must halve at least, or it is no use.
-const WORTH_IT: f64 = 0.05;
-
-/// A limit is remembered for so long after the last try.
-const REMEMBERED: Duration = Duration::from_secs(600);
-
-/// Answers faster than this are no sign of overload, however fast they were before, in seconds.
-const FAST_S: f64 = 0.1;
-
-/// Fewer tries at once than this are not asked for: the cap of an endpoint may be less.
-const AT_ONCE_FLOOR: f64 = 8.0;
-
-/// How an endpoint got on for a while.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    began: Instant,
-    taken: u32,
-    failed: u32,
-    /// Whether the limit held anything back.
-    held_back: bool,
+/// What the next try of an endpoint does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It begins.
+    Now,
+    /// It waits, and the endpoint is listed again.
+    Later,
+    /// It waits, and so many slots are to be asked for.
+    Ask(u32),
 }
 
-impl Round {
-    const fn new(began: Instant) -> Self {
-        Self { began, taken: 0, failed: 0, held_back: false }
-    }
-
-    fn share_failed(&self) -> f64 {
-        f64::from(self.failed) / f64::from((self.taken + self.failed).max(1))
-    }
+/// The paces of all endpoints that have one.
+#[derive(Debug, Default)]
+pub(crate) struct Paces {
+    by_endpoint: HashMap<SubscriptionId, Pace>,
+    /// When endpoints are to be listed again.
+    wakes: BTreeSet<(Instant, SubscriptionId)>,
 }
 
-/// What an endpoint took in the last second, by tenths.
-#[derive(Clone, Copy, Debug)]
-struct LastSecond {
-    tenths: [u32; 10],
-    latest: Instant,
-    at: usize,
+#[derive(Debug, Default)]
+struct Pace {
+    slots: VecDeque<Instant>,
+    asking: bool,
+    not_before: Option<Instant>,
+    next_place: Option<Instant>,
 }
 
-impl LastSecond {
-    const TENTH: Duration = Duration::from_millis(100);
-
-    fn turn(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.latest).as_millis() / Self::TENTH.as_millis();
-        for _ in 0..passed.min(10) {
-            self.at = (self.at + 1) % self.tenths.len();
-            self.tenths[self.at] = 0;
-        }
-        self.latest += Self::TENTH * u32::try_from(passed).unwrap_or(u32::MAX);
-    }
-
-    fn count(&mut self, now: Instant) {
-        self.turn(now);
-        self.tenths[self.at] += 1;
-    }
-
-    fn sum(&mut self, now: Instant) -> u32 {
-        self.turn(now);
-        self.tenths.iter().sum()
-    }
-
-    /// Whether something was taken all the time: else the sum says less than the endpoint can.
-    fn was_busy(&self) -> bool {
-        self.tenths.iter().all(|tenth| *tenth > 0)
-    }
+fn step(per_second: u32) -> Duration {
+    Duration::from_secs(1) / per_second.max(1)
 }
 
-/// The pace of one endpoint.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
-    cap: f64,
-    at_once: f64,
-    /// Seconds a try takes: of late, and for long.
-    latency: Option<(f64, f64)>,
-    /// Tries per second; none while nothing speaks for one.
-    limit: Option<f64>,
-    /// Below it, a limit doubles instead of rising slowly.
-    slow_start_to: f64,
-    tokens: f64,
-    filled: Instant,
-    cut: Instant,
-    ended: Instant,
-    in_a_row: u32,
-    taken: LastSecond,
-    round: Round,
-    /// The share of tries that fails at any pace.
-    usual: f64,
-    /// The share that failed when it was slowed down, and how often since without an end to it.
-    slowed_at: Option<(f64, u8)>,
-}
-
-impl Pace {
-    /// Of an endpoint of which nothing is known but how many tries at once are allowed.
-    pub(super) fn new(cap: usize, now: Instant) -> Self {
-        Self {
-            cap: cap as f64,
-            at_once: cap as f64,
-            latency: None,
-            limit: None,
-            slow_start_to: f64::INFINITY,
-            tokens: 0.0,
-            filled: now,
-            cut: now,
-            ended: now,
-            in_a_row: 0,
-            taken: LastSecond { tenths: [0; 10], latest: now, at: 0 },
-            round: Round::new(now),
-            usual: 0.0,
-            slowed_at: None,
+impl Paces {
+    /// Whether the next try of an endpoint may begin; `waiting` of it are in memory.
+    pub(crate) fn turn(&mut self, id: SubscriptionId, per_second: u32, waiting: usize, now: Instant) -> Turn {
+        let pace = self.by_endpoint.entry(id).or_default();
+        let late = step(per_second) + SLACK;
+        while pace.slots.front().is_some_and(|slot| *slot + late < now) {
+            pace.slots.pop_front();
         }
-    }
-
-    /// Tries that may be under way at once.
-    pub(super) const fn at_once(&self) -> usize {
-        self.at_once as usize
-    }
-
-    /// Tries per second at the most, when there is a limit.
-    pub(super) const fn limit(&self) -> Option<f64> {
-        self.limit
-    }
-
-    /// Whether something was found out that should not be forgotten yet.
-    pub(super) fn is_worth_keeping(&self, now: Instant) -> bool {
-        let learned = self.limit.is_some() || self.at_once < self.cap;
-        learned && now.saturating_duration_since(self.ended) < REMEMBERED
-    }
-
-    /// When the next try may begin; `None`: now.
-    pub(super) fn wait(&mut self, now: Instant) -> Option<Instant> {
-        let limit = self.limit?;
-        self.fill(limit, now);
-        if self.tokens >= 1.0 {
-            return None;
-        }
-        self.round.held_back = true;
-        // A hair more than needed, so that whoever wakes then finds a whole token.
-        Some(now + Duration::from_secs_f64((1.0 - self.tokens) / limit + 0.000_1))
-    }
-
-    /// A try begins.
-    pub(super) fn begin(&mut self, now: Instant) {
-        if let Some(limit) = self.limit {
-            self.fill(limit, now);
-            self.tokens -= 1.0;
-        }
-    }
-
-    /// The receiver took a try: it answered, whatever it answered.
-    pub(super) fn taken(&mut self, took: Duration, now: Instant) {
-        self.ended = now;
-        self.in_a_row = 0;
-        self.taken.count(now);
-        self.round.taken += 1;
-        self.note_latency(took.as_secs_f64());
-        self.end_round(now);
-    }
-
-    /// A try failed as it does when a receiver cannot keep up.
-    pub(super) fn failed(&mut self, took: Duration, now: Instant) {
-        self.ended = now;
-        // Those that were under way when the pace was cut say nothing about the new one.
-        if now.checked_sub(took).is_some_and(|began| began < self.cut) {
-            return;
-        }
-        self.in_a_row += 1;
-        self.round.failed += 1;
-        self.note_latency(took.as_secs_f64());
-        if f64::from(self.in_a_row) >= self.too_many_in_a_row() {
-            self.cut(now);
-        } else {
-            self.end_round(now);
-        }
-    }
-
-    /// It was too much, or more than was allowed: the limit is what the endpoint took in the last second.
-    pub(super) fn cut(&mut self, now: Instant) {
-        let taken = f64::from(self.taken.sum(now));
-        // Twice for the same reason is once: the breaker opens a moment after.
-        if self.limit.is_some() && now.saturating_duration_since(self.cut) < ROUND {
-            (self.round, self.in_a_row) = (Round::new(now), 0);
-            return;
-        }
-        // Whoever took something only for a part of it, or nothing, may well take more; not so when the limit is the cause.
-        let known = self.taken.was_busy() || (self.limit.is_some() && taken > FLOOR);
-        self.cut_to(taken, known, now);
-    }
-
-    fn cut_to(&mut self, taken: f64, known: bool, now: Instant) {
-        let limit = self.limit.unwrap_or(f64::INFINITY).min(taken) * BACK_OFF;
-        let limit = limit.max(FLOOR);
-        self.limit = Some(limit);
-        if known {
-            self.slow_start_to = self.slow_start_to.min(limit);
-        }
-        self.tokens = 0.0;
-        self.filled = now;
-        self.cut = now;
-        self.in_a_row = 0;
-        self.round = Round::new(now);
-    }
-
-    /// The endpoint is still not there: the longer it is away, the more slowly it is come back to.
-    pub(super) fn still_away(&mut self, now: Instant) {
-        let before = self.limit.unwrap_or(FLOOR);
-        self.slow_start_to = self.slow_start_to.max(before);
-        self.limit = Some((before / 2.0).max(FLOOR));
-        self.cut = now;
-        self.round = Round::new(now);
-    }
-
-    fn fill(&mut self, limit: f64, now: Instant) {
-        let since = now.saturating_duration_since(self.filled).as_secs_f64();
-        // Bursts of a fiftieth of a second: whoever waits for a timer must not lose what it sleeps too long.
-        self.tokens = (self.tokens + since * limit).min((limit / 50.0).max(1.0));
-        self.filled = now;
-    }
-
-    fn end_round(&mut self, now: Instant) {
-        let Some(limit) = self.limit else {
-            if now.saturating_duration_since(self.round.began) >= ROUND {
-                self.note_usual();
-                self.round = Round::new(now);
+        match pace.slots.front() {
+            Some(slot) if *slot <= now => {
+                pace.slots.pop_front();
+                Turn::Now
             }
-            return;
-        };
-        let slow_start = limit < self.slow_start_to;
-        let length = if slow_start { SLOW_START_ROUND } else { ROUND };
-        if now.saturating_duration_since(self.round.began) < length {
-            return;
+            Some(slot) => {
+                self.wakes.insert((*slot, id));
+                Turn::Later
+            }
+            None if pace.asking => Turn::Later,
+            None => match pace.not_before.filter(|at| now < *at) {
+                Some(at) => {
+                    self.wakes.insert((at, id));
+                    Turn::Later
+                }
+                None => {
+                    pace.asking = true;
+                    let most = (f64::from(per_second) * AT_ONCE.as_secs_f64()).ceil();
+                    // Within the limits of a pace, which are far from those of the type.
+                    Turn::Ask((most as u32).min(u32::try_from(waiting).unwrap_or(u32::MAX)).max(1))
+                }
+            },
         }
-        let too_many = self.round.failed > 1 && self.round.share_failed() > self.usual * 1.25 + TOO_MANY;
-        if too_many {
-            return self.slow_down(now);
-        }
-        self.slowed_at = None;
-        self.note_usual();
-        if self.round.share_failed() > WORTH_IT && self.usual > WORTH_IT {
-            // As many fail as always do: that is no sign of too much.
-            (self.limit, self.round) = (None, Round::new(now));
-            return;
-        }
-        if self.round.held_back {
-            let quiet = now.saturating_duration_since(self.cut).as_secs_f64() / STEEPER.as_secs_f64();
-            let faster =
-                if slow_start { limit * 2.0 } else { limit + (limit * RISE * quiet.max(1.0)).max(1.0) };
-            self.limit = Some(faster).filter(|limit| *limit < self.most());
-        }
-        self.round = Round::new(now);
     }
 
-    /// Slows down to what was taken; if that did not help before, nothing is gained by it, and the limit falls.
-    fn slow_down(&mut self, now: Instant) {
-        let share = self.round.share_failed();
-        let (first, times) = self.slowed_at.unwrap_or((share, 0));
-        self.note_usual();
-        if times >= 2 && share > WORTH_IT && share > first / 2.0 {
-            (self.limit, self.slowed_at, self.usual) = (None, None, share);
-            self.round = Round::new(now);
-            return;
+    /// Slots were given: so many, from this instant on.
+    pub(crate) fn given(&mut self, id: SubscriptionId, per_second: u32, slots: u32, first: Instant) {
+        let pace = self.by_endpoint.entry(id).or_default();
+        pace.asking = false;
+        pace.not_before = None;
+        pace.slots.extend((0..slots).map(|at| first + step(per_second) * at));
+    }
+
+    /// None was given, and before this instant there will be none.
+    pub(crate) fn refused(&mut self, id: SubscriptionId, until: Instant) {
+        let pace = self.by_endpoint.entry(id).or_default();
+        pace.asking = false;
+        pace.not_before = Some(until);
+    }
+
+    /// How many tries of an endpoint may wait in memory.
+    pub(crate) fn room(per_second: u32) -> usize {
+        (f64::from(per_second) * ROOM.as_secs_f64()).ceil() as usize
+    }
+
+    /// The place in the schedule for one that cannot.
+    pub(crate) fn place(&mut self, id: SubscriptionId, per_second: u32, now: Instant) -> Instant {
+        let pace = self.by_endpoint.entry(id).or_default();
+        let earliest = now + ROOM;
+        let place = pace.next_place.map_or(earliest, |next| next.max(earliest)).min(now + HORIZON);
+        pace.next_place = Some(place + step(per_second));
+        place
+    }
+
+    /// Lists an endpoint again then, for a reason of somebody else's.
+    pub(crate) fn wake(&mut self, id: SubscriptionId, at: Instant) {
+        self.wakes.insert((at, id));
+    }
+
+    /// When the next endpoint is to be listed again.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// The endpoints that are to be listed again.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<SubscriptionId> {
+        let mut due = Vec::new();
+        while let Some((at, id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now) {
+            self.wakes.remove(&(at, id));
+            due.push(id);
         }
-        self.slowed_at = Some((first, times + 1));
-        let length = now.saturating_duration_since(self.round.began).as_secs_f64();
-        self.cut_to(f64::from(self.round.taken) / length, true, now);
+        due
     }
 
-    fn too_many_in_a_row(&self) -> f64 {
-        IN_A_ROW.max(CHANCE / -self.usual.clamp(0.001, 0.99).ln())
+    /// Forgets endpoints of which nothing is known that matters.
+    pub(crate) fn forget(&mut self, now: Instant) {
+        self.by_endpoint.retain(|_, pace| {
+            pace.asking
+                || !pace.slots.is_empty()
+                || pace.not_before.is_some_and(|at| now < at)
+                || pace.next_place.is_some_and(|at| now < at)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn id() -> SubscriptionId {
+        SubscriptionId::new(DateTime::UNIX_EPOCH)
     }
 
-    /// More tries per second than this are not made with so many at once: a limit above it is none.
-    fn most(&self) -> f64 {
-        self.latency.map_or(f64::INFINITY, |(short, _)| 2.0 * self.at_once / short.max(0.000_1))
+    #[test]
+    fn a_try_begins_in_its_slot_and_not_before() {
+        let (mut paces, id, start) = (Paces::default(), id(), Instant::now());
+        assert_eq!(paces.turn(id, 10, 7, start), Turn::Ask(3), "a quarter of a second");
+        assert_eq!(paces.turn(id, 10, 7, start), Turn::Later, "one question at a time");
+        paces.given(id, 10, 3, start + 50 * MS);
+        assert_eq!(paces.turn(id, 10, 7, start), Turn::Later);
+        assert_eq!(paces.next_wake(), Some(start + 50 * MS));
+        assert_eq!(paces.due(start + 49 * MS), []);
+        assert_eq!(paces.due(start + 50 * MS), [id]);
+        assert_eq!(paces.turn(id, 10, 7, start + 50 * MS), Turn::Now);
+        assert_eq!(paces.turn(id, 10, 7, start + 50 * MS), Turn::Later, "the next slot is a tenth later");
+        assert_eq!(paces.turn(id, 10, 7, start + 150 * MS), Turn::Now);
+        assert_eq!(paces.turn(id, 10, 1, start + 371 * MS), Turn::Ask(1), "a slot that was missed is lost");
     }
 
-    /// Moves the usual share of failures towards what was seen in this round; quickly down, slowly up.
-    fn note_usual(&mut self) {
-        let (seen, tries) = (self.round.share_failed(), f64::from(self.round.taken + self.round.failed));
-        let weight = if seen < self.usual { 1.0 } else { 1.0 / 3.0 } * tries / (tries + 20.0);
-        self.usual += (seen - self.usual) * weight;
+    #[test]
+    fn whoever_is_refused_waits_and_asks_again() {
+        let (mut paces, id, start) = (Paces::default(), id(), Instant::now());
+        assert_eq!(paces.turn(id, 1, 5, start), Turn::Ask(1));
+        paces.refused(id, start + 900 * MS);
+        assert_eq!(paces.turn(id, 1, 5, start), Turn::Later);
+        assert_eq!(paces.due(start + 900 * MS), [id]);
+        assert_eq!(paces.turn(id, 1, 5, start + 900 * MS), Turn::Ask(1));
+        paces.forget(start + 901 * MS);
+        assert_eq!(paces.turn(id, 1, 5, start + 901 * MS), Turn::Later, "who asks is not forgotten");
     }
 
-    fn note_latency(&mut self, took: f64) {
-        let (short, long) = self.latency.unwrap_or((took, took));
-        let (short, long) = (short + (took - short) / 8.0, long + (took - long) / 600.0);
-        self.latency = Some((short, long));
-        if short > FAST_S && short > 2.0 * long {
-            self.at_once = (self.at_once * (1.0 - 0.5 / self.at_once)).max(AT_ONCE_FLOOR.min(self.cap));
-        } else {
-            self.at_once = (self.at_once + 1.0 / self.at_once).min(self.cap);
+    #[test]
+    fn who_cannot_wait_in_memory_is_put_one_step_after_the_other() {
+        let (mut paces, id, now) = (Paces::default(), id(), Instant::now());
+        assert_eq!((Paces::room(1), Paces::room(10_000)), (1, 10_000));
+        let places: Vec<Duration> = (0..3).map(|_| paces.place(id, 4, now) - now).collect();
+        assert_eq!(places, [1_000 * MS, 1_250 * MS, 1_500 * MS]);
+        for _ in 0..1_000 {
+            assert!(paces.place(id, 4, now) <= now + HORIZON);
         }
     }
 }

@@ -137,12 +137,7 @@ pub fn apply(conn: &mut PgConnection, vault: &Vault, ends: &[End], now: DateTime
         let tell = row.event(Draft::of(finished.clone(), callback(row.id, &outcome)), Origin::System, now);
         if let Some(endpoint) = row.endpoint_id {
             let id = DeliveryId { event: tell.id, subscription: endpoint };
-            deliveries.push(NewDelivery {
-                id,
-                tenant: row.tenant_id,
-                profile: Profile::Callback,
-                ordering: None,
-            });
+            deliveries.push(NewDelivery::plain(id, row.tenant_id, Profile::Callback));
         }
         let (result, error) = told(&outcome);
         states.push(if outcome.is_ok() { RunState::Success.code() } else { RunState::Error.code() });

@@ -84,6 +84,14 @@ words! {
         HookAddressForbidden "hook.address_forbidden";
         HookSecretShown "hook.secret_shown";
         HookReplayed "hook.replayed";
+        ConsumerCreated "consumer.created";
+        ConsumerUpdated "consumer.updated";
+        ConsumerDeleted "consumer.deleted";
+        ConsumerEnabled "consumer.enabled";
+        ConsumerDisabled "consumer.disabled";
+        ConsumerAddressForbidden "consumer.address_forbidden";
+        ConsumerSecretShown "consumer.secret_shown";
+        ConsumerSecretRotated "consumer.secret_rotated";
         TaskEndpointSecretShown "task_endpoint.secret_shown";
         TaskEndpointDisabled "task_endpoint.disabled";
         TaskEndpointAddressForbidden "task_endpoint.address_forbidden";
@@ -126,6 +134,7 @@ words! {
         Client "client";
         Grant "grant";
         Hook "hook";
+        Consumer "consumer";
         Task "task";
         TaskEndpoint "task_endpoint";
         Callback "callback";

@@ -1,5 +1,5 @@
-//! Partitions by day for events, deliveries and attempts: made ahead, and dropped when they are past their age
-//! (invariant 11). All three are cut by the id of the event, so that an event goes with all that happened to it.
+//! Partitions by day for events, deliveries, their bodies and attempts: made ahead, and dropped when they are past their age
+//! (invariant 11). All four are cut by the id of the event, so that an event goes with all that happened to it.
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use diesel::{PgConnection, RunQueryDsl, sql_query, sql_types::Text};
@@ -15,7 +15,7 @@ pub const DAYS_AHEAD: u64 = 7;
 /// The longest that anything is kept (`registry.retention_days`), in days.
 const MOST_DAYS: u64 = 3_650;
 
-const TABLES: [&str; 3] = ["events", "deliveries", "attempts"];
+const TABLES: [&str; 4] = ["events", "deliveries", "delivery_bodies", "attempts"];
 
 /// Two processes never make or drop partitions at the same time.
 const LOCK: i64 = 0x686f_6f6b_7061_7274;
@@ -106,7 +106,8 @@ pub(crate) fn is_dropped(error: &diesel::result::Error) -> bool {
 fn existing(conn: &mut PgConnection) -> Result<Vec<String>> {
     let rows: Vec<Partition> = sql_query(
         "SELECT c.relname::text AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-         WHERE i.inhparent IN ('events'::regclass, 'deliveries'::regclass, 'attempts'::regclass) ORDER BY 1",
+         WHERE i.inhparent IN ('events'::regclass, 'deliveries'::regclass, 'delivery_bodies'::regclass, \
+            'attempts'::regclass) ORDER BY 1",
     )
     .load(conn)?;
     Ok(rows.into_iter().map(|row| row.name).collect())

@@ -49,7 +49,7 @@ pub fn retry(
         tenant,
         selection,
         now,
-        "state = 0, tries = 0, deferrals = 0, due_at = $2, next_attempt_at = $2, settled_at = NULL",
+        "state = 0, tries = 0, deferrals = 0, due_at = $2, next_attempt_at = $2, settled_at = NULL, expires_at = NULL",
         "EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND s.state < 3)",
     )
 }

@@ -20,7 +20,7 @@ const FAILED: &str = "delivery.failed";
 pub fn is_told(directory: &Directory, report: &Report, now: DateTime<Utc>) -> bool {
     let Ok(event_type) = FAILED.parse::<EventType>() else { return false };
     let listeners = directory.wanting(report.tenant, &event_type, now);
-    let mut asked = listeners.iter().filter(|hook| hook.pattern.is_some()).peekable();
+    let mut asked = listeners.iter().filter(|hook| !hook.patterns.is_empty()).peekable();
     report.dead > 0 && asked.peek().is_some() && asked.all(|hook| hook.id != report.subscription)
 }
 

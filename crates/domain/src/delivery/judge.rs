@@ -95,7 +95,7 @@ const DEAD: Reaction = End(Effect::Failing);
 const FINAL: Reaction = End(Effect::None);
 
 /// One row per class, in the order of [`Class::ALL`]: hook, callback, consumer and task, farewell.
-const MATRIX: [(Class, [Reaction; 4]); 11] = [
+const MATRIX: [(Class, [Reaction; 4]); 12] = [
     (Class::Success, [Arrived, Arrived, Arrived, Arrived]),
     (Class::Redirect, [DEAD, FINAL, Retry, FINAL]),
     (Class::Refused, [End(Effect::Refused), FINAL, Retry, FINAL]),
@@ -111,6 +111,8 @@ const MATRIX: [(Class, [Reaction; 4]); 11] = [
         Class::Forbidden,
         [End(Effect::FailingAudited), End(Effect::FailingAudited), End(Effect::DisableAudited), FINAL],
     ),
+    // Only consumers transform. Another try would make nothing else of it.
+    (Class::Untransformable, [DEAD, FINAL, DEAD, FINAL]),
 ];
 
 fn reaction(class: Class, profile: Profile) -> Reaction {

@@ -84,6 +84,11 @@ fn every_way_of_not_answering_is_retried_and_a_forbidden_address_is_final() {
 }
 
 #[test]
+fn an_event_that_cannot_be_transformed_is_final() {
+    assert_eq!(words(Profile::Consumer, Outcome::Untransformable, 0), "dead Failing");
+}
+
+#[test]
 fn tries_end_at_the_last_of_the_schedule() {
     let all = |profile: Profile| {
         let tries = u16::try_from(profile.schedule().waits.len()).unwrap();

@@ -4,12 +4,14 @@
 //! A lease that ends without an outcome, or a retry that falls due, is claimed anew by the sweep. Every update names the
 //! claim under which it was made, so that a deliverer that overslept changes nothing.
 
+pub mod body;
 pub mod dead_letter;
 pub mod failed;
 pub mod inspect;
 mod judge;
 pub mod ordered;
 mod outcome;
+pub mod pace;
 mod profile;
 pub mod replay;
 pub mod rung;
@@ -102,6 +104,16 @@ pub struct NewDelivery {
     pub profile: Profile,
     /// What it stands in line behind: [`ordered`]. `None` = it waits for nobody.
     pub ordering: Option<uuid::Uuid>,
+    /// When it is not sent any more. `None` = never.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl NewDelivery {
+    /// A delivery that waits for nobody and does not expire.
+    #[must_use]
+    pub const fn plain(id: DeliveryId, tenant: TenantId, profile: Profile) -> Self {
+        Self { id, tenant, profile, ordering: None, expires_at: None }
+    }
 }
 
 /// A delivery that a deliverer holds under a claim.
@@ -125,7 +137,20 @@ pub struct HeldDelivery {
     pub claim: ClaimId,
     /// When that lease ends.
     pub lease_until: DateTime<Utc>,
+    /// Whether it stands in a line.
+    pub ordered: bool,
+    /// When it is not sent any more.
+    pub expires_at: Option<DateTime<Utc>>,
 }
+
+/// Why a delivery was cancelled that was not sent in time.
+pub const EXPIRED: &str = "expired";
+
+/// Why a delivery was cancelled that its consumer's transformation cancelled.
+pub const CANCELLED_BY_TRANSFORMATION: &str = "cancelled_by_transformation";
+
+/// Why a delivery was cancelled whose subscription takes none any more.
+pub const NOT_TAKEN: &str = "the hook takes no events";
 
 /// One try that was made.
 #[derive(Clone, Debug)]

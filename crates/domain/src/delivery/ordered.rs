@@ -1,12 +1,15 @@
-//! Lines: deliveries to one subscription that go one after the other (contract §5: in order per run).
+//! Lines: deliveries to one subscription that go one after the other: of a task those of a run (contract §5), of a consumer those
+//! with the same key (contract §4).
 //!
 //! A delivery that stands in a line is written held back: pending, with `next_attempt_at` at infinity, so that no sweep takes it.
 //! [`release`] lets the first of a line go; from then on it is a delivery like any other. Whoever writes deliveries into a line
 //! releases it after the commit, and whoever ends one, too: of the two, the later sees what both have done. What a crash leaves
 //! behind is found by [`left_behind`].
 //!
-//! Deliveries come into a line in the order of their events' ids: the writer of a run says so. Hence the first that is pending
-//! stays the first until it ends, and a compare-and-set on its row is all the locking there is.
+//! Deliveries come into the line of a run in the order of their events' ids: its writer says so. Hence the first that is pending
+//! stays the first until it ends, and a compare-and-set on its row is all the locking there is. Into the line of a key they come
+//! as they are fanned out, by several registries at once: there the first goes only when no older event of the tenant still waits
+//! for its fan-out, for that may belong before it ([`fanned_out_up_to`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -26,9 +29,13 @@ use crate::{
     id::{ClaimId, DeliveryId, EventId, SubscriptionId},
 };
 
-/// Deliveries to one subscription that go one after the other: of a task, those of one run. The second part is a UUIDv7, and no
-/// event of the line is older than it.
+/// Deliveries to one subscription that go one after the other. The second part is the run, a UUIDv7, and no event of the line is
+/// older than it; or it stands for a key, a UUIDv8, which tells no time.
 pub type Line = (SubscriptionId, uuid::Uuid);
+
+fn is_of_a_key(line: &Line) -> bool {
+    line.1.get_version_num() == 8
+}
 
 /// After so many failed tries a delivery of a task that waits for the next one gives way to the step behind it.
 pub const TRIES_BEFORE_GIVING_WAY: u16 = 2;
@@ -82,8 +89,17 @@ pub fn step(first: &Standing, second: Option<&Standing>) -> Step {
     }
 }
 
-/// Lets those go that may, of these lines, and claims them. Returns them: they are to be rung under that claim. Harmless when
-/// repeated, or done by several at once. Not within a transaction that wrote into the lines: only what is committed counts.
+/// What was let go, and what was not.
+#[derive(Clone, Debug, Default)]
+pub struct Released {
+    /// These were, and are to be rung under the claim.
+    pub ids: Vec<DeliveryId>,
+    /// The first of these may go when the older events of their owner are fanned out: worth another look in a moment.
+    pub blocked: Vec<Line>,
+}
+
+/// Lets those go that may, of these lines of runs, and claims them. Returns them: they are to be rung under that claim. Harmless
+/// when repeated, or done by several at once. Not within a transaction that wrote into the lines: only what is committed counts.
 ///
 /// # Errors
 /// When the database is away; what was let go is then taken by the sweep when its lease ends.
@@ -94,29 +110,52 @@ pub fn release(
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
 ) -> Result<Vec<DeliveryId>> {
+    Ok(release_any(conn, lines, claim, now, lease_until)?.ids)
+}
+
+/// As [`release`], for lines of any kind.
+///
+/// # Errors
+/// As [`release`].
+pub fn release_any(
+    conn: &mut PgConnection,
+    lines: &[Line],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Released> {
     let mut lines: Vec<Line> = lines.to_vec();
     lines.sort_unstable();
     lines.dedup();
-    let mut released = Vec::new();
+    let mut released = Released::default();
     // Each turn either ends a delivery or is the last.
     while !lines.is_empty() {
+        // What is fanned out after this look belongs behind the heads that it lets go.
+        let keyed = lines.iter().any(is_of_a_key);
+        let waiting = if keyed { fanned_out_up_to(conn, &lines)? } else { HashMap::new() };
         let heads = foremost(conn, &lines, now)?;
         let (mut go, mut end) = (Vec::new(), Vec::new());
         for pair in &heads {
             match step(&pair.first, pair.second.as_ref()) {
                 Step::Nothing => {}
+                Step::Release
+                    if is_of_a_key(&pair.line)
+                        && waiting.get(&pair.line.0).is_some_and(|oldest| *oldest < pair.id.event) =>
+                {
+                    released.blocked.push(pair.line);
+                }
                 Step::Release => go.push(pair.id),
                 Step::Supersede => end.push((pair.id, pair.line)),
             }
         }
-        released.extend(let_go(conn, &go, claim, now, lease_until)?);
+        released.ids.extend(let_go(conn, &go, claim, now, lease_until)?);
         let ended = supersede(conn, &end.iter().map(|(id, _)| *id).collect::<Vec<_>>(), now)?;
         lines = end.into_iter().filter(|(id, _)| ended.contains(id)).map(|(_, line)| line).collect();
     }
     Ok(released)
 }
 
-/// As [`release`], for the lines that these deliveries stand in: one of them has ended, or failed.
+/// As [`release_any`], for the lines that these deliveries stand in: one of them has ended, or failed.
 ///
 /// # Errors
 /// As [`release`].
@@ -126,7 +165,7 @@ pub fn release_behind(
     claim: ClaimId,
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
-) -> Result<Vec<DeliveryId>> {
+) -> Result<Released> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Uuid)]
@@ -150,7 +189,7 @@ pub fn release_behind(
             Err(error) => return Err(error.into()),
         }
     }
-    release(conn, &lines, claim, now, lease_until)
+    release_any(conn, &lines, claim, now, lease_until)
 }
 
 /// Gives deliveries that were let go and could not be rung to the next sweep.
@@ -289,11 +328,39 @@ fn pairs(rows: Vec<Row>) -> Vec<Pair> {
     pairs
 }
 
-/// What stands foremost in each line. Looked for in the partitions by name, from the day on which the line began: through the
+/// The oldest event of the owner of each of these subscriptions that waits for its fan-out.
+fn fanned_out_up_to(conn: &mut PgConnection, lines: &[Line]) -> Result<HashMap<SubscriptionId, EventId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        id: SubscriptionId,
+        #[diesel(sql_type = Uuid)]
+        event_id: EventId,
+    }
+    let rows: Vec<Row> = prepared(
+        "SELECT s.id, w.event_id FROM subscriptions s JOIN \
+            (SELECT k.tenant_id, min(k.event_id::text)::uuid AS event_id FROM event_groups g \
+             CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (tenant_id, event_id) \
+             GROUP BY k.tenant_id) w ON w.tenant_id = s.tenant_id \
+         WHERE s.id = ANY($1)",
+    )
+    .bind::<Array<Uuid>, _>(
+        lines.iter().map(|line| line.0).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(),
+    )
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.id, row.event_id)).collect())
+}
+
+/// What stands foremost in each line. The lines of runs are looked for in the partitions by name, from the day on which the line began: through the
 /// parent each look would open all the partitions that there are.
 fn foremost(conn: &mut PgConnection, lines: &[Line], now: DateTime<Utc>) -> Result<Vec<Pair>> {
     let mut partitions: BTreeMap<String, Vec<Line>> = BTreeMap::new();
     for line in lines {
+        if is_of_a_key(line) {
+            // Nobody knows when its first event came.
+            partitions.entry("deliveries".to_owned()).or_default().push(*line);
+            continue;
+        }
         for table in partition::holding_between("deliveries", line.1, now + AHEAD) {
             partitions.entry(table).or_default().push(*line);
         }

@@ -37,6 +37,8 @@ pub enum Outcome {
     Protocol,
     /// The name leads to an address that is not allowed; nothing was sent.
     Forbidden,
+    /// The consumer's transformation makes no body of the event; nothing was sent.
+    Untransformable,
 }
 
 /// What outcomes have in common: a row of the matrix.
@@ -64,11 +66,13 @@ pub enum Class {
     Network,
     /// The name leads to an address that is not allowed.
     Forbidden,
+    /// There is no body that could be sent.
+    Untransformable,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Redirect,
         Self::Refused,
@@ -80,6 +84,7 @@ impl Class {
         Self::ServerError,
         Self::Network,
         Self::Forbidden,
+        Self::Untransformable,
     ];
 
     /// The word for it in metrics.
@@ -97,6 +102,7 @@ impl Class {
             Self::ServerError => "server_error",
             Self::Network => "network",
             Self::Forbidden => "forbidden",
+            Self::Untransformable => "untransformable",
         }
     }
 }
@@ -119,6 +125,7 @@ impl Outcome {
                 Class::Network
             }
             Self::Forbidden => Class::Forbidden,
+            Self::Untransformable => Class::Untransformable,
         }
     }
 
@@ -140,7 +147,8 @@ impl Outcome {
             | Class::Gone
             | Class::Throttled
             | Class::ClientError
-            | Class::Forbidden => false,
+            | Class::Forbidden
+            | Class::Untransformable => false,
         }
     }
 
@@ -155,7 +163,8 @@ impl Outcome {
             | Self::Tls
             | Self::Reset
             | Self::Protocol
-            | Self::Forbidden => None,
+            | Self::Forbidden
+            | Self::Untransformable => None,
         }
     }
 
@@ -170,7 +179,8 @@ impl Outcome {
             | Self::Tls
             | Self::Reset
             | Self::Protocol
-            | Self::Forbidden => None,
+            | Self::Forbidden
+            | Self::Untransformable => None,
         }
     }
 
@@ -187,6 +197,7 @@ impl Outcome {
             Self::Reset => "reset",
             Self::Protocol => "protocol",
             Self::Forbidden => "forbidden_address",
+            Self::Untransformable => "untransformable",
         })
     }
 }

@@ -59,7 +59,7 @@ pub fn candidates(
 }
 
 /// Puts deliveries of these events to one hook on the schedule, due at `now`. Returns how many; what is under way
-/// already does not count.
+/// already does not count. What is asked for by hand does not expire.
 ///
 /// # Errors
 /// When the database is away.
@@ -83,7 +83,7 @@ pub fn schedule(
          SELECT e, $2, $1, $4, 0, 0, 0, 0, $5, $5, '00000000-0000-0000-0000-000000000000' FROM unnest($3) AS k (e) \
          ON CONFLICT (event_id, subscription_id) DO UPDATE SET state = 0, tries = 0, deferrals = 0, \
             due_at = excluded.due_at, next_attempt_at = excluded.next_attempt_at, claim = excluded.claim, \
-            settled_at = NULL \
+            settled_at = NULL, expires_at = NULL \
          WHERE d.state <> 0 AND d.tenant_id = $1 AND d.profile = excluded.profile RETURNING d.event_id",
     )
     .bind::<Uuid, _>(tenant)

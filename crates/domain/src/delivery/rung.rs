@@ -95,7 +95,7 @@ pub fn read(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)], standing: &
         let behind = behind("$4");
         let outcome = if rung.len() <= TOGETHER {
             prepared(format!(
-                "WITH d AS MATERIALIZED (SELECT {HELD}, row_number() OVER (PARTITION BY d.event_id) AS place {keyed}) \
+                "WITH d AS MATERIALIZED (SELECT {HELD}, d.ordering, row_number() OVER (PARTITION BY d.event_id) AS place {keyed}) \
                  SELECT {HELD}, {behind} AS behind, e.event_type, e.metadata->>'correlation_id' AS correlation_id, \
                     e.trace, e.sampled, e.body \
                  FROM d LEFT JOIN {events} e ON d.place = 1 AND e.tenant_id = d.tenant_id AND e.id = d.event_id"

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, Utc};
 use diesel::{
     Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Array, BigInt, Binary, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::{Attempt, DeliveryState, Fate, HeldDelivery, NewDelivery, Profile, Settled};
@@ -76,10 +76,10 @@ pub fn insert(
     let (events, subscriptions) = split(deliveries.iter().map(|d| d.id));
     prepared(
         "INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
-            due_at, next_attempt_at, claim, ordering) \
+            due_at, next_attempt_at, claim, ordering, expires_at) \
          SELECT e, s, t, p, 0, 0, 0, 0, $5, CASE WHEN o IS NULL THEN $6 ELSE 'infinity' END, \
-            CASE WHEN o IS NULL THEN $7 ELSE '00000000-0000-0000-0000-000000000000' END, o \
-         FROM unnest($1, $2, $3, $4, $8) AS new (e, s, t, p, o) ON CONFLICT DO NOTHING",
+            CASE WHEN o IS NULL THEN $7 ELSE '00000000-0000-0000-0000-000000000000' END, o, x \
+         FROM unnest($1, $2, $3, $4, $8, $9) AS new (e, s, t, p, o, x) ON CONFLICT DO NOTHING",
     )
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
@@ -89,12 +89,14 @@ pub fn insert(
     .bind::<Timestamptz, _>(lease_until)
     .bind::<Uuid, _>(claim)
     .bind::<Array<Nullable<Uuid>>, _>(deliveries.iter().map(|d| d.ordering).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(deliveries.iter().map(|d| d.expires_at).collect::<Vec<_>>())
     .execute(conn)?;
     Ok(())
 }
 
 /// Takes groups of events and makes their deliveries, in one statement: a group is gone when its deliveries are there.
-/// Returns the groups that were taken; of one that somebody else has taken, or is taking, no delivery is made.
+/// Returns the groups that were taken; of one that somebody else has taken, or is taking, no delivery is made. Deliveries that stand
+/// in a line are held back, as by [`insert`].
 ///
 /// # Errors
 /// When the database is away; nothing is taken then.
@@ -112,25 +114,46 @@ pub fn fan_out(
         id: EventGroupId,
     }
     let (events, subscriptions) = split(deliveries.iter().map(|(_, new)| new.id));
-    let taken: Vec<Taken> = prepared(
+    let news = || deliveries.iter().map(|(_, new)| new);
+    // Nearly always nothing of it: those who do not wait in lines, and do not expire, need not pay for it.
+    let with_options = news().any(|new| new.ordering.is_some() || new.expires_at.is_some());
+    let (columns, values, parameters, names) = if with_options {
+        (
+            ", next_attempt_at, claim, ordering, expires_at",
+            "CASE WHEN o IS NULL THEN $6 ELSE 'infinity' END, \
+               CASE WHEN o IS NULL THEN $7 ELSE '00000000-0000-0000-0000-000000000000' END, o, x",
+            ", $10, $11",
+            ", o, x",
+        )
+    } else {
+        (", next_attempt_at, claim", "$6, $7", "", "")
+    };
+    let statement = prepared(format!(
         "WITH taken AS (DELETE FROM event_groups WHERE id IN \
             (SELECT id FROM event_groups WHERE id = ANY($8) ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id), \
          made AS (INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, \
-               deferrals, due_at, next_attempt_at, claim) \
-            SELECT e, s, t, p, 0, 0, 0, 0, $5, $6, $7 FROM unnest($1, $2, $3, $4, $9) AS new (e, s, t, p, g) \
-               JOIN taken ON taken.id = new.g ON CONFLICT DO NOTHING) \
+               deferrals, due_at{columns}) \
+            SELECT e, s, t, p, 0, 0, 0, 0, $5, {values} FROM unnest($1, $2, $3, $4, $9{parameters}) \
+               AS new (e, s, t, p, g{names}) JOIN taken ON taken.id = new.g ON CONFLICT DO NOTHING) \
          SELECT id FROM taken",
-    )
+    ))
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
-    .bind::<Array<Uuid>, _>(deliveries.iter().map(|(_, new)| new.tenant).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(deliveries.iter().map(|(_, new)| new.profile).collect::<Vec<_>>())
+    .bind::<Array<Uuid>, _>(news().map(|new| new.tenant).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(news().map(|new| new.profile).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(now)
     .bind::<Timestamptz, _>(lease_until)
     .bind::<Uuid, _>(claim)
     .bind::<Array<Uuid>, _>(groups)
-    .bind::<Array<Uuid>, _>(deliveries.iter().map(|(group, _)| *group).collect::<Vec<_>>())
-    .load(conn)?;
+    .bind::<Array<Uuid>, _>(deliveries.iter().map(|(group, _)| *group).collect::<Vec<_>>());
+    let taken: Vec<Taken> = if with_options {
+        statement
+            .bind::<Array<Nullable<Uuid>>, _>(news().map(|new| new.ordering).collect::<Vec<_>>())
+            .bind::<Array<Nullable<Timestamptz>>, _>(news().map(|new| new.expires_at).collect::<Vec<_>>())
+            .load(conn)?
+    } else {
+        statement.load(conn)?
+    };
     Ok(taken.into_iter().map(|row| row.id).collect())
 }
 
@@ -156,6 +179,10 @@ pub(super) struct HeldRow {
     next_attempt_at: DateTime<Utc>,
     #[diesel(sql_type = Uuid)]
     claim: ClaimId,
+    #[diesel(sql_type = Bool)]
+    ordered: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    expires_at: Option<DateTime<Utc>>,
 }
 
 impl From<HeldRow> for HeldDelivery {
@@ -171,12 +198,14 @@ impl From<HeldRow> for HeldDelivery {
             due_at: row.due_at,
             claim: row.claim,
             lease_until: row.next_attempt_at,
+            ordered: row.ordered,
+            expires_at: row.expires_at,
         }
     }
 }
 
 pub(super) const HELD: &str = "d.event_id, d.subscription_id, d.tenant_id, d.profile, d.tries, d.attempts, d.deferrals, d.due_at, \
-     d.next_attempt_at, d.claim";
+     d.next_attempt_at, d.claim, d.expires_at, d.ordering IS NOT NULL AS ordered";
 
 /// Claims deliveries that are due: retries whose time has come, and those whose lease ended without an outcome.
 /// Oldest first; what another sweep is claiming is passed over.

@@ -64,15 +64,27 @@ pub fn insert(
         sorted.iter().flat_map(|request| request.events.iter().map(|event| (Some(&request.key), event)));
     let events: Vec<(Option<&Key>, &NewEvent)> =
         plain.iter().map(|event| (None, event)).chain(of_requests).collect();
-    let claimed: Vec<Claimed> = prepared(format!(
+    let scheduled = events.iter().any(|(_, event)| event.due_at.is_some());
+    let (columns, parameters, now_only, later) = if scheduled {
+        (
+            ", due",
+            ", $21",
+            "WHERE due IS NULL",
+            ", later AS (INSERT INTO scheduled_events (id, tenant_id, due_at) \
+                SELECT id, tenant, due FROM new WHERE due IS NOT NULL)",
+        )
+    } else {
+        ("", "", "", "")
+    };
+    let statement = prepared(format!(
         "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{PATIENCE_MS}ms', true)), \
          claimed AS (\
             INSERT INTO idempotency_keys (tenant_id, route, key, request_hash, status, response, created_at) \
             SELECT t, r, k, h, s, b, $7 FROM patience, unnest($1, $2, $3, $4, $5, $6) AS key (t, r, k, h, s, b) \
             ON CONFLICT DO NOTHING RETURNING tenant_id, route, key), \
          new AS MATERIALIZED (\
-            SELECT e.* FROM unnest($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) AS e \
-               (tenant, id, type, origin, occurred, created, metadata, trace, sampled, body, route, key) \
+            SELECT e.* FROM unnest($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19{parameters}) AS e \
+               (tenant, id, type, origin, occurred, created, metadata, trace, sampled, body, route, key{columns}) \
             LEFT JOIN claimed c ON c.tenant_id = e.tenant AND c.route = e.route AND c.key = e.key \
             WHERE e.key IS NULL OR c.key IS NOT NULL), \
          stored AS (\
@@ -80,7 +92,7 @@ pub fn insert(
             SELECT tenant, id, type, origin, occurred, created, metadata, trace, sampled, body FROM new), \
          owed AS (\
             INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) \
-            SELECT $20, array_agg(tenant), array_agg(id), min(created) FROM new HAVING count(*) > 0) \
+            SELECT $20, array_agg(tenant), array_agg(id), min(created) FROM new {now_only} HAVING count(*) > 0){later} \
          SELECT tenant_id, route, key FROM claimed"
     ))
     .bind::<Array<Uuid>, _>(keys().map(|key| key.tenant).collect::<Vec<_>>())
@@ -106,8 +118,13 @@ pub fn insert(
     .bind::<Array<Nullable<Text>>, _>(
         events.iter().map(|(key, _)| key.map(|key| key.key.as_str())).collect::<Vec<_>>(),
     )
-    .bind::<Uuid, _>(group)
-    .load(conn)?;
+    .bind::<Uuid, _>(group);
+    let claimed: Vec<Claimed> = if scheduled {
+        let due: Vec<Option<DateTime<Utc>>> = events.iter().map(|(_, event)| event.due_at).collect();
+        statement.bind::<Array<Nullable<Timestamptz>>, _>(due).load(conn)?
+    } else {
+        statement.load(conn)?
+    };
     let claimed: HashSet<(TenantId, &str, &str)> =
         claimed.iter().map(|row| (row.tenant_id, row.route.as_str(), row.key.as_str())).collect();
     let ours = |key: &&Key| claimed.contains(&key.place());

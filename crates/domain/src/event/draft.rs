@@ -1,6 +1,6 @@
 //! From a posted JSON value to an event: the checks of contract §2 and the canonical body.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{EventType, NewEvent, Origin, wire_time};
 use crate::{
@@ -19,6 +19,9 @@ pub const MAX_BODY_BYTES: usize = 1 << 20;
 /// The largest `metadata` that is accepted, as canonical JSON: 16 KiB.
 pub const MAX_METADATA_BYTES: usize = 16 << 10;
 
+/// How far ahead an event may be scheduled.
+const MAX_AHEAD: TimeDelta = TimeDelta::days(7);
+
 /// Members that delivered metadata always has, in this order.
 const METADATA: [&str; 3] = ["correlation_id", "source_ip", "user_agent"];
 
@@ -29,6 +32,7 @@ pub struct Draft {
     payload: Json,
     metadata: Object,
     timestamp: Option<DateTime<Utc>>,
+    deliver_at: Option<DateTime<Utc>>,
 }
 
 /// What is wrong with a posted event.
@@ -63,11 +67,15 @@ fn wrong(field: &'static str, reason: impl Into<String>) -> DraftError {
 }
 
 impl Draft {
-    /// Checks `{event_type, payload, metadata?, timestamp?}`. Unknown members are ignored.
+    /// Checks `{event_type, payload, metadata?, timestamp?, deliver_at?}`. Unknown members are ignored.
+    ///
+    /// An event with `deliver_at` is accepted at once and fanned out then: whoever is subscribed at that time gets it. It may be
+    /// at most [`MAX_AHEAD`] from now; one that lies in the past is the same as none. It is kept in the metadata, too, so that it
+    /// can be seen and asked for.
     ///
     /// # Errors
     /// Names the first member that is missing or not acceptable.
-    pub fn parse(json: Json) -> Result<Self, DraftError> {
+    pub fn parse(json: Json, now: DateTime<Utc>) -> Result<Self, DraftError> {
         let Json::Object(mut object) = json else {
             return Err(wrong("event", "must be a JSON object"));
         };
@@ -85,7 +93,7 @@ impl Draft {
             Some(payload @ Json::Object(_)) => payload,
             Some(_) => return Err(wrong("payload", "must be a JSON object")),
         };
-        let metadata = match object.remove("metadata") {
+        let mut metadata = match object.remove("metadata") {
             None | Some(Json::Null) => Object::new(),
             Some(Json::Object(metadata)) => metadata,
             Some(_) => return Err(wrong("metadata", "must be a JSON object")),
@@ -99,7 +107,21 @@ impl Draft {
             None | Some(Json::Null) => None,
             Some(value) => Some(parse_time(&value).map_err(|reason| wrong("timestamp", reason))?),
         };
-        let draft = Self { event_type, payload, metadata, timestamp };
+        let deliver_at = match object.remove("deliver_at") {
+            None | Some(Json::Null) => None,
+            Some(value) => Some(parse_time(&value).map_err(|reason| wrong("deliver_at", reason))?),
+        };
+        if deliver_at.is_some_and(|at| MAX_AHEAD < at - now) {
+            return Err(wrong(
+                "deliver_at",
+                format!("must lie within {} days from now", MAX_AHEAD.num_days()),
+            ));
+        }
+        if let Some(at) = deliver_at {
+            metadata.insert("deliver_at", Json::from(wire_time(at)));
+        }
+        let deliver_at = deliver_at.filter(|at| now < *at);
+        let draft = Self { event_type, payload, metadata, timestamp, deliver_at };
         if to_canonical(&Json::Object(draft.metadata.clone())).len() > MAX_METADATA_BYTES {
             return Err(wrong("metadata", format!("is larger than {MAX_METADATA_BYTES} bytes")));
         }
@@ -109,7 +131,13 @@ impl Draft {
     /// A draft that Hookyard itself makes.
     #[must_use]
     pub fn of(event_type: EventType, payload: Object) -> Self {
-        Self { event_type, payload: Json::Object(payload), metadata: Object::new(), timestamp: None }
+        Self {
+            event_type,
+            payload: Json::Object(payload),
+            metadata: Object::new(),
+            timestamp: None,
+            deliver_at: None,
+        }
     }
 
     /// The draft with more metadata, behind what delivered metadata always has.
@@ -177,6 +205,7 @@ impl Draft {
             origin,
             occurred_at,
             created_at: provenance.now,
+            due_at: self.deliver_at,
             metadata: filterable,
             trace: provenance.trace,
             body: to_canonical(&Json::Object(event)),
@@ -216,7 +245,7 @@ mod tests {
     use crate::wire::parse;
 
     fn draft(text: &str) -> Result<Draft, String> {
-        Draft::parse(parse(text.as_bytes()).unwrap()).map_err(|error| error.to_string())
+        Draft::parse(parse(text.as_bytes()).unwrap(), DateTime::UNIX_EPOCH).map_err(|error| error.to_string())
     }
 
     fn provenance(now: DateTime<Utc>) -> Provenance<'static> {
@@ -258,6 +287,19 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(draft(text).unwrap_err(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_to_deliver_lies_within_a_week() {
+        let at = |text: &str| draft(&format!(r#"{{"event_type":"a","payload":{{}},"deliver_at":"{text}"}}"#));
+        let scheduled = at("1970-01-08T00:00:00Z").unwrap();
+        let event = scheduled.accept(Origin::Posted, &provenance(DateTime::UNIX_EPOCH));
+        assert_eq!(event.due_at, DateTime::from_timestamp(7 * 86_400, 0));
+        assert_eq!(event.metadata["deliver_at"], "1970-01-08T00:00:00.000Z");
+        assert_eq!(at("1970-01-08T00:00:00.001Z").unwrap_err(), "deliver_at must lie within 7 days from now");
+        let past = at("1970-01-01T00:00:00Z").unwrap();
+        assert_eq!(past.accept(Origin::Posted, &provenance(DateTime::UNIX_EPOCH)).due_at, None);
+        assert!(at("soon").unwrap_err().starts_with("deliver_at must be an RFC 3339 time"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
 /// Where an event stands, over all its deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventState {
-    /// Accepted, not fanned out yet.
+    /// Accepted, not fanned out yet: in a moment, or at the time that it was scheduled for.
     Accepted,
     /// Nobody wanted it.
     Unmatched,
@@ -136,7 +136,8 @@ const STANDING: &str = "SELECT count(*) FILTER (WHERE d.state = 0) AS pending, \
      count(*) FILTER (WHERE d.state = 1) AS delivered, count(*) FILTER (WHERE d.state = 2) AS dead, \
      count(*) FILTER (WHERE d.state IN (3, 4)) AS cancelled FROM deliveries d WHERE d.event_id = e.id";
 
-const WAITS: &str = "EXISTS (SELECT FROM event_groups g WHERE e.id = ANY(g.event_ids))";
+const WAITS: &str = "(EXISTS (SELECT FROM event_groups g WHERE e.id = ANY(g.event_ids)) \
+     OR EXISTS (SELECT FROM scheduled_events w WHERE w.id = e.id))";
 
 /// A page of events, newest first.
 ///

@@ -5,6 +5,7 @@ mod draft;
 mod event_type;
 pub mod list;
 pub mod own;
+pub mod scheduled;
 pub mod store;
 pub mod types;
 pub mod waiting;
@@ -66,6 +67,8 @@ pub struct NewEvent {
     pub occurred_at: DateTime<Utc>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
+    /// When it is fanned out; `None` = at once.
+    pub due_at: Option<DateTime<Utc>>,
     /// The metadata, for filters. What the receiver gets is in `body`.
     pub metadata: serde_json::Value,
     /// The trace that the caller's request belongs to.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Array, Binary, Bool, Jsonb, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, Binary, Bool, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::{EventType, NewEvent, Origin};
@@ -18,17 +18,28 @@ use crate::{
     id::{EventGroupId, EventId, TenantId},
 };
 
-/// Stores events and, in the same statement, the group that owes them a fan-out.
+/// Stores events and, in the same statement, the group that owes them a fan-out; those that are scheduled are put down for their
+/// time instead.
 ///
 /// # Errors
 /// When the database is away; nothing is stored then.
 pub fn insert_group(conn: &mut PgConnection, group: EventGroupId, events: &[NewEvent]) -> Result<()> {
     let Some(first) = events.first() else { return Ok(()) };
-    prepared(concat!(
-        "WITH new AS (",
-        "INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) ",
-        "SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)) ",
-        "INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) VALUES ($11, $1, $2, $12)"
+    let scheduled = events.iter().any(|event| event.due_at.is_some());
+    let owed = if scheduled {
+        // Of nearly no statement: those without scheduled events do not pay for it.
+        ", later AS (INSERT INTO scheduled_events (id, tenant_id, due_at) \
+            SELECT e, t, d FROM unnest($1, $2, $13) AS k (t, e, d) WHERE d IS NOT NULL) \
+         INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) \
+            SELECT $11, array_agg(t), array_agg(e), $12 FROM unnest($1, $2, $13) AS k (t, e, d) WHERE d IS NULL \
+            HAVING count(*) > 0"
+    } else {
+        " INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) VALUES ($11, $1, $2, $12)"
+    };
+    let statement = prepared(format!(
+        "WITH new AS (\
+         INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) \
+         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)){owed}"
     ))
     .bind::<Array<Uuid>, _>(events.iter().map(|e| e.tenant).collect::<Vec<_>>())
     .bind::<Array<Uuid>, _>(events.iter().map(|e| e.id).collect::<Vec<_>>())
@@ -41,8 +52,13 @@ pub fn insert_group(conn: &mut PgConnection, group: EventGroupId, events: &[NewE
     .bind::<Array<Bool>, _>(events.iter().map(|e| e.trace.sampled).collect::<Vec<_>>())
     .bind::<Array<Binary>, _>(events.iter().map(|e| e.body.as_slice()).collect::<Vec<_>>())
     .bind::<Uuid, _>(group)
-    .bind::<Timestamptz, _>(first.created_at)
-    .execute(conn)?;
+    .bind::<Timestamptz, _>(first.created_at);
+    if scheduled {
+        let due: Vec<Option<DateTime<Utc>>> = events.iter().map(|event| event.due_at).collect();
+        statement.bind::<Array<Nullable<Timestamptz>>, _>(due).execute(conn)?;
+    } else {
+        statement.execute(conn)?;
+    }
     Ok(())
 }
 
@@ -88,7 +104,7 @@ pub struct StoredEvent {
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
     /// The correlation id of the metadata, if it is a text.
-    #[diesel(sql_type = diesel::sql_types::Nullable<Text>)]
+    #[diesel(sql_type = Nullable<Text>)]
     pub correlation_id: Option<String>,
     /// The trace of the request that brought it.
     #[diesel(sql_type = Uuid)]
@@ -187,7 +203,7 @@ pub fn latest(
          ORDER BY e.id DESC LIMIT $3"
         ))
         .bind::<Uuid, _>(tenant)
-        .bind::<diesel::sql_types::Nullable<Text>, _>(event_type)
+        .bind::<Nullable<Text>, _>(event_type)
         .bind::<diesel::sql_types::BigInt, _>(limit)
         .load(conn)?)
     })

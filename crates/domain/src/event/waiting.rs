@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
-    sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Uuid},
+    sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::{EventType, Origin, store};
@@ -28,8 +29,10 @@ pub struct WaitingEvent {
     pub event_type: EventType,
     /// Who made it.
     pub origin: Origin,
-    /// The canonical body. Not read where no hook of the tenant filters.
+    /// The canonical body. Not read where no hook of the tenant looks at it.
     pub body: Option<Vec<u8>>,
+    /// Since when it waits: when it was accepted, or the time that it was scheduled for.
+    pub since: DateTime<Utc>,
 }
 
 /// What [`read`] finds.
@@ -57,6 +60,8 @@ struct Row {
     origin: Option<Origin>,
     #[diesel(sql_type = Nullable<Binary>)]
     body: Option<Vec<u8>>,
+    #[diesel(sql_type = Timestamptz)]
+    since: DateTime<Utc>,
 }
 
 /// The events of groups that wait for their fan-out. The groups stay: `delivery::store::fan_out` takes them.
@@ -73,7 +78,7 @@ pub fn read(conn: &mut PgConnection, groups: &[EventGroupId], standing: &Standin
     for (table, groups) in days {
         let rows = prepared(format!(
             "SELECT g.id AS group_id, {} AS behind, k.tenant_id, k.id AS event_id, \
-                e.event_type, e.origin, CASE WHEN $3 OR k.tenant_id = ANY($4) THEN e.body END AS body \
+                e.event_type, e.origin, CASE WHEN $3 OR k.tenant_id = ANY($4) THEN e.body END AS body, g.created_at AS since \
              FROM event_groups g CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (tenant_id, id) \
              LEFT JOIN {table} e ON e.tenant_id = k.tenant_id AND e.id = k.id WHERE g.id = ANY($1)",
             behind("$2")
@@ -88,7 +93,7 @@ pub fn read(conn: &mut PgConnection, groups: &[EventGroupId], standing: &Standin
             Err(error) if partition::is_dropped(&error) => continue,
             Err(error) => return Err(error.into()),
         };
-        let mut elsewhere: HashMap<(TenantId, EventId), EventGroupId> = HashMap::new();
+        let mut elsewhere: HashMap<(TenantId, EventId), (EventGroupId, DateTime<Utc>)> = HashMap::new();
         for row in rows {
             waiting.behind |= row.behind;
             match row.event_type.zip(row.origin) {
@@ -99,8 +104,11 @@ pub fn read(conn: &mut PgConnection, groups: &[EventGroupId], standing: &Standin
                     event_type,
                     origin,
                     body: row.body,
+                    since: row.since,
                 }),
-                None => drop(elsewhere.insert((row.tenant_id, row.event_id), row.group_id)),
+                None => {
+                    elsewhere.insert((row.tenant_id, row.event_id), (row.group_id, row.since));
+                }
             }
         }
         if !elsewhere.is_empty() {
@@ -113,15 +121,17 @@ pub fn read(conn: &mut PgConnection, groups: &[EventGroupId], standing: &Standin
 /// Events that are of another day than their group.
 fn around_midnight(
     conn: &mut PgConnection,
-    group_of: &HashMap<(TenantId, EventId), EventGroupId>,
+    group_of: &HashMap<(TenantId, EventId), (EventGroupId, DateTime<Utc>)>,
 ) -> Result<Vec<WaitingEvent>> {
     let keys: Vec<(TenantId, EventId)> = group_of.keys().copied().collect();
     let events = store::load(conn, &keys)?;
     Ok(events
         .into_iter()
         .filter_map(|event| {
+            let (group, since) = *group_of.get(&(event.tenant_id, event.id))?;
             Some(WaitingEvent {
-                group: *group_of.get(&(event.tenant_id, event.id))?,
+                group,
+                since,
                 tenant: event.tenant_id,
                 id: event.id,
                 event_type: event.event_type,

@@ -9,23 +9,29 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
-    sql_types::{BigInt, Binary, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{EventPattern, Filter, HookState, Kind, Secrets, Subscription};
+use super::{
+    Consumer, EventPattern, Filter, HookState, Kind, Secrets, Subscription,
+    consumer::{ClientCertificate, Headers, Keys, Place, Previous, Transformation},
+};
 use crate::{
     Result,
     db::prepared::prepared,
     event::EventType,
     id::{SubscriptionId, TenantId},
     vault::{
-        Place, Vault, VaultError,
-        columns::{HOOK_WEBHOOK_SECRET, SIGNING_SECRET, TENANT_WEBHOOK_SECRET},
+        Column, Place as Sealed, Vault, VaultError,
+        columns::{
+            CONSUMER_CERTIFICATE_KEY, CONSUMER_HEADERS, CONSUMER_PREVIOUS_KEY, CONSUMER_PREVIOUS_SECRET,
+            CONSUMER_SIGNING_KEY, HOOK_WEBHOOK_SECRET, SIGNING_SECRET, TENANT_WEBHOOK_SECRET,
+        },
     },
-    wire::{SecretError, SigningSecret, WebhookSecret, parse_stored},
+    wire::{SecretError, SigningKey, SigningSecret, WebhookSecret, parse_stored},
 };
 
 /// The snapshot. Clones share it. By default it leaves the secrets of hooks sealed.
@@ -45,7 +51,7 @@ struct Inner {
     seen: i64,
     by_id: HashMap<SubscriptionId, Arc<Subscription>>,
     by_tenant: HashMap<TenantId, Hooks>,
-    /// Of the tenants whose hooks filter, how many of them do.
+    /// Of the tenants whose hooks look at the content of events, how many of them do.
     filters: HashMap<TenantId, usize>,
 }
 
@@ -54,11 +60,11 @@ struct Inner {
 pub struct Standing {
     /// Transactions below this one had ended when we last looked.
     pub(crate) seen: i64,
-    /// The tenants whose hooks filter; `None` when they are many.
+    /// The tenants whose hooks look at the content of events; `None` when they are many.
     pub(crate) filtering: Option<Vec<TenantId>>,
 }
 
-/// Tenants with filters that are named to a query; when there are more, any tenant may have some.
+/// Tenants with such hooks that are named to a query; when there are more, any tenant may have some.
 const FILTERING: usize = 64;
 
 /// SQL that tells whether a snapshot of [`Standing::seen`] is behind what the statement sees: `$n` is that number. A statement
@@ -105,19 +111,61 @@ struct Row {
     tenant_webhook_secret: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     expires_at: Option<DateTime<Utc>>,
+    #[diesel(embed)]
+    consumer: ConsumerRow,
+}
+
+/// What a consumer has beside its subscription; nothing of it for the other kinds.
+#[derive(QueryableByName)]
+struct ConsumerRow {
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    patterns: Option<Vec<EventPattern>>,
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    tags: Option<Vec<String>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    method: Option<String>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    rate_limit: Option<i32>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    ttl_s: Option<i32>,
+    #[diesel(sql_type = Nullable<Text>)]
+    ordering_key: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    transformation: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    transformed_since: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    headers: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    signing_key: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    previous_secret: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    previous_key: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    previous_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    certificate: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    certificate_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    certificate_key: Option<Vec<u8>>,
 }
 
 /// One statement is one snapshot: the horizon and the rows are of the same instant. Rows from above the ceiling were
 /// written by another life of the cluster (a restored dump) and were read at the first look.
 ///
-/// A tenant's secret counts for hooks without one; whoever changes it touches the tenant's hooks.
+/// A tenant's secret counts for hooks without one; whoever changes it touches the tenant's hooks. What consumers have is looked up
+/// for each of them (`OFFSET 0` keeps the planner from reading them all), as nearly always there is none.
 const REFRESH: &str = "SELECT h.horizon, s.id, s.tenant_id, s.kind, s.url, s.pattern, s.filter, s.state, s.signing_secret, \
      s.webhook_secret, (SELECT t.webhook_secret FROM tenants t WHERE t.id = s.tenant_id) AS tenant_webhook_secret, \
-     s.expires_at \
+     s.expires_at, c.patterns, c.tags, c.method, c.rate_limit, c.ttl_s, c.ordering_key, c.transformation, c.transformed_since, c.headers, \
+     c.signing_key, c.previous_secret, c.previous_key, c.previous_until, c.certificate, c.certificate_until, c.certificate_key \
      FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
                   pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ceiling) h \
      LEFT JOIN subscriptions s ON s.changed_in >= $1 AND ($1 = 0 OR s.changed_in < h.ceiling) \
-     AND ($1 > 0 OR s.state <> 4)";
+     AND ($1 > 0 OR s.state <> 4) \
+     LEFT JOIN LATERAL (SELECT * FROM consumers k WHERE k.id = s.id AND s.kind = 3 OFFSET 0) c ON true";
 
 impl Directory {
     /// A snapshot with the secrets of hooks, opened when they are read.
@@ -194,7 +242,7 @@ impl Inner {
             self.forget(id);
             // Only whoever delivers has to do with endpoints of tasks and callbacks, of which there may be very many.
             if state == HookState::Deleted
-                || (row.kind.is_some_and(|kind| kind != Kind::Hook) && vault.is_none())
+                || (row.kind.is_some_and(|kind| !kind.is_matched()) && vault.is_none())
             {
                 continue;
             }
@@ -209,7 +257,7 @@ impl Inner {
 
     fn forget(&mut self, id: SubscriptionId) {
         let Some(old) = self.by_id.remove(&id) else { return };
-        if old.state.takes_events() && old.filter.is_some() {
+        if old.kind.is_matched() && old.state.takes_events() && old.reads_content() {
             let left = self.filters.get_mut(&old.tenant).map(|count| {
                 *count -= 1;
                 *count
@@ -220,12 +268,12 @@ impl Inner {
         }
         let Some(hooks) = self.by_tenant.get_mut(&old.tenant) else { return };
         hooks.broad.retain(|hook| hook.id != id);
-        if let Some(event_type) = old.pattern.as_ref().and_then(EventPattern::is_exact)
-            && let Some(list) = hooks.exact.get_mut(event_type)
-        {
-            list.retain(|hook| hook.id != id);
-            if list.is_empty() {
-                hooks.exact.remove(event_type);
+        for event_type in old.patterns.iter().filter_map(EventPattern::is_exact) {
+            if let Some(list) = hooks.exact.get_mut(event_type) {
+                list.retain(|hook| hook.id != id);
+                if list.is_empty() {
+                    hooks.exact.remove(event_type);
+                }
             }
         }
         if hooks.exact.is_empty() && hooks.broad.is_empty() {
@@ -235,15 +283,21 @@ impl Inner {
 
     fn remember(&mut self, hook: Arc<Subscription>) {
         self.by_id.insert(hook.id, Arc::clone(&hook));
-        if hook.kind != Kind::Hook || !hook.state.takes_events() {
+        if !hook.kind.is_matched() || !hook.state.takes_events() {
             return;
         }
-        if hook.filter.is_some() {
+        if hook.reads_content() {
             *self.filters.entry(hook.tenant).or_default() += 1;
         }
         let hooks = self.by_tenant.entry(hook.tenant).or_default();
-        match hook.pattern.as_ref().and_then(EventPattern::is_exact) {
-            Some(event_type) => hooks.exact.entry(event_type.clone()).or_default().push(hook),
+        // Either here or there, so that nobody gets an event twice.
+        let exact: Option<Vec<&EventType>> = hook.patterns.iter().map(EventPattern::is_exact).collect();
+        match exact.filter(|exact| !exact.is_empty()) {
+            Some(exact) => {
+                for event_type in exact {
+                    hooks.exact.entry(event_type.clone()).or_default().push(Arc::clone(&hook));
+                }
+            }
             None => hooks.broad.push(hook),
         }
     }
@@ -264,6 +318,8 @@ fn parsed(
             Some(Filter::parse(&json).map_err(|error| text(&error))?)
         }
     };
+    let kind = row.kind.unwrap_or(Kind::Hook);
+    let consumer = (kind == Kind::Consumer).then(|| consumer_of(&row.consumer)).transpose()?.map(Box::new);
     let secrets = match vault.map(|vault| opened(id, tenant, &row, vault)) {
         None => None,
         Some(Ok(secrets)) => Some(Arc::new(secrets)),
@@ -276,13 +332,36 @@ fn parsed(
     Ok(Subscription {
         id,
         tenant,
-        kind: row.kind.unwrap_or(Kind::Hook),
+        kind,
         url: row.url.unwrap_or_default().parse().map_err(|error: url::ParseError| text(&error))?,
-        pattern: row.pattern,
+        patterns: match row.consumer.patterns {
+            Some(patterns) => patterns.into(),
+            None => row.pattern.into_iter().collect(),
+        },
         filter,
         state,
         secrets,
         expires_at: row.expires_at,
+        consumer,
+    })
+}
+
+fn consumer_of(row: &ConsumerRow) -> std::result::Result<Consumer, String> {
+    let transformation = match &row.transformation {
+        None => None,
+        Some(text) => {
+            let json = parse_stored(text.as_bytes()).map_err(|error| error.to_string())?;
+            Some(Transformation::parse(&json).map_err(|error| error.to_string())?)
+        }
+    };
+    Ok(Consumer {
+        tags: row.tags.clone().unwrap_or_default(),
+        method: row.method.as_deref().and_then(|method| method.parse().ok()).unwrap_or_default(),
+        rate: row.rate_limit.and_then(|rate| u32::try_from(rate).ok()),
+        ttl: row.ttl_s.map(|seconds| TimeDelta::seconds(i64::from(seconds))),
+        ordering: row.ordering_key.as_deref().map(Place::parse).transpose()?,
+        transformation,
+        transformed_since: row.transformed_since,
     })
 }
 
@@ -293,6 +372,8 @@ enum Unopened {
     Sealed(VaultError),
     #[error("{0}")]
     Refused(SecretError),
+    #[error("a consumer's keys cannot be read")]
+    Unreadable,
 }
 
 fn opened(
@@ -301,7 +382,7 @@ fn opened(
     row: &Row,
     vault: &Vault,
 ) -> std::result::Result<Secrets, Unopened> {
-    let open = |place: Place, sealed: &[u8]| {
+    let open = |place: Sealed, sealed: &[u8]| {
         let plain = vault.open(&place, sealed).map_err(Unopened::Sealed)?;
         String::from_utf8(plain).map_err(|_| Unopened::Sealed(VaultError::Damaged))
     };
@@ -311,8 +392,39 @@ fn opened(
         (None, Some(tenants)) => Some(open(TENANT_WEBHOOK_SECRET.at(tenant.uuid()), tenants)?),
         (None, None) => None,
     };
+    let keys = row.consumer.signing_key.is_some().then(|| keys(id, &row.consumer, vault)).transpose()?;
     Ok(Secrets {
         signing: SigningSecret::parse(&signing).map_err(Unopened::Refused)?,
         webhook: webhook.map(|text| WebhookSecret::parse(&text)).transpose().map_err(Unopened::Refused)?,
+        consumer: keys.map(Box::new),
     })
+}
+
+fn keys(id: SubscriptionId, row: &ConsumerRow, vault: &Vault) -> std::result::Result<Keys, Unopened> {
+    let open = |column: Column, sealed: &Option<Vec<u8>>| {
+        let open = |sealed: &Vec<u8>| vault.open(&column.at(id.uuid()), sealed).map_err(Unopened::Sealed);
+        sealed.as_ref().map(open).transpose()
+    };
+    let text = |plain: Vec<u8>| String::from_utf8(plain).map_err(|_| Unopened::Unreadable);
+    let key = |seed: Vec<u8>| SigningKey::from_seed(&seed).map_err(|_| Unopened::Unreadable);
+    let signing = open(CONSUMER_SIGNING_KEY, &row.signing_key)?.ok_or(Unopened::Unreadable)?;
+    let secret = open(CONSUMER_PREVIOUS_SECRET, &row.previous_secret)?;
+    let previous = match (secret, open(CONSUMER_PREVIOUS_KEY, &row.previous_key)?, row.previous_until) {
+        (Some(secret), Some(seed), Some(until)) => Some(Previous {
+            secret: SigningSecret::parse(&text(secret)?).map_err(Unopened::Refused)?,
+            signing: key(seed)?,
+            until,
+        }),
+        (_, _, _) => None,
+    };
+    let headers = open(CONSUMER_HEADERS, &row.headers)?;
+    let headers = headers.map(|json| Headers::stored(&json).ok_or(Unopened::Unreadable)).transpose()?;
+    let sealed_key = open(CONSUMER_CERTIFICATE_KEY, &row.certificate_key)?;
+    let certificate = match (&row.certificate, sealed_key, row.certificate_until) {
+        (Some(chain), Some(key), Some(until)) => {
+            Some(ClientCertificate { chain: chain.clone(), key: text(key)?, until })
+        }
+        (_, _, _) => None,
+    };
+    Ok(Keys { signing: key(signing)?, previous, headers: headers.unwrap_or_default(), certificate })
 }

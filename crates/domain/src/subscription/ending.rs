@@ -1,4 +1,4 @@
-//! What happens when a hook is disabled or removed: by its receiver, by the clock, or by its owner.
+//! What happens when a hook or a consumer is disabled or removed: by its receiver, by the clock, or by its owner.
 //!
 //! Everything is written in the caller's transaction: the cancelled deliveries, the event that tells the owner, and the
 //! reverse unsubscribe, which is a delivery like any other (profile `farewell`), so that it survives a crash, is guarded
@@ -7,6 +7,7 @@
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 
+use super::Kind;
 use crate::{
     Result,
     delivery::{self, NewDelivery, Profile},
@@ -19,7 +20,7 @@ use crate::{
 /// How a hook ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Nothing is delivered until somebody enables it. The receiver is told once with `DELETE <url>` (contract §3), the
+    /// Nothing is delivered until somebody enables it. The receiver of a hook is told once with `DELETE <url>` (contract §3), the
     /// owner with `hook.disabled`.
     Disabled,
     /// It is gone, and the receiver knows: it said 410, or the expiry was agreed. The owner is told with `hook.removed`.
@@ -41,7 +42,7 @@ impl Ending {
 /// When the database is away.
 pub fn end(
     conn: &mut PgConnection,
-    ending: Ending,
+    (ending, kind): (Ending, Kind),
     (tenant, hook, url): (TenantId, SubscriptionId, &str),
     reason: &str,
     now: DateTime<Utc>,
@@ -68,13 +69,10 @@ pub fn end(
     );
     let id = told.id;
     event::store::insert_group(conn, group, &[told])?;
-    if ending == Ending::Disabled {
-        let farewell = NewDelivery {
-            id: DeliveryId { event: id, subscription: hook },
-            tenant,
-            profile: Profile::Farewell,
-            ordering: None,
-        };
+    // The reverse unsubscribe is Zapier's; to a consumer it would be an unknown request.
+    if ending == Ending::Disabled && kind == Kind::Hook {
+        let farewell =
+            NewDelivery::plain(DeliveryId { event: id, subscription: hook }, tenant, Profile::Farewell);
         // Due at once and held by nobody: the next sweep takes it.
         delivery::store::insert(conn, &[farewell], ClaimId::from_uuid(uuid::Uuid::nil()), now, now)?;
     }

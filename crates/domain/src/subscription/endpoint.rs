@@ -58,7 +58,7 @@ impl Named<'_> {
     /// nobody who can read the table can try secrets against it.
     fn identity(&self, key: &hmac::Key) -> Vec<u8> {
         let mut text = match self.kind {
-            Kind::Hook | Kind::Task => b"task endpoint\0".to_vec(),
+            Kind::Hook | Kind::Consumer | Kind::Task => b"task endpoint\0".to_vec(),
             Kind::Callback => b"callback endpoint\0".to_vec(),
         };
         text.extend_from_slice(&(self.url.as_str().len() as u64).to_be_bytes());
@@ -242,7 +242,7 @@ pub fn of(conn: &mut PgConnection, tenant: TenantId, task: TaskId) -> Result<Opt
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Result<Option<HookView>> {
-    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind > 0", super::store::VIEW))
+    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind IN (1, 2)", super::store::VIEW))
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(id)
         .get_result(conn)
@@ -277,7 +277,7 @@ pub fn again(
         let found: Vec<Live> = prepared(
             "SELECT s.id, s.tenant_id, s.identity, s.state, s.updated_at FROM subscriptions o \
              JOIN subscriptions s ON s.tenant_id = o.tenant_id AND s.identity = o.identity \
-             WHERE o.tenant_id = $1 AND o.id = $2 AND o.kind > 0 ORDER BY s.state",
+             WHERE o.tenant_id = $1 AND o.id = $2 AND o.kind IN (1, 2) ORDER BY s.state",
         )
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(id)
@@ -292,7 +292,7 @@ pub fn again(
         // Nobody has made another like it: otherwise that one would be unique.
         let revived = prepared(
             "UPDATE subscriptions s SET state = 0, state_reason = NULL, updated_at = $3 \
-             WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind > 0 AND s.state = 4 AND NOT EXISTS \
+             WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind IN (1, 2) AND s.state = 4 AND NOT EXISTS \
                 (SELECT FROM subscriptions o WHERE o.tenant_id = $1 AND o.identity = s.identity AND o.state <> 4)",
         )
         .bind::<Uuid, _>(tenant)
@@ -314,7 +314,7 @@ pub fn again(
 pub fn remove_unused(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> Result<usize> {
     Ok(sql_query(
         "UPDATE subscriptions SET state = 4, state_reason = 'unused', updated_at = $1 WHERE id IN \
-            (SELECT s.id FROM subscriptions s WHERE s.kind > 0 AND s.state <> 4 AND s.updated_at < $2 \
+            (SELECT s.id FROM subscriptions s WHERE s.kind IN (1, 2) AND s.state <> 4 AND s.updated_at < $2 \
                AND NOT EXISTS (SELECT FROM deliveries d WHERE d.subscription_id = s.id AND d.state IN (0, 2)) \
                AND NOT EXISTS (SELECT FROM tasks t JOIN task_runs r ON r.id = t.run_id \
                   WHERE t.endpoint_id = s.id AND r.state < 3) \
@@ -335,7 +335,7 @@ pub fn remove_unused(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) ->
 pub fn forget_removed(conn: &mut PgConnection, before: DateTime<Utc>, limit: i64) -> Result<usize> {
     Ok(sql_query(
         "WITH gone AS MATERIALIZED (SELECT s.id FROM subscriptions s \
-            WHERE s.kind > 0 AND s.state = 4 AND s.updated_at < $1 \
+            WHERE s.kind IN (1, 2) AND s.state = 4 AND s.updated_at < $1 \
               AND NOT EXISTS (SELECT FROM deliveries d WHERE d.subscription_id = s.id) \
               AND NOT EXISTS (SELECT FROM tasks t WHERE t.endpoint_id = s.id) \
               AND NOT EXISTS (SELECT FROM action_runs a WHERE a.endpoint_id = s.id) \

@@ -149,7 +149,7 @@ impl Filter {
     }
 }
 
-fn wrong(path: &str, reason: impl Into<String>) -> FilterError {
+pub(super) fn wrong(path: &str, reason: impl Into<String>) -> FilterError {
     // Paths come from outside; a text for a person stays short.
     let path: String = path.chars().map(|c| if c.is_control() { '�' } else { c }).take(80).collect();
     FilterError { path, reason: reason.into() }

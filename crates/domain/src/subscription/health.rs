@@ -15,7 +15,7 @@ use crate::{
 /// 401 or 403 so many times in a row disable a hook (contract §7).
 pub const REFUSALS_TO_DISABLE: u32 = 5;
 
-/// An endpoint of tasks at which nothing but failures happened for so long is disabled (contract §7).
+/// A consumer or an endpoint of tasks at which nothing but failures happened for so long is disabled (contract §7).
 pub const FAILING_TO_DISABLE: TimeDelta = TimeDelta::days(5);
 
 /// Dead letters that one report names, at most.
@@ -246,7 +246,7 @@ pub fn apply(health: Health, report: &Report) -> HealthChange {
     };
     let live = health.state.takes_events();
     let failing_since = health.failing_since.filter(|_| report.delivered == 0 && report.failed > 0);
-    let hopeless = health.kind == Kind::Task
+    let hopeless = health.kind.is_given_up()
         && failing_since.is_some_and(|since| report.last_attempt_at - since >= FAILING_TO_DISABLE);
     let (state, ended) = if live && report.gone && health.kind == Kind::Hook {
         (HookState::Deleted, Some(Ended::Gone))
@@ -312,6 +312,8 @@ mod tests {
         assert_eq!(day(Kind::Task, since(short), &failed), None);
         assert_eq!(day(Kind::Task, since(long), &failed), Some(Ended::Hopeless));
         assert_eq!(day(Kind::Task, None, &failed), None);
+        assert_eq!(day(Kind::Consumer, since(short), &failed), None);
+        assert_eq!(day(Kind::Consumer, since(long), &failed), Some(Ended::Hopeless));
         assert_eq!(day(Kind::Hook, since(long), &failed), None);
         assert_eq!(day(Kind::Task, since(long), &report(&[Effect::Healthy, Effect::None])), None);
     }

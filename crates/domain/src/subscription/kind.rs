@@ -7,6 +7,8 @@ use diesel::{
     sql_types::SmallInt,
 };
 
+use crate::delivery::Profile;
+
 /// The kind of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = SmallInt)]
@@ -17,11 +19,13 @@ pub enum Kind {
     Task,
     /// The `callback_url` of action runs (contract §6): gets how they end, and no other event.
     Callback,
+    /// Somebody subscribed to events, with all that a consumer can say about how it wants them (contract §4).
+    Consumer,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Hook, Self::Task, Self::Callback];
+    pub const ALL: [Self; 4] = [Self::Hook, Self::Task, Self::Callback, Self::Consumer];
 
     /// How the database keeps it.
     #[must_use]
@@ -30,6 +34,36 @@ impl Kind {
             Self::Hook => 0,
             Self::Task => 1,
             Self::Callback => 2,
+            Self::Consumer => 3,
+        }
+    }
+
+    /// How its deliveries are tried.
+    #[must_use]
+    pub const fn profile(self) -> Profile {
+        match self {
+            Self::Hook => Profile::Hook,
+            Self::Task => Profile::Task,
+            Self::Callback => Profile::Callback,
+            Self::Consumer => Profile::Consumer,
+        }
+    }
+
+    /// Whether events are matched with it; the others get what names them.
+    #[must_use]
+    pub const fn is_matched(self) -> bool {
+        match self {
+            Self::Hook | Self::Consumer => true,
+            Self::Task | Self::Callback => false,
+        }
+    }
+
+    /// Whether days of nothing but failures disable it (contract §7).
+    #[must_use]
+    pub const fn is_given_up(self) -> bool {
+        match self {
+            Self::Task | Self::Consumer => true,
+            Self::Hook | Self::Callback => false,
         }
     }
 }

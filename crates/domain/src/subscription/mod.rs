@@ -1,8 +1,10 @@
 //! Subscriptions: who wants which events where, and how it goes there.
 //!
-//! There are two kinds: the REST hook of contract §3, and the endpoint of tasks (contract §5), which takes part in no matching.
+//! There are four kinds: the REST hook of contract §3 and the consumer of contract §4, which are matched with events, and the
+//! endpoints of tasks (contract §5) and of callbacks (contract §6), which are not.
 
 pub mod condition;
+pub mod consumer;
 pub mod diagnosis;
 pub mod directory;
 mod ending;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use consumer::Consumer;
 pub use ending::{Ending, end};
 pub use filter::{Filter, FilterError};
 pub use health::{
@@ -78,8 +81,8 @@ pub struct Subscription {
     pub kind: Kind,
     /// Where deliveries go.
     pub url: url::Url,
-    /// Which types; `None` = all.
-    pub pattern: Option<EventPattern>,
+    /// Which types; none = all.
+    pub patterns: Box<[EventPattern]>,
     /// Which events of those; `None` = all.
     pub filter: Option<Filter>,
     /// Where the hook stands.
@@ -89,6 +92,8 @@ pub struct Subscription {
     pub secrets: Option<Arc<Secrets>>,
     /// When it ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
+    /// What it has as a consumer; `None` for the other kinds.
+    pub consumer: Option<Box<Consumer>>,
 }
 
 /// What signs the deliveries of a subscription.
@@ -98,13 +103,17 @@ pub struct Secrets {
     pub signing: SigningSecret,
     /// Signs `X-TriggersAPI-Signature`, or `X-CodeTether-Signature` of tasks: the subscription's own, else the tenant's.
     pub webhook: Option<WebhookSecret>,
+    /// What a consumer has besides.
+    pub consumer: Option<Box<consumer::Keys>>,
 }
 
 impl Subscription {
     /// Whether an event of this type that is accepted now goes here, before the filter is asked.
     #[must_use]
     pub fn wants_type(&self, event_type: &EventType, now: DateTime<Utc>) -> bool {
-        self.takes_events(now) && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(event_type))
+        let named =
+            self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(event_type));
+        named && self.takes_events(now)
     }
 
     /// Whether new events go here at all.
@@ -113,10 +122,18 @@ impl Subscription {
         self.state.takes_events() && self.expires_at.is_none_or(|end| now < end)
     }
 
-    /// Whether the filter lets the event through; without a filter, always.
+    /// Whether the filter, and the tags of a consumer, let the event through; without them, always.
     #[must_use]
     pub fn admits(&self, event: &Json) -> bool {
+        let tags = self.consumer.as_ref().map_or(&[][..], |consumer| &consumer.tags);
         self.filter.as_ref().is_none_or(|filter| filter.matches(event))
+            && (tags.is_empty() || consumer::tags::any_of(tags, event))
+    }
+
+    /// Whether the content of an event has to be read to know what becomes of it here.
+    #[must_use]
+    pub fn reads_content(&self) -> bool {
+        self.filter.is_some() || self.consumer.as_ref().is_some_and(|consumer| consumer.reads_content())
     }
 }
 

@@ -270,12 +270,9 @@ impl Ledger {
         open.last_event = Some(event.id);
         if let Some(endpoint) = open.row.endpoint_id.filter(|_| open.row.webhook_events().has(telling)) {
             let ordering = open.row.id.uuid();
-            batch.deliveries.push(NewDelivery {
-                id: DeliveryId { event: event.id, subscription: endpoint },
-                tenant: open.row.tenant_id,
-                profile: Profile::Task,
-                ordering: Some(ordering),
-            });
+            let id = DeliveryId { event: event.id, subscription: endpoint };
+            let plain = NewDelivery::plain(id, open.row.tenant_id, Profile::Task);
+            batch.deliveries.push(NewDelivery { ordering: Some(ordering), ..plain });
             batch.ordered.push((endpoint, ordering));
         }
         batch.events.push(event);

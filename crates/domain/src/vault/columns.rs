@@ -32,9 +32,20 @@ pub const CONNECTION_SECRET: Column = Column::new("connections", "secret");
 /// Access token of a connection; its row is the connection's id.
 pub const CONNECTION_TOKEN: Column = Column::new("connections", "token");
 
+/// Further headers of a consumer, as JSON; its row is the consumer's id, as are those of the others.
+pub const CONSUMER_HEADERS: Column = Column::new("consumers", "headers");
+/// Seed of the ed25519 key of a consumer.
+pub const CONSUMER_SIGNING_KEY: Column = Column::new("consumers", "signing_key");
+/// Standard Webhooks secret of a consumer before its last rotation.
+pub const CONSUMER_PREVIOUS_SECRET: Column = Column::new("consumers", "previous_secret");
+/// Seed of its ed25519 key before its last rotation.
+pub const CONSUMER_PREVIOUS_KEY: Column = Column::new("consumers", "previous_key");
+/// Key of the client certificate of a consumer, as PEM.
+pub const CONSUMER_CERTIFICATE_KEY: Column = Column::new("consumers", "certificate_key");
+
 /// What is rotated. Each is `bytea` in a table with a primary key `id` of type `uuid`, and has beside it a column
 /// `…_sealed_by` that the database computes from the value and holds against `master_keys`.
-pub const ROTATED: [Column; 10] = [
+pub const ROTATED: [Column; 15] = [
     SIGNING_SECRET,
     HOOK_WEBHOOK_SECRET,
     TENANT_WEBHOOK_SECRET,
@@ -45,6 +56,11 @@ pub const ROTATED: [Column; 10] = [
     SIGNING_PRIVATE_KEY,
     CONNECTION_SECRET,
     CONNECTION_TOKEN,
+    CONSUMER_HEADERS,
+    CONSUMER_SIGNING_KEY,
+    CONSUMER_PREVIOUS_SECRET,
+    CONSUMER_PREVIOUS_KEY,
+    CONSUMER_CERTIFICATE_KEY,
 ];
 
 /// PKCE verifier of a log-in that is under way at a provider; its row is the hash of `state`. It lives for minutes and is

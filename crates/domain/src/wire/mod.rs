@@ -11,6 +11,7 @@
 //! task and the delivery), it does no I/O, and it does not validate payloads against schemas.
 
 mod canonical;
+mod ed25519;
 mod json;
 mod object;
 mod parse;
@@ -21,6 +22,7 @@ mod signature;
 mod text;
 
 pub use canonical::{to_canonical, write_canonical};
+pub use ed25519::{SeedError, SigningKey};
 pub use json::{Json, MAX_SAFE_INTEGER, Number};
 pub use object::Object;
 pub use parse::{MAX_DEPTH, MAX_STORED_DEPTH, parse, parse_as_javascript, parse_stored};

@@ -83,6 +83,17 @@ impl Object {
         }
     }
 
+    /// The member of this name, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Json> {
+        match &mut self.0 {
+            Members::Few(few) => few.iter_mut().find(|(key, _)| key == name).map(|(_, value)| value),
+            Members::Many(many) => match array_index(name.as_bytes()) {
+                Some(index) => many.indexed.get_mut(&index).map(|(_, value)| value),
+                None => many.named.get_mut(&Name(name.as_bytes())),
+            },
+        }
+    }
+
     /// Sets a member and returns its former value; a new name comes last (an array index where it belongs).
     pub fn insert(&mut self, name: impl Into<JsonString>, value: impl Into<Json>) -> Option<Json> {
         self.put(name.into(), value.into())

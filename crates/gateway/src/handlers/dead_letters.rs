@@ -162,7 +162,7 @@ impl Moved {
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = Moved, example = json!({"moved": 1, "ids": ["dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7"], "has_more": false}))),
-    extensions(("x-errors" = json!(["HOOK_DISABLED", "HOOK_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE"])))
+    extensions(("x-errors" = json!(["HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE"])))
 )]
 pub(crate) async fn retry(
     context: Data<Context>,

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{audited, delivery_view::View, hooks};
+use super::{audited, consumers, delivery_view::View, hooks};
 use crate::{
     access::{
         Caller,
@@ -161,8 +161,15 @@ pub(super) fn takes_deliveries(
     tenant: TenantId,
     delivery: &DeliveryView,
 ) -> Result<(), Refusal> {
-    if !matches!(delivery.profile, Profile::Task | Profile::Callback) {
-        return Ok(hooks::takes_events(&hooks::found(conn, tenant, delivery.subscription_id)?)?);
+    match delivery.profile {
+        Profile::Hook | Profile::Farewell => {
+            return Ok(hooks::takes_events(&hooks::found(conn, tenant, delivery.subscription_id)?)?);
+        }
+        Profile::Consumer => {
+            let consumer = consumers::found(conn, tenant, delivery.subscription_id)?;
+            return Ok(consumers::takes_events(&consumer)?);
+        }
+        Profile::Task | Profile::Callback => {}
     }
     match endpoint::find(conn, tenant, delivery.subscription_id)? {
         Some(endpoint) if endpoint.state.takes_events() => Ok(()),
@@ -212,7 +219,7 @@ pub(super) fn details(conn: &mut Conn, sent: Vec<DeliveryView>) -> DomainResult<
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = View)),
-    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE"])))
+    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE"])))
 )]
 pub(crate) async fn retry(
     context: Data<Context>,

@@ -116,7 +116,7 @@ pub(crate) async fn post_batch(
     let (text, mut reserved) = body.into_parts();
     let metrics = context.metrics.clone();
     let (events, results) =
-        ingest::on_thread(&context, text.len(), move || parse_batch(&text, &source, &metrics)).await??;
+        ingest::on_thread(&context, text.len(), move || parse_batch(&text, source, &metrics)).await??;
     reserved.cover(events.iter().map(|event| event.body.len()).sum())?;
     let reply = BatchReply { accepted: events.len(), rejected: results.len() - events.len(), results };
     let reply = serde_json::to_vec(&reply).map_err(ApiError::internal)?;
@@ -174,19 +174,18 @@ enum ItemResult {
 
 fn parse_batch(
     text: &[u8],
-    source: &Source,
+    mut source: Source,
     metrics: &Metrics,
 ) -> Result<(Vec<NewEvent>, Vec<ItemResult>), ApiError> {
-    let created_at = wire_time(source.now());
     let mut events = Vec::new();
     let mut results = Vec::new();
     for (index, text) in batch::split(text)?.into_iter().enumerate() {
-        match batch::check_size(text).and_then(|()| ingest::event(text.as_bytes(), source)) {
+        match batch::check_size(text).and_then(|()| ingest::event(text.as_bytes(), &source)) {
             Ok(Taken { event, warnings }) => {
                 if !warnings.is_empty() {
                     metrics.off_schema(None);
                 }
-                let (event_id, created_at) = (event.id.to_string(), created_at.clone());
+                let (event_id, created_at) = (event.id.to_string(), wire_time(event.created_at));
                 let warnings = warnings.iter().map(problem::told).collect();
                 results.push(ItemResult::Accepted { index, event_id, created_at, warnings });
                 events.push(event);
@@ -201,6 +200,7 @@ fn parse_batch(
                 });
             }
         }
+        source.next();
     }
     Ok((events, results))
 }

@@ -17,7 +17,7 @@ use hookyard_domain::{
     event::{self, Draft, EventType, Origin, Provenance},
     id::{ClaimId, DeliveryId, SubscriptionId, TenantId},
     subscription::{
-        self, Ending, EventPattern, HookState,
+        self, Ending, EventPattern, HookState, Kind,
         store::{self, HookQuery, HookView},
     },
     trace::TraceContext,
@@ -215,26 +215,38 @@ pub(crate) async fn test(
     idempotent(&context, key, move |conn| {
         let hook = found(conn, caller.tenant(), id)?;
         takes_events(&hook)?;
-        let delivery = queue_test(conn, &caller, &hook, &request_id, now)?;
-        let body = Queued {
-            event_id: delivery.event.to_string(),
-            delivery_id: delivery.to_string(),
-            status: "queued",
-        };
-        Ok(Reply::json(StatusCode::ACCEPTED, &body)?)
+        let tested = Tested { id, profile: Profile::Hook, pattern: hook.pattern.as_deref() };
+        let delivery = queue_test(conn, &caller, &tested, &request_id, now)?;
+        Ok(Reply::json(StatusCode::ACCEPTED, &Queued::of(delivery))?)
     })
     .await
 }
 
-fn queue_test(
+impl Queued {
+    pub(super) fn of(delivery: DeliveryId) -> Self {
+        Self { event_id: delivery.event.to_string(), delivery_id: delivery.to_string(), status: "queued" }
+    }
+}
+
+/// What is tested.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tested<'a> {
+    pub(super) id: SubscriptionId,
+    pub(super) profile: Profile,
+    /// What an event is made like; `None` = any.
+    pub(super) pattern: Option<&'a str>,
+}
+
+/// Makes a test event and puts it on its way to one subscription.
+pub(super) fn queue_test(
     conn: &mut Conn,
     caller: &Caller,
-    hook: &HookView,
+    tested: &Tested<'_>,
     request_id: &RequestId,
     now: DateTime<Utc>,
 ) -> Result<DeliveryId, Refusal> {
     let tenant = caller.tenant();
-    let example = samples::example(conn, tenant, hook.pattern.as_deref())?;
+    let example = samples::example(conn, tenant, tested.pattern)?;
     // Examples have types that are some and payloads that are objects.
     let event_type: EventType =
         example.event_type.parse().map_err(|error| ApiError::internal(anyhow::Error::new(error)))?;
@@ -251,17 +263,11 @@ fn queue_test(
             trace: TraceContext::fresh(),
         },
     );
-    let id = DeliveryId { event: event.id, subscription: hook.id };
+    let id = DeliveryId { event: event.id, subscription: tested.id };
     event::store::insert_alone(conn, &event)?;
     // Due at once and held by nobody: the next sweep takes it.
     let nobody = ClaimId::from_uuid(uuid::Uuid::nil());
-    delivery::store::insert(
-        conn,
-        &[NewDelivery { id, tenant, profile: Profile::Hook, ordering: None }],
-        nobody,
-        now,
-        now,
-    )?;
+    delivery::store::insert(conn, &[NewDelivery::plain(id, tenant, tested.profile)], nobody, now, now)?;
     Ok(id)
 }
 
@@ -330,7 +336,13 @@ pub(crate) async fn disable(
                 return Ok((hook, None));
             }
             store::set_state(conn, tenant, id, HookState::Disabled, Some(BY_OWNER), now)?;
-            let told = subscription::end(conn, Ending::Disabled, (tenant, id, &hook.url), BY_OWNER, now)?;
+            let told = subscription::end(
+                conn,
+                (Ending::Disabled, Kind::Hook),
+                (tenant, id, &hook.url),
+                BY_OWNER,
+                now,
+            )?;
             let after = found(conn, tenant, id)?;
             audited::switched(conn, &caller, Action::HookDisabled, (&hook, &after), now)?;
             Ok((after, Some(told)))

@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 mod audited;
 pub(crate) mod automation;
+pub(crate) mod consumers;
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod delivery_view;

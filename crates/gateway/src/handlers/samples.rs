@@ -54,6 +54,11 @@ pub(super) struct Example {
 }
 
 impl Example {
+    /// The whole event, as it would be stored.
+    pub(super) fn body(&self) -> Vec<u8> {
+        self.render().1
+    }
+
     /// The whole event, with an id and a time that depend on the type only.
     fn render(&self) -> (DateTime<Utc>, Vec<u8>) {
         let hash = digest(&SHA256, self.event_type.as_bytes());

@@ -6,7 +6,7 @@ use actix_web::{
     HttpRequest,
     http::header::{HeaderName, USER_AGENT},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
 use hookyard_domain::{
     catalogue::{rules::TenantRules, schema::Violation},
@@ -99,9 +99,9 @@ impl Source {
         })
     }
 
-    /// When the request came.
-    pub(crate) fn now(&self) -> DateTime<Utc> {
-        self.now
+    /// The same for the next event of a batch: it happened a microsecond later, so that ids rise in the order of the batch.
+    pub(crate) fn next(&mut self) {
+        self.now += TimeDelta::microseconds(1);
     }
 
     fn provenance(&self) -> Provenance<'_> {
@@ -129,7 +129,7 @@ pub(crate) fn event(text: &[u8], source: &Source) -> Result<Taken, ApiError> {
         LargeIntegers::Refuse => wire::parse(text),
     };
     let json = json.map_err(|error| problem::of_json(&error))?;
-    let draft = Draft::parse(json).map_err(|error| problem::of_draft(&error))?;
+    let draft = Draft::parse(json, source.now).map_err(|error| problem::of_draft(&error))?;
     if let Some(credential) = &source.limited
         && !credential.may_publish(draft.event_type())
     {

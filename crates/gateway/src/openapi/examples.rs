@@ -16,6 +16,7 @@ fn named(name: &str) -> Option<Value> {
     match name {
         "AuditEntry" => Some(audit_entry()),
         "Hook" => Some(hook()),
+        "Consumer" => Some(super::consumer_shapes::consumer()),
         "Session" => Some(session()),
         "User" => Some(user()),
         "Invitation" => Some(invitation()),

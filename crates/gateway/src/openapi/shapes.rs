@@ -35,6 +35,10 @@ pub(crate) struct EventRequest {
     /// When it happened: RFC 3339 with an offset; now by default.
     #[schema(format = DateTime)]
     timestamp: Option<String>,
+    /// When it is delivered, to whoever is subscribed then: RFC 3339 with an offset, at most 7 days ahead; at once by default. It
+    /// also stands in the metadata.
+    #[schema(format = DateTime)]
+    deliver_at: Option<String>,
 }
 
 /// Events to post.

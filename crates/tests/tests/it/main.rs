@@ -12,6 +12,7 @@ mod audit;
 mod bus;
 mod catalogue;
 mod compose;
+mod consumers;
 mod deliveries_api;
 mod docs;
 mod egress;

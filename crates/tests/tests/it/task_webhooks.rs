@@ -91,7 +91,7 @@ impl Run {
 
     fn event_of(self, step: &str, payload: &str, now: chrono::DateTime<chrono::Utc>) -> NewEvent {
         let posted = format!(r#"{{"event_type":"task.{step}","payload":{payload}}}"#);
-        Draft::parse(parse_as_javascript(posted.as_bytes()).unwrap()).unwrap().accept(
+        Draft::parse(parse_as_javascript(posted.as_bytes()).unwrap(), now).unwrap().accept(
             Origin::System,
             &Provenance {
                 tenant: self.tenant,
@@ -109,7 +109,7 @@ impl Run {
         let id = DeliveryId { event: event.id, subscription: self.endpoint };
         event::store::insert_group(conn, EventGroupId::new(now), &[event])?;
         let (profile, ordering) = (Profile::Task, Some(self.id));
-        let new = NewDelivery { id, tenant: self.tenant, profile, ordering };
+        let new = NewDelivery { ordering, ..NewDelivery::plain(id, self.tenant, profile) };
         delivery::store::insert(conn, &[new], ClaimId::new(now), now, now)
     }
 

@@ -29,7 +29,7 @@ pub(super) const ACTION: Action = Action {
 };
 
 fn plan(input: Object, scene: &Scene<'_>) -> Result<Plan, Wrong> {
-    let draft = Draft::parse(Json::Object(input))?;
+    let draft = Draft::parse(Json::Object(input), scene.now)?;
     let Some(rules) = scene.rules else { return Ok(Plan::Emit(Box::new(draft), Vec::new())) };
     match draft.judged_by(rules) {
         Ok(warnings) => Ok(Plan::Emit(Box::new(draft), warnings)),

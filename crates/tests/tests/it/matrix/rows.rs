@@ -1,4 +1,4 @@
-//! How each route is called: one row for each. In paths and bodies `{hook}`, `{event}`, `{dead}` (a delivery that ended without
+//! How each route is called: one row for each. In paths and bodies `{hook}`, `{consumer}`, `{event}`, `{dead}` (a delivery that ended without
 //! success), `{type}`, `{key}`, `{user}`, `{session}`, `{invitation}`, `{client}`, `{grant}`, `{source_key}`, `{task}`, `{ended}` (a task that
 //! was cancelled), `{asking}` (one that asks), `{question}` (what it asks), `{answerable}` (the token of a link to answer it), `{schedule}` and `{url}` (the hook's) stand for new objects of a tenant.
 
@@ -101,6 +101,17 @@ pub(super) const ROWS: &[Row] = &[
     about("POST /v1/hooks/{id}/enable", "/v1/hooks/{hook}/enable"),
     about("POST /v1/hooks/{id}/disable", "/v1/hooks/{hook}/disable"),
     about("POST /v1/hooks/{id}/replay", "/v1/hooks/{hook}/replay").body(r#"{"event_id":"{event}"}"#).status(202),
+
+    plain("POST /webhooks", "/webhooks").body(r#"{"url":"https://example.com/new","eventTypes":["a.b"]}"#).status(201),
+    plain("GET /webhooks", "/webhooks"),
+    about("GET /webhooks/{id}", "/webhooks/{consumer}"),
+    about("PATCH /webhooks/{id}", "/webhooks/{consumer}").body(r#"{"description":"changed"}"#),
+    about("DELETE /webhooks/{id}", "/webhooks/{consumer}"),
+    about("POST /webhooks/{id}/test", "/webhooks/{consumer}/test").status(202),
+    about("POST /webhooks/{id}/enable", "/webhooks/{consumer}/enable"),
+    about("POST /webhooks/{id}/disable", "/webhooks/{consumer}/disable"),
+    about("GET /webhooks/{id}/secret", "/webhooks/{consumer}/secret"),
+    about("POST /webhooks/{id}/secret/rotate", "/webhooks/{consumer}/secret/rotate"),
 
     plain("GET /v1/deliveries", "/v1/deliveries"),
     about("GET /v1/deliveries/{id}", "/v1/deliveries/{dead}"),

@@ -133,6 +133,11 @@ impl World {
         if ["hook", "url", "event", "dead"].into_iter().any(named) {
             objects.extend(self.delivered(admin, unique).await);
         }
+        if named("consumer") {
+            let body = json!({"url": "https://example.com/in", "eventTypes": ["matrix.consumed"]});
+            let made = admin.post_json("/webhooks", &body).await.expect(201);
+            objects.push(("consumer", made["id"].as_str().unwrap().to_owned()));
+        }
         if named("type") {
             let name = format!("matrix.t{unique:x}");
             let body = json!({"name": name, "description": "x"});

@@ -64,7 +64,7 @@ impl Drain {
                     continue;
                 }
                 Gate::Full => end,
-                Gate::Paced(at) | Gate::Paused(at) | Gate::Broken(at) => at,
+                Gate::Later(at) | Gate::Paused(at) | Gate::Broken(at) => at,
             };
             let ended = self.under_way.peek().map_or(end, |Reverse((at, ..))| *at);
             self.now = self.now.max(wake.min(ended).min(end));
