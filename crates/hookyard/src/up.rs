@@ -1,6 +1,6 @@
 //! `hookyard up`: the whole product in one process.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use hookyard_chassis::shutdown;
@@ -57,7 +57,9 @@ async fn serve(settings: &Settings, url: &Url, stop: CancellationToken) -> anyho
     let set_up = set_up(&db, &vault, &Clock::system()).await?;
     drop(db);
     let http = settings.http.clone();
-    let ready = move |api| welcome(api, http, set_up.as_ref());
+    // Commands have to be told where the cluster is that they shall speak to.
+    let data_dir = settings.embedded.data_dir.clone().filter(|_| settings.database.url.is_none());
+    let ready = move |api| welcome(api, http, set_up.as_ref(), data_dir.as_deref());
     process::serve(&Role::ALL, settings, url, vault, stop, ready).await
 }
 
@@ -86,12 +88,15 @@ async fn set_up(db: &Db, vault: &Vault, clock: &Clock) -> anyhow::Result<Option<
 }
 
 /// For the person who started it. Not a log line: it is read once, by eye.
-fn welcome(api: Option<SocketAddr>, mut http: HttpSettings, set_up: Option<&Token>) {
+fn welcome(api: Option<SocketAddr>, mut http: HttpSettings, set_up: Option<&Token>, data_dir: Option<&Path>) {
     if let Some(api) = api {
         http.listen = api;
+        let told = data_dir
+            .map(|dir| format!("export HOOKYARD__EMBEDDED__DATA_DIR='{}'\n    ", dir.display()))
+            .unwrap_or_default();
         eprintln!(
             "\n  Hookyard is up.  API http://{api}   documentation http://{api}/docs\n  \
-             First steps, in another terminal:\n    \
+             First steps, in another terminal:\n    {told}\
              hookyard tenants create --name Acme\n    \
              hookyard keys create --tenant <id> --name first --scopes admin\n"
         );

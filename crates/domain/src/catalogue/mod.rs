@@ -5,6 +5,7 @@
 pub mod example;
 pub mod fields;
 pub mod import;
+mod load;
 mod names;
 pub mod openapi;
 pub mod rules;

@@ -1,3 +1,5 @@
+//! What becomes of OpenAPI documents.
+
 use super::*;
 use crate::wire::parse;
 

@@ -1,17 +1,17 @@
 //! JSON Schema (draft 2020-12) of payloads: which schemas are taken, and what a payload breaks in one.
 //!
-//! A schema is the text of somebody else and runs on every event of its type, so it is bounded in size and depth, its patterns
-//! match in linear time (no look-around, no back references), and nothing that it refers to is fetched: it has to hold all of
+//! A schema is the text of somebody else and runs on every event of its type, so it is bounded in size and depth and in what it
+//! can make of one value ([`load`]), its patterns match in linear time (no look-around, no back references), and nothing that it refers to is fetched: it has to hold all of
 //! itself. `format` is asserted where the draft knows it; formats that it does not know say nothing.
 
-use std::{fmt, sync::OnceLock};
+use std::{collections::HashMap, fmt, sync::OnceLock};
 
 use jsonschema::{
     Draft, PatternOptions, ValidationOptions, Validator, ValidatorMap, error::ValidationErrorKind,
 };
 use serde_json::Value;
 
-use super::violation;
+use super::{load, violation};
 use crate::wire::{Json, JsonString, parse_stored, to_canonical};
 
 /// The largest schema, as canonical JSON, in bytes.
@@ -121,7 +121,8 @@ pub fn check(schema: &Json) -> Result<Vec<u8>, Violation> {
             ));
         }
     }
-    check_references(schema)?;
+    let anchors = check_references(schema)?;
+    load::check(schema, &anchors)?;
     compile(schema)?;
     Ok(bytes)
 }
@@ -169,58 +170,65 @@ fn too_deep(json: &Json, path: String, level: usize) -> Option<String> {
     }
 }
 
-/// Tells the place of a reference that leads out of the schema or nowhere; the compiler tells only that there is one. A schema
-/// whose parts have addresses of their own (`$id`) is left to the compiler.
-fn check_references(schema: &Json) -> Result<(), Violation> {
-    fn walk(json: &Json, path: &str, found: &mut dyn FnMut(&str, &str)) {
+/// Tells the place of a reference that leads out of the schema or nowhere; the compiler tells only that there is one. Parts cannot
+/// have addresses of their own (`$id`). Returns the parts that have a name (`$anchor`).
+fn check_references(schema: &Json) -> Result<HashMap<String, &Json>, Violation> {
+    let mut found = References::default();
+    found.walk(schema, "");
+    if let Some(path) = found.addresses.into_iter().find(|path| path != "/$id") {
+        return Err(Violation::at(
+            path,
+            "must not be there: parts of a schema cannot have addresses of their own",
+        ));
+    }
+    for (path, text) in found.references {
+        let Some(fragment) = text.strip_prefix('#').and_then(percent_decoded) else {
+            let reason = format!("`{text}` is another document; a schema has to hold all that it refers to");
+            return Err(Violation::at(path, reason));
+        };
+        if lookup(schema, &fragment).is_none() && !found.anchors.contains_key(&fragment) {
+            return Err(Violation::at(path, format!("`{text}` leads nowhere")));
+        }
+    }
+    Ok(found.anchors)
+}
+
+/// What a schema refers to, and what can be referred to.
+#[derive(Default)]
+struct References<'a> {
+    /// With their places.
+    references: Vec<(String, &'a str)>,
+    anchors: HashMap<String, &'a Json>,
+    /// Places of `$id`.
+    addresses: Vec<String>,
+}
+
+impl<'a> References<'a> {
+    fn walk(&mut self, json: &'a Json, path: &str) {
         match json {
             Json::Array(items) => {
                 for (at, item) in items.iter().enumerate() {
-                    walk(item, &format!("{path}/{at}"), found);
+                    self.walk(item, &format!("{path}/{at}"));
                 }
             }
             Json::Object(members) => {
                 for (name, value) in members.iter() {
                     let name = name.to_str_lossy();
-                    if DATA.contains(&name.as_ref()) {
-                        continue;
-                    }
-                    let path = step(path, &name);
-                    match value.as_str() {
-                        Some(text)
-                            if ["$ref", "$dynamicRef", "$id", "$anchor", "$dynamicAnchor"]
-                                .contains(&name.as_ref()) =>
-                        {
-                            found(&path, text);
+                    let place = step(path, &name);
+                    match (name.as_ref(), value.as_str()) {
+                        ("$ref" | "$dynamicRef", Some(text)) => self.references.push((place, text)),
+                        ("$anchor" | "$dynamicAnchor", Some(text)) => {
+                            self.anchors.insert(text.to_owned(), json);
                         }
-                        Some(_) | None => walk(value, &path, found),
+                        ("$id", Some(_)) => self.addresses.push(place),
+                        (keyword, _) if DATA.contains(&keyword) => {}
+                        _ => self.walk(value, &place),
                     }
                 }
             }
             Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
         }
     }
-    let (mut references, mut addressed) = (Vec::new(), false);
-    walk(schema, "", &mut |path, text| {
-        if path.ends_with("ef") {
-            references.push((path.to_owned(), text.to_owned()));
-        } else {
-            addressed = true;
-        }
-    });
-    if addressed {
-        return Ok(());
-    }
-    for (path, text) in references {
-        let Some(fragment) = text.strip_prefix('#') else {
-            let reason = format!("`{text}` is another document; a schema has to hold all that it refers to");
-            return Err(Violation::at(path, reason));
-        };
-        if lookup(schema, fragment).is_none() {
-            return Err(Violation::at(path, format!("`{text}` leads nowhere")));
-        }
-    }
-    Ok(())
 }
 
 /// What a JSON Pointer, possibly percent-encoded as in a fragment, leads to.

@@ -1,8 +1,8 @@
 //! Where a payload breaks a schema.
 //!
-//! The library that validates answers *whether* in a time that is bounded, but tells *where* by trying every way through `anyOf` and
-//! the like, which in a schema that refers to itself can be more than there are atoms. So the places are looked for here: from
-//! the whole to its parts, asking for each only whether it is valid. What a place breaks by itself is told by the library again.
+//! The library that validates collects every mistake before it tells the first, and of a choice (`anyOf`) it tells only that no part
+//! of it fits. So the places are looked for here: from the whole to its parts, asking for each only whether it is valid, until
+//! enough are found. What a place breaks by itself is told by the library again.
 
 use jsonschema::ValidatorMap;
 use serde_json::{Map, Value, json};
@@ -39,7 +39,7 @@ const OF_ITSELF: [&str; 21] = [
 
 /// The places at which a value breaks a schema, at most [`MAX_VIOLATIONS`] and at least one.
 pub(super) fn find(schema: &Value, parts: Option<&ValidatorMap>, value: &Value) -> Vec<Violation> {
-    let mut finder = Finder { root: schema, parts, found: Vec::new(), broken: MAX_BROKEN };
+    let mut finder = Finder { root: schema, parts, found: Vec::new(), told: 0, broken: MAX_BROKEN };
     finder.look("#", schema, value, "");
     if finder.found.is_empty() {
         finder.found.push(Violation::at("", "does not match the schema"));
@@ -51,6 +51,8 @@ struct Finder<'a> {
     root: &'a Value,
     parts: Option<&'a ValidatorMap>,
     found: Vec<Violation>,
+    /// How often something was told, also what was told before.
+    told: usize,
     broken: usize,
 }
 
@@ -60,6 +62,7 @@ impl<'a> Finder<'a> {
     }
 
     fn put(&mut self, violation: Violation) {
+        self.told += 1;
         if self.found.len() < MAX_VIOLATIONS && !self.found.contains(&violation) {
             self.found.push(violation);
         }
@@ -72,7 +75,7 @@ impl<'a> Finder<'a> {
             return;
         }
         self.broken -= 1;
-        let before = self.found.len();
+        let before = self.told;
         let Value::Object(keywords) = schema else {
             return self.put(Violation::at(path, "must not be there"));
         };
@@ -81,7 +84,7 @@ impl<'a> Finder<'a> {
             self.of_parts(pointer, keywords, value, path);
             self.of_others(pointer, keywords, value, path);
         }
-        if self.found.len() == before {
+        if self.told == before {
             let reason =
                 match ["anyOf", "oneOf", "not"].iter().find(|keyword| keywords.contains_key(**keyword)) {
                     Some(keyword) => format!("does not match `{keyword}` of the schema at {pointer}"),
@@ -212,7 +215,7 @@ mod tests {
             (
                 r#"{"properties":{"a":{"anyOf":[{"type":"null"},{"properties":{"b":{"enum":["x"]}}}]}}}"#,
                 r#"{"a":{"b":"y"}}"#,
-                r#"/a/b: value is not "x""#,
+                r#"/a/b: value is not one of "x""#,
             ),
             (
                 r#"{"properties":{"a":{"oneOf":[{"type":"string"},{"type":"number"}]}}}"#,
@@ -252,8 +255,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_twice_is_told_once_and_not_everything_is_told() {
-        let twice = r#"{"allOf":[{"required":["a"]},{"required":["a"]}]}"#;
-        assert_eq!(told(twice, "{}").len(), 1);
+        let twice = r##"{"required":["a"],"allOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/a"}],"$defs":{"a":{"required":["a"]}}}"##;
+        assert_eq!(told(twice, "{}"), [r#""a" is a required property"#]);
         let many = format!(r#"{{"a":[{}]}}"#, ["true"; MAX_VIOLATIONS + 1].join(","));
         let schema = r#"{"properties":{"a":{"items":{"type":"string"}}}}"#;
         assert_eq!(told(schema, &many).len(), MAX_VIOLATIONS);

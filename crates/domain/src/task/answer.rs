@@ -132,9 +132,12 @@ impl Schema {
             )
             .build(&value)
             .map_err(|error| {
-                let at = place(error.instance_path().as_str());
-                let told = error.masked().to_string();
-                format!("is not one of JSON Schema 2020-12{at}: {}", cut(&told, 120))
+                let (at, value) = (error.instance_path().as_str(), error.instance().to_string());
+                let told = match at {
+                    "" => cut(&error.masked().to_string(), 120).to_owned(),
+                    at => format!("{} cannot stand at {}", cut(&value, 60), cut(at, 80)),
+                };
+                format!("is not one of JSON Schema 2020-12: {told}")
             })?;
         Ok(Self { value, validator })
     }

@@ -27,7 +27,7 @@ pub(crate) fn database(settings: &Settings) -> anyhow::Result<Db> {
     let url = match &settings.database.url {
         Some(url) => url.clone(),
         None => Url::new(embedded::locate(&settings.embedded).context(
-            "no database: set DATABASE_URL, or start `hookyard up` first (with the same --data-dir, as the same user)",
+            "no database: set DATABASE_URL, or start `hookyard up` first (with the same data directory, by HOOKYARD__EMBEDDED__DATA_DIR, and as the same user)",
         )?),
     };
     Ok(Db::new(&url, &settings.database)?)
