@@ -91,6 +91,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         consumers::create,
         consumers::list,
         consumers::show,
+        health::show_consumer,
         consumers::update,
         consumers::delete,
         consumers::switch::test,

@@ -110,6 +110,7 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/webhooks/{id}", scope(Scope::HooksRead), Requests => consumers::show;
     PATCH "/webhooks/{id}", scope(Scope::HooksWrite), HookWrites => consumers::update;
     DELETE "/webhooks/{id}", scope(Scope::HooksWrite), HookWrites => consumers::delete;
+    GET "/webhooks/{id}/health", scope(Scope::HooksRead), Requests => health::show_consumer;
     POST "/webhooks/{id}/test", scope(Scope::HooksWrite), Requests => consumer_switch::test;
     POST "/webhooks/{id}/enable", scope(Scope::HooksWrite), HookWrites => consumer_switch::enable;
     POST "/webhooks/{id}/disable", scope(Scope::HooksWrite), HookWrites => consumer_switch::disable;

@@ -1,5 +1,5 @@
-//! `/v1/hooks/{id}/health`: how a hook fares, what is wrong in words, and how to see it oneself. [`answer`] is for whatever has
-//! deliveries.
+//! `/v1/hooks/{id}/health` and `/webhooks/{id}/health`: how a subscription fares, what is wrong in words, and how to see it
+//! oneself.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -179,12 +179,38 @@ pub(crate) async fn show(
     answer(&context, &caller, (id, &[Kind::Hook], "hook"), &request).await
 }
 
+/// Show the health of a consumer
+///
+/// As that of a hook: what is wrong in words, how far the consumer is on its way to being disabled, and a command that repeats the
+/// last failed try.
+#[utoipa::path(
+    get,
+    path = "/webhooks/{id}/health",
+    operation_id = "show_consumer_health",
+    tag = "Consumers",
+    params(
+        ("id" = String, Path, description = "The consumer's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("Accept-Language" = Option<String>, Header, description = "`en` (the default) or `fr`.")
+    ),
+    responses((status = 200, description = "How it fares.", body = View))
+)]
+pub(crate) async fn show_consumer(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+    query: Query,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    query.finish()?;
+    answer(&context, &caller, (id, &[Kind::Consumer], "consumer"), &request).await
+}
+
 /// The health of a subscription of one of these kinds, in the language that is asked for. `what` is what it is called when it is not
 /// there.
 ///
 /// # Errors
 /// 404; 503 when the database is away.
-pub(crate) async fn answer(
+async fn answer(
     context: &Context,
     caller: &Caller,
     (id, kinds, what): (SubscriptionId, &'static [Kind], &'static str),

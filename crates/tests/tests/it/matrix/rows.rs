@@ -107,6 +107,7 @@ pub(super) const ROWS: &[Row] = &[
     about("GET /webhooks/{id}", "/webhooks/{consumer}"),
     about("PATCH /webhooks/{id}", "/webhooks/{consumer}").body(r#"{"description":"changed"}"#),
     about("DELETE /webhooks/{id}", "/webhooks/{consumer}"),
+    about("GET /webhooks/{id}/health", "/webhooks/{consumer}/health"),
     about("POST /webhooks/{id}/test", "/webhooks/{consumer}/test").status(202),
     about("POST /webhooks/{id}/enable", "/webhooks/{consumer}/enable"),
     about("POST /webhooks/{id}/disable", "/webhooks/{consumer}/disable"),
