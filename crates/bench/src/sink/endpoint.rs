@@ -25,6 +25,8 @@ pub(crate) struct Behaviour {
     pub(crate) fail: f64,
     /// Status of a failure answer.
     pub(crate) status: u16,
+    /// Requests that it takes in a second; those above fail. 0: all.
+    pub(crate) capacity: u32,
 }
 
 impl Behaviour {
@@ -34,6 +36,7 @@ impl Behaviour {
             match name {
                 "delay_ms" => self.delay = Duration::from_millis(value.parse().unwrap_or(0)),
                 "fail" => self.fail = value.parse().unwrap_or(0.0),
+                "capacity" => self.capacity = value.parse().unwrap_or(0),
                 "status" => self.status = value.parse().unwrap_or(FAILURE_STATUS),
                 _ => {}
             }
@@ -133,6 +136,8 @@ pub(crate) struct Endpoint {
     done: Bits,
     failures: Failures,
     per_s: Vec<u32>,
+    /// The second that is under way, and the requests in it.
+    second: (u64, u32),
 }
 
 impl Endpoint {
@@ -146,6 +151,7 @@ impl Endpoint {
             done: Bits::default(),
             failures: Failures::default(),
             per_s: Vec::new(),
+            second: (0, 0),
         }
     }
 
@@ -161,8 +167,11 @@ impl Endpoint {
 
     /// Takes one webhook: the delay before its answer, and the failure status if it fails. `dice` is 0 to 1.
     pub(crate) fn take(&mut self, body: &[u8], now_ns: u64, dice: f64) -> (Duration, Option<u16>) {
-        let Behaviour { delay, fail, status } = self.behaviour;
-        let failed = dice < fail;
+        let Behaviour { delay, fail, status, capacity } = self.behaviour;
+        let second = now_ns / 1_000_000_000;
+        let before = if self.second.0 == second { self.second.1 } else { 0 };
+        self.second = (second, before + 1);
+        let failed = dice < fail || (capacity > 0 && before >= capacity);
         let tally = &mut self.tally;
         tally.first_ns = tally.first_ns.min(now_ns);
         tally.last_ns = tally.last_ns.max(now_ns);
@@ -233,6 +242,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_capacity_holds_at_n_and_n_plus_one_in_each_second() {
+        let default = Behaviour { delay: Duration::ZERO, fail: 0.0, status: 500, capacity: 0 };
+        let mut endpoint = Endpoint::new("/e/0?capacity=2&status=503", default, &[]);
+        let mut take = |at_ns| endpoint.take(b"{}", at_ns, 0.5).1;
+        assert_eq!([take(1), take(2), take(3)], [None, None, Some(503)]);
+        assert_eq!(take(1_000_000_000), None);
+    }
+
+    #[test]
     fn numbers_are_found_in_plain_and_escaped_json() {
         assert_eq!(number(br#"{"seq": 12,"x":1}"#, b"\"seq\""), Some(12));
         assert_eq!(number(br#"{"seq":"7"}"#, b"\"seq\""), Some(7));
@@ -244,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_query_overrides_the_default_behaviour() {
-        let default = Behaviour { delay: Duration::ZERO, fail: 0.5, status: 500 };
+        let default = Behaviour { delay: Duration::ZERO, fail: 0.5, status: 500, capacity: 0 };
         let endpoint = Endpoint::new("/e/0?delay_ms=20&status=429", default, &[]);
         assert_eq!(
             endpoint.take_twice(),
@@ -261,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_retry_is_a_success_with_a_gap_and_no_duplicate() {
-        let default = Behaviour { delay: Duration::ZERO, fail: 0.5, status: 500 };
+        let default = Behaviour { delay: Duration::ZERO, fail: 0.5, status: 500, capacity: 0 };
         let mut endpoint = Endpoint::new("/e/0", default, &[1000, 4000, 9000]);
         let body = format!(r#"{{"seq":{},"sent_ns":1000000000}}"#, FIRST_SEQ + 3);
         endpoint.take(body.as_bytes(), 2_000_000_000, 0.0);

@@ -1,6 +1,6 @@
 //! HTTP server that plays the webhook endpoints.
 //!
-//! `POST /e/NAME[?delay_ms=N&fail=P&status=S]` is an endpoint: it answers 200 after `delay_ms`, or `status` (500) with
+//! `POST /e/NAME[?delay_ms=N&fail=P&status=S&capacity=C]` is an endpoint: it answers 200 after `delay_ms`, or `status` (500) with
 //! probability `fail`. `GET /stats` reports, `GET /settled` and `GET /settled/plain` count distinct events answered 200
 //! or failed on their last allowed try (of all endpoints, of those without a query), `GET /pid` names the process and `GET /reset` clears.
 //! It verifies no signature: it has to cost next to nothing.
@@ -84,7 +84,7 @@ impl State {
     fn new(args: Args) -> Self {
         let delay = Duration::from_millis(args.delay_ms);
         Self {
-            default: Behaviour { delay, fail: args.fail, status: args.status },
+            default: Behaviour { delay, fail: args.fail, status: args.status, capacity: 0 },
             retry_steps_ms: args.retry_steps_ms,
             endpoints: Vec::new(),
             dice: 0x9E37_79B9_7F4A_7C15,
@@ -196,7 +196,7 @@ mod tests {
 
     fn state() -> State {
         State {
-            default: Behaviour { delay: Duration::ZERO, fail: 0.0, status: 500 },
+            default: Behaviour { delay: Duration::ZERO, fail: 0.0, status: 500, capacity: 0 },
             retry_steps_ms: vec![1000],
             endpoints: Vec::new(),
             dice: 1,

@@ -33,6 +33,9 @@ pub(crate) enum Case {
     /// Action runs of event.emit, from POST to the signed callback: as fast as they are accepted, and 200 per second
     #[value(alias = "j")]
     Runs,
+    /// One endpoint that takes 200 requests in a second and fails the others
+    #[value(alias = "k")]
+    Capacity,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -49,6 +52,7 @@ pub(crate) mod label {
     pub(crate) const TASKS: &str = "tasks";
     pub(crate) const TASKS_PACED: &str = "tasks at 100/s";
     pub(crate) const LISTENERS: &str = "1,000 listeners, 200 workers";
+    pub(crate) const CAPACITY: &str = "an endpoint that takes 200/s";
     pub(crate) const RUNS: &str = "action runs";
     pub(crate) const RUNS_PACED: &str = "action runs at 200/s";
 }
@@ -99,7 +103,7 @@ impl Posts {
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Calibrate,
         Self::One,
         Self::Five,
@@ -110,6 +114,7 @@ impl Case {
         Self::Tasks,
         Self::Listeners,
         Self::Runs,
+        Self::Capacity,
     ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
@@ -145,6 +150,7 @@ impl Case {
                 Shape { posts: Posts::Runs, ..fast(label::RUNS, 20_000, 1, None) },
                 Shape { posts: Posts::Runs, ..paced(label::RUNS_PACED, 200, 1, None) },
             ],
+            Self::Capacity => vec![fast(label::CAPACITY, 8_000, 0, Some("capacity=200&status=503"))],
             // No load: see `listeners`.
             Self::Listeners => Vec::new(),
         }

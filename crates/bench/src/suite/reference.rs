@@ -44,6 +44,10 @@ pub(crate) const TASKS_P99_MS: f64 = 150.0;
 pub(crate) const LISTENED_RSS_MIB: f64 = 150e6 / 1_048_576.0;
 /// Action runs of `event.emit`, from POST to the signed callback, per second (issue "Action runs").
 pub(crate) const RUNS_PER_S: f64 = 1_000.0;
+/// Deliveries per second to an endpoint that takes 200 (issue "Catalogue, consumers, inbox and replay": 90 % of it).
+pub(crate) const CAPACITY_PER_S: f64 = 180.0;
+/// Share of the tries at it that fail (the same).
+pub(crate) const CAPACITY_FAILED: f64 = 0.02;
 /// Share of retries that must come within ±10 % of when they are due.
 pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
 /// Peak RSS of each service, in MiB (100 MB).

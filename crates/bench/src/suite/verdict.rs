@@ -7,10 +7,10 @@
 use super::{
     case::label,
     reference::{
-        FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, LISTENED_RSS_MIB, RETRIES_ON_TIME, RUNS_PER_S,
-        SERVICE_RSS_MIB, SERVICES_P50_MS, SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU,
-        SVIX_FIVE_PER_S, SVIX_ISOLATION, SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS,
-        TASKS_P99_MS, TASKS_PER_S, TIMES_SVIX, UP_RSS_MIB,
+        CAPACITY_FAILED, CAPACITY_PER_S, FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, LISTENED_RSS_MIB,
+        RETRIES_ON_TIME, RUNS_PER_S, SERVICE_RSS_MIB, SERVICES_P50_MS, SERVICES_P99_MS, SINK_PER_S,
+        SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION, SVIX_ONE_CPU, SVIX_ONE_PER_S,
+        SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS, TASKS_PER_S, TIMES_SVIX, UP_RSS_MIB,
     },
     results::{Group, MAX_NOISE, Results, losses},
     system::Mode,
@@ -220,6 +220,22 @@ fn checks(results: &Results) -> Vec<Check> {
         if let Some(runs) = group(label::RUNS) {
             let rate = runs.median(|report| Some(report.delivered_per_s));
             add("action runs called back/s", Limit::AtLeast(RUNS_PER_S), Scale::Rate, None, rate);
+        }
+        if let Some(capacity) = group(label::CAPACITY) {
+            let rate = capacity.median(|report| Some(report.delivered_per_s));
+            add(
+                "an endpoint that takes 200/s: deliveries/s",
+                Limit::AtLeast(CAPACITY_PER_S),
+                Scale::Fixed,
+                None,
+                rate,
+            );
+            let failed = capacity.median(|report| {
+                let total = &report.sink.total;
+                Some(total.failed as f64 / total.requests.max(1) as f64)
+            });
+            let limit = Limit::AtMost(CAPACITY_FAILED);
+            add("an endpoint that takes 200/s: share of tries that fail", limit, Scale::Fixed, None, failed);
         }
         if let Some(failing) = group(label::FAILING) {
             for retry in 1..=3 {
