@@ -31,12 +31,14 @@ pub(crate) struct Callbacks {
     db: Db,
     vault: Vault,
     keys: Arc<Mutex<Option<(Instant, KeyRing)>>>,
+    /// Whoever reads the keys is alone: the others want the same, and each would make a first key of its own.
+    reading: Arc<tokio::sync::Mutex<()>>,
     desk: Desk,
 }
 
 impl Callbacks {
     pub(crate) fn new(db: Db, vault: Vault, issuer: &str, seconds: &Histogram) -> Self {
-        Self { db, vault, keys: Arc::default(), desk: Desk::new(issuer, seconds) }
+        Self { db, vault, keys: Arc::default(), reading: Arc::default(), desk: Desk::new(issuer, seconds) }
     }
 
     /// The token of a try.
@@ -51,6 +53,10 @@ impl Callbacks {
     }
 
     async fn signer(&self, now: DateTime<Utc>) -> Result<Arc<Signer>> {
+        if let Some(signer) = self.known(now) {
+            return Ok(signer);
+        }
+        let _alone = self.reading.lock().await;
         if let Some(signer) = self.known(now) {
             return Ok(signer);
         }

@@ -17,6 +17,9 @@ use crate::{
     vault::{Vault, VaultError, columns::SIGNING_PRIVATE_KEY},
 };
 
+/// Held by whoever makes the first key, in this process.
+static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Every key that is there, the oldest first.
 ///
 /// # Errors
@@ -35,6 +38,12 @@ pub fn list(conn: &mut PgConnection) -> Result<Vec<SigningKey>> {
 /// # Errors
 /// When the database is away.
 pub async fn published(db: &Db, vault: &Vault, now: DateTime<Utc>) -> Result<Vec<SigningKey>> {
+    let keys = db.once(list).await?;
+    if !keys.is_empty() {
+        return Ok(keys);
+    }
+    // Making a key takes a processor for a while: of many who find none, one makes it.
+    let _alone = MAKING.lock().await;
     let keys = db.once(list).await?;
     if !keys.is_empty() {
         return Ok(keys);
