@@ -1,8 +1,9 @@
 //! JSON Schema (draft 2020-12) of payloads: which schemas are taken, and what a payload breaks in one.
 //!
 //! A schema is the text of somebody else and runs on every event of its type, so it is bounded in size and depth and in what it
-//! can make of one value ([`load`]), its patterns match in linear time (no look-around, no back references), and nothing that it refers to is fetched: it has to hold all of
-//! itself. `format` is asserted where the draft knows it; formats that it does not know say nothing.
+//! can make of one value (`load`), its patterns match in linear time (no look-around, no back references), and nothing that it
+//! refers to is fetched: it has to hold all of itself. `format` is asserted where the draft knows it; formats that it does not
+//! know say nothing.
 
 use std::{collections::HashMap, fmt, sync::OnceLock};
 
