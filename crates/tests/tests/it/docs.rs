@@ -285,3 +285,26 @@ fn the_signature_that_is_shown_to_try_an_implementation_is_right() {
     }
     assert!(text.contains(std::str::from_utf8(body).unwrap()));
 }
+
+/// The delivery that docs/webhooks.md shows, with the secret and the public key that stand below it; the key pair is TEST 1 of
+/// RFC 8032 §7.1.
+#[test]
+fn the_signatures_of_the_delivery_in_the_guide_are_right() {
+    use hookyard_domain::wire::{SigningKey, SigningSecret};
+    let seed = b"\x9d\x61\xb1\x9d\xef\xfd\x5a\x60\xba\x84\x4a\xf4\x92\xec\x2c\xc4\x44\x49\xc5\x69\x7b\x32\x69\x19\x70\x3b\xac\x03\x1c\xae\x7f\x60";
+    let (key, secret) = (
+        SigningKey::from_seed(seed).unwrap(),
+        SigningSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap(),
+    );
+    for path in ["docs/webhooks.md", "docs/webhooks.fr.md"] {
+        let text = read(path);
+        let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap();
+        let header = |name: &str| line(name).split_once(": ").unwrap().1;
+        let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp").parse().unwrap());
+        let body = line("{\"id\":\"evt_").as_bytes();
+        let signatures =
+            [secret.standard_webhooks(id, timestamp, body), key.standard_webhooks(id, timestamp, body)];
+        assert_eq!(header("webhook-signature"), signatures.join(" "), "{path}");
+        assert!(text.contains(secret.expose()) && text.contains(&key.public_key()), "{path}");
+    }
+}
