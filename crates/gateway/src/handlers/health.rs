@@ -192,7 +192,7 @@ pub(crate) async fn show(
         ("id" = String, Path, description = "The consumer's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
         ("Accept-Language" = Option<String>, Header, description = "`en` (the default) or `fr`.")
     ),
-    responses((status = 200, description = "How it fares.", body = View))
+    responses((status = 200, description = "How it fares.", body = View, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://example.com/webhooks", "state": "active", "state_reason": null, "healthy": true, "summary": "Deliveries arrive.", "problem": null, "consecutive_failures": 0, "consecutive_refusals": 0, "first_failure_at": null, "last_delivered_at": "2025-11-12T15:51:12.004Z", "last_attempt_at": "2025-11-12T15:51:12.004Z", "last_status": 200, "last_reason": null, "disabling": {"percent": 0, "warned": 0, "refusals_left": null, "disables_at": null}, "median_latency_ms": 84, "timeout_ms": 15000, "last_failure": null, "curl": null})))
 )]
 pub(crate) async fn show_consumer(
     context: Data<Context>,
