@@ -34,27 +34,27 @@ impl Verdicts {
 /// After this, what could not be signed or kept is looked at again.
 const UNSIGNED: TimeDelta = TimeDelta::seconds(1);
 
-/// Makes a try and writes it down. Returns what it says about the endpoint, and how long it took.
-pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Duration) {
+/// Makes a try and writes it down. Returns what it says about the endpoint, and how long it took; `None` when nothing was sent, so that
+/// the receiver has nothing to do with it.
+pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> Option<(Sign, Duration)> {
     let body = match deps.bodies.of(&job).await {
         Ok(Body::Sent(body)) => body,
         Ok(Body::Cancelled) => {
             let reason = CANCELLED_BY_TRANSFORMATION;
             deps.settler.note(Note::Cancelled { held: job.held, reason, ring: job.ring }).await;
-            return (Sign::Answered, Duration::ZERO);
+            return None;
         }
         Ok(Body::None(reason)) => {
             let outcome = Outcome::Untransformable;
             let attempt = sender::unsent(&job, &outcome, &reason, verdicts.clock.now());
             settle(deps, verdicts, job, outcome, attempt, Duration::ZERO).await;
-            // The receiver has nothing to do with it.
-            return (Sign::Answered, Duration::ZERO);
+            return None;
         }
         Err(error) => {
             tracing::warn!(delivery.id = %job.held.id, error = error.chain(), "a transformed body cannot be kept yet");
             let at = verdicts.clock.now() + UNSIGNED;
             deps.settler.note(Note::Parked { held: job.held, at, ring: job.ring }).await;
-            return (Sign::Answered, Duration::ZERO);
+            return None;
         }
     };
     let identity = match deps.identities.of(&deps.egress, &job) {
@@ -62,7 +62,7 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
         Err(reason) => {
             let attempt = sender::unsent(&job, &Outcome::Tls, &reason, verdicts.clock.now());
             let sign = settle(deps, verdicts, job, Outcome::Tls, attempt, Duration::ZERO).await;
-            return (sign, Duration::ZERO);
+            return Some((sign, Duration::ZERO));
         }
     };
     let token = if job.held.profile == Profile::Callback {
@@ -72,7 +72,7 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
                 tracing::warn!(delivery.id = %job.held.id, error = error.chain(), "a callback cannot be signed yet");
                 let at = verdicts.clock.now() + UNSIGNED;
                 deps.settler.note(Note::Parked { held: job.held, at, ring: job.ring }).await;
-                return (Sign::Answered, Duration::ZERO);
+                return None;
             }
         }
     } else {
@@ -94,10 +94,10 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> (Sign, Du
             error = error.chain(),
             "an answer in a reply cannot be written; the question is sent again when its lease ends"
         );
-        return (Sign::Answered, latency);
+        return Some((Sign::Answered, latency));
     }
     let sign = settle(deps, verdicts, job, outcome, attempt, latency).await;
-    (sign, latency)
+    Some((sign, latency))
 }
 
 /// Judges an outcome and hands it on to be written. Returns what it says about the endpoint.

@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Ready(Vec<Job>),
     /// A try has ended.
     Ended { endpoint: SubscriptionId, lane: Lane, sign: Sign, took: Duration },
-    /// A try that had its slot was not made: somebody else has the delivery.
+    /// A try that had its slot was not made: somebody else has the delivery, or nothing could be sent.
     Lost { endpoint: SubscriptionId, lane: Lane },
     /// What became of a question for slots of an endpoint's pace; `None` = nobody answered.
     Paced { endpoint: SubscriptionId, per_second: u32, slots: u32, taken: Option<Taken> },
@@ -481,9 +481,12 @@ fn rate(job: &Job) -> Option<u32> {
 /// One try, and word of its end.
 async fn attempt(deps: Deps, verdicts: Verdicts, commands: mpsc::UnboundedSender<Command>, job: Job) {
     let (endpoint, lane) = (job.hook.id, job.lane);
-    let (sign, took) = trial::run(&deps, &verdicts, job).await;
+    let word = match trial::run(&deps, &verdicts, job).await {
+        Some((sign, took)) => Command::Ended { endpoint, lane, sign, took },
+        None => Command::Lost { endpoint, lane },
+    };
     // The dispatcher outlives its tries, except when the process ends.
-    let _gone = commands.send(Command::Ended { endpoint, lane, sign, took });
+    let _gone = commands.send(word);
 }
 
 /// The instant `place` as a time of day.
