@@ -29,19 +29,21 @@ pub struct Wants {
     pub busy: HashMap<TenantId, i64>,
 }
 
-/// The tenants that have something due: one look into the index for each, however many runs wait. Then how much room each
-/// has, and the front of its queue, as many runs as an equal share. Whoever has least under way goes first.
+/// The tenants that have runs, by one look into the index for each, and of these the ones whose first is due by another: however
+/// many runs wait, for their turn or for a task. Then how much room each has, and the front of its queue, as many runs as an
+/// equal share. Whoever has least under way goes first.
 ///
 /// `$1` the time, `$2` runs wanted, `$3` and `$4` tenants and what they have under way, `$5` most runs of a tenant, `$6`
 /// tenants looked at
 pub const CHOICE: &str = "WITH RECURSIVE tenants (tenant_id) AS ( \
-        (SELECT tenant_id FROM action_runs WHERE state < 2 AND due_at <= $1 ORDER BY tenant_id LIMIT 1) \
+        (SELECT tenant_id FROM action_runs WHERE state < 2 ORDER BY tenant_id LIMIT 1) \
         UNION ALL \
         SELECT (SELECT r.tenant_id FROM action_runs r \
-                WHERE r.state < 2 AND r.due_at <= $1 AND r.tenant_id > t.tenant_id ORDER BY r.tenant_id LIMIT 1) \
+                WHERE r.state < 2 AND r.tenant_id > t.tenant_id ORDER BY r.tenant_id LIMIT 1) \
         FROM tenants t WHERE t.tenant_id IS NOT NULL), \
      room AS MATERIALIZED (SELECT t.tenant_id, COALESCE(b.runs, 0) AS busy, $5 - COALESCE(b.runs, 0) AS room \
-        FROM (SELECT tenant_id FROM tenants WHERE tenant_id IS NOT NULL LIMIT $6) t \
+        FROM (SELECT t.tenant_id FROM tenants t WHERE (SELECT r.due_at FROM action_runs r \
+                WHERE r.tenant_id = t.tenant_id AND r.state < 2 ORDER BY r.due_at LIMIT 1) <= $1 LIMIT $6) t \
         LEFT JOIN unnest($3, $4) AS b (tenant_id, runs) ON b.tenant_id = t.tenant_id \
         WHERE COALESCE(b.runs, 0) < $5), \
      share AS MATERIALIZED (SELECT GREATEST(1, CEIL($2::numeric / GREATEST(1, count(*))))::bigint AS runs FROM room) \

@@ -1,8 +1,13 @@
 //! Partitions by day for events, deliveries, their bodies and attempts: made ahead, and dropped when they are past their age
 //! (invariant 11). All four are cut by the id of the event, so that an event goes with all that happened to it.
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
-use diesel::{PgConnection, RunQueryDsl, sql_query, sql_types::Text};
+use std::collections::HashSet;
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, Date, Text, Timestamptz, Uuid},
+};
 
 use crate::{
     Result,
@@ -55,7 +60,8 @@ fn ensure_locked(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> {
     Ok(made)
 }
 
-/// Drops the partitions whose last event is older than `keep_days`. Returns the names of what was dropped.
+/// Drops the partitions whose last event is older than `keep_days`. Of events that were posted for later the days count from
+/// when they are fanned out: their partitions stay until then. Returns the names of what was dropped.
 ///
 /// # Errors
 /// When the database is away.
@@ -68,14 +74,47 @@ pub fn drop_older(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -
 
 fn drop_locked(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> Result<Vec<String>> {
     let oldest = now.date_naive() - Days::new(u64::from(keep_days));
-    let mut dropped = Vec::new();
-    for table in existing(conn)? {
-        if day_of(&table).is_some_and(|day| day < oldest) {
-            sql_query(format!("DROP TABLE {table}")).execute(conn)?;
-            dropped.push(table);
-        }
+    let mut old = existing(conn)?;
+    old.retain(|table| day_of(table).is_some_and(|day| day < oldest));
+    let needed = needed(conn, old.iter().filter_map(|table| day_of(table)), oldest)?;
+    old.retain(|table| day_of(table).is_some_and(|day| !needed.contains(&day)));
+    for table in &old {
+        sql_query(format!("DROP TABLE {table}")).execute(conn)?;
     }
-    Ok(dropped)
+    sql_query("DELETE FROM scheduled_days WHERE fanned_out_at < $1")
+        .bind::<Timestamptz, _>(midnight(oldest))
+        .execute(conn)?;
+    Ok(old)
+}
+
+/// Those of these days that have events that wait for their time, or that were fanned out on the oldest day that is kept or
+/// later.
+fn needed(
+    conn: &mut PgConnection,
+    days: impl Iterator<Item = NaiveDate>,
+    oldest: NaiveDate,
+) -> Result<HashSet<NaiveDate>> {
+    #[derive(QueryableByName)]
+    struct Needed {
+        #[diesel(sql_type = Date)]
+        day: NaiveDate,
+    }
+    let days: HashSet<NaiveDate> = days.collect();
+    if days.is_empty() {
+        return Ok(days);
+    }
+    // One statement: what is brought to those that wait for their fan-out meanwhile is seen here or there.
+    let rows: Vec<Needed> = sql_query(
+        "SELECT d.day FROM unnest($1, $2, $3) AS d (day, first, next) \
+         WHERE EXISTS (SELECT FROM scheduled_events e WHERE e.id >= d.first AND e.id < d.next) \
+            OR EXISTS (SELECT FROM scheduled_days s WHERE s.day = d.day AND s.fanned_out_at >= $4)",
+    )
+    .bind::<Array<Date>, _>(days.iter().copied().collect::<Vec<_>>())
+    .bind::<Array<Uuid>, _>(days.iter().map(|day| start(*day)).collect::<Vec<_>>())
+    .bind::<Array<Uuid>, _>(days.iter().map(|day| start(*day + Days::new(1))).collect::<Vec<_>>())
+    .bind::<Timestamptz, _>(midnight(oldest))
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.day).collect())
 }
 
 /// The partition of `table` that holds what belongs to an event.
@@ -113,7 +152,7 @@ fn existing(conn: &mut PgConnection) -> Result<Vec<String>> {
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
-#[derive(diesel::QueryableByName)]
+#[derive(QueryableByName)]
 struct Partition {
     #[diesel(sql_type = Text)]
     name: String,
@@ -129,7 +168,11 @@ fn day_of(partition: &str) -> Option<NaiveDate> {
 }
 
 fn start(day: NaiveDate) -> uuid::Uuid {
-    first_uuid_at(day.and_time(chrono::NaiveTime::MIN).and_utc())
+    first_uuid_at(midnight(day))
+}
+
+fn midnight(day: NaiveDate) -> DateTime<Utc> {
+    day.and_time(NaiveTime::MIN).and_utc()
 }
 
 #[cfg(test)]

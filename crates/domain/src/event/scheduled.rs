@@ -10,7 +10,8 @@ use diesel::{
 use crate::{Result, db::prepared::prepared, id::EventGroupId};
 
 /// Puts events that are due to those that wait for their fan-out, each as a group of its own, in one statement. Returns the groups: they
-/// are to be fanned out. What another registry is moving is passed over.
+/// are to be fanned out. What another registry is moving is passed over. The days of the events are noted, so that
+/// [`crate::db::partition::drop_older`] leaves them the time that others have from their day on.
 ///
 /// # Errors
 /// When the database is away.
@@ -23,7 +24,11 @@ pub fn bring_due(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> Res
     let rows: Vec<Row> = prepared(
         "WITH due AS (DELETE FROM scheduled_events WHERE id IN \
             (SELECT id FROM scheduled_events WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
-            RETURNING id, tenant_id, due_at) \
+            RETURNING id, tenant_id, due_at), \
+         days AS (INSERT INTO scheduled_days (day, fanned_out_at) \
+            SELECT DISTINCT (to_timestamp(('x0000' || left(replace(id::text, '-', ''), 12))::bit(64)::bigint / 1000.0) \
+                AT TIME ZONE 'UTC')::date AS day, $1 FROM due ORDER BY day \
+            ON CONFLICT (day) DO UPDATE SET fanned_out_at = GREATEST(scheduled_days.fanned_out_at, excluded.fanned_out_at)) \
          INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) \
             SELECT id, ARRAY[tenant_id], ARRAY[id], due_at FROM due RETURNING id",
     )

@@ -4,7 +4,7 @@
 mod action_runs;
 mod tasks;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
 use actix_web::web::Data;
 use chrono::{DateTime, Utc};
@@ -240,36 +240,57 @@ impl<T: Item> Maker<T> {
 }
 
 /// One transaction for all. An answer that was given before is given again whatever holds now; what is refused leaves no
-/// key.
+/// key, and what stood behind it with the same key is refused, too, or, being another request, is looked at by itself.
 fn write<T: Item>(
     conn: &mut Conn,
     context: &Context,
     parts: &[(T, Option<Claim>)],
     now: DateTime<Utc>,
 ) -> DomainResult<Vec<Made>> {
-    let claims: Vec<Claim> = parts.iter().filter_map(|(_, claim)| claim.clone()).collect();
-    let earlier = if claims.is_empty() { Vec::new() } else { idempotency::claim(conn, &claims, now)? };
-    let mut earlier = earlier.into_iter();
-    let mut each: Vec<Made> = parts
-        .iter()
-        .map(|(_, claim)| Ok(if claim.is_some() { earlier.next().flatten() } else { None }))
-        .collect();
-    let fresh: Vec<usize> = (0..parts.len()).filter(|at| matches!(each[*at], Ok(None))).collect();
-    let items: Vec<&T> = fresh.iter().map(|at| &parts[*at].0).collect();
-    let refused = T::refused(conn, &items, now)?;
-    let mut new = Vec::with_capacity(items.len());
-    for ((at, item), refusal) in fresh.into_iter().zip(items).zip(refused) {
-        match refusal {
-            None => new.push(item),
-            Some(error) => {
-                if let (_, Some((key, _, _))) = &parts[at] {
-                    idempotency::release(conn, key)?;
-                }
-                each[at] = Err(error);
+    let mut each: Vec<Made> = parts.iter().map(|_| Ok(None)).collect();
+    let mut new = Vec::with_capacity(parts.len());
+    let mut open: Vec<usize> = (0..parts.len()).collect();
+    // Each round settles at least one request of every key.
+    while !open.is_empty() {
+        let claims: Vec<Claim> = open.iter().filter_map(|at| parts[*at].1.clone()).collect();
+        let earlier = if claims.is_empty() { Vec::new() } else { idempotency::claim(conn, &claims, now)? };
+        let mut earlier = earlier.into_iter();
+        let (mut fresh, mut answered) = (Vec::with_capacity(open.len()), Vec::new());
+        for at in open {
+            match parts[at].1.as_ref().and_then(|claim| Some((claim, earlier.next()??))) {
+                None => fresh.push(at),
+                Some(((key, _, _), earlier)) => answered.push((at, key, earlier)),
             }
+        }
+        let items: Vec<&T> = fresh.iter().map(|at| &parts[*at].0).collect();
+        let mut freed = HashMap::new();
+        for (at, refusal) in fresh.into_iter().zip(T::refused(conn, &items, now)?) {
+            let Some(error) = refusal else {
+                each[at] = Ok(None);
+                new.push(at);
+                continue;
+            };
+            if let Some((key, _, _)) = &parts[at].1 {
+                idempotency::release(conn, key)?;
+                freed.insert(key.place(), error.clone());
+            }
+            each[at] = Err(error);
+        }
+        open = Vec::new();
+        for (at, key, earlier) in answered {
+            each[at] = match (freed.get(&key.place()), earlier) {
+                // It would be told of what does not come to be.
+                (Some(error), Earlier::Same { .. }) => Err(error.clone()),
+                (Some(_), Earlier::Different) => {
+                    open.push(at);
+                    continue;
+                }
+                (None, earlier) => Ok(Some(earlier)),
+            };
         }
     }
     if !new.is_empty() {
+        let new: Vec<&T> = new.into_iter().map(|at| &parts[at].0).collect();
         T::put(conn, context, &new, now)?;
     }
     Ok(each)

@@ -154,6 +154,17 @@ async fn explained(system: &System, query: String) -> Vec<String> {
     lines.into_iter().map(|line| line.line).collect()
 }
 
+/// What is asked for a claim of 64, with its values in it.
+fn choice() -> String {
+    CHOICE
+        .replace("$1", "now()")
+        .replace("$2", "64::bigint")
+        .replace("$3", "'{}'::uuid[]")
+        .replace("$4", "'{}'::bigint[]")
+        .replace("$5", "64::bigint")
+        .replace("$6", "1000::bigint")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_waiting_runs_are_not_read_to_take_some() {
     let stage = Stage::with(Engine::default()).await;
@@ -161,14 +172,7 @@ async fn a_hundred_thousand_waiting_runs_are_not_read_to_take_some() {
     for tenant in [system.tenant, system.tenant("Second").await, system.tenant("Third").await] {
         fill(system, tenant, 33_334).await;
     }
-    let literal = CHOICE
-        .replace("$1", "now()")
-        .replace("$2", "64::bigint")
-        .replace("$3", "'{}'::uuid[]")
-        .replace("$4", "'{}'::bigint[]")
-        .replace("$5", "64::bigint")
-        .replace("$6", "1000::bigint");
-    let plan = explained(system, format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {literal}")).await;
+    let plan = explained(system, format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {}", choice())).await;
     let text = plan.join("\n");
     assert!(text.contains("action_runs_queue") && !text.contains("Seq Scan on action_runs"), "{text}");
     // No step touches more than a few hundred rows.
@@ -189,4 +193,36 @@ async fn a_hundred_thousand_waiting_runs_are_not_read_to_take_some() {
         assert_eq!(claimed(system, wants(64)).await.values().sum::<usize>(), 64);
     }
     println!("a claim of 64 with 100,000 waiting: {:?}", began.elapsed() / 20);
+}
+
+/// Runs that are under way, or wait for a task, stand behind what is due in the index: they must not be walked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_runs_that_are_not_due_are_not_read_either() {
+    let stage = Stage::with(Engine::default()).await;
+    let system = &stage.system;
+    let (second, third) = (system.tenant("Second").await, system.tenant("Third").await);
+    for tenant in [system.tenant, second, third] {
+        fill(system, tenant, 33_334).await;
+    }
+    let wait = |conn: &mut Conn| {
+        sql_query("UPDATE action_runs SET due_at = now() + interval '1 day'").execute(conn)?;
+        Ok(())
+    };
+    system.db.run(wait).await.unwrap();
+    system.db.once(|conn| Ok(sql_query("VACUUM ANALYZE action_runs").execute(conn)?)).await.unwrap();
+    assert_eq!(claimed(system, wants(64)).await, HashMap::new());
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {}", choice());
+    let plan = explained(system, explain).await;
+    // The first line of them is of the whole: pages of the index and the table, in memory or not.
+    let pages: u64 = plan
+        .iter()
+        .find_map(|line| line.trim().strip_prefix("Buffers: shared "))
+        .unwrap_or_default()
+        .split(' ')
+        .filter_map(|word| word.split_once('=')?.1.parse::<u64>().ok())
+        .sum();
+    assert!((1..=100).contains(&pages), "{pages} pages: {}", plan.join("\n"));
+    // One of them is found among the others.
+    fill(system, third, 2).await;
+    assert_eq!(claimed(system, wants(64)).await, HashMap::from([(third, 2)]));
 }

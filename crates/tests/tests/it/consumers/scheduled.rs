@@ -1,7 +1,7 @@
 //! Events that are posted for later.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use hookyard_domain::event::wire_time;
+use hookyard_domain::{db::partition, event::wire_time};
 use hookyard_messaging::Bus;
 use serde_json::{Value, json};
 
@@ -134,5 +134,34 @@ async fn the_time_lies_within_a_week_and_a_time_that_is_over_is_now() {
         if page["data"].as_array().unwrap().len() == 1 { Ok(()) } else { Err(page) }
     })
     .await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_outlives_its_day_until_it_is_due_and_as_long_as_others_from_then_on() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let id = consumer(&stage, "in", json!({})).await;
+    let accepted = stage.system.clock.now();
+    let due = accepted + TimeDelta::days(5);
+    let scheduled = post(&stage, &event(1, due)).await;
+    let partition = |at: DateTime<Utc>| format!("events_{}", at.format("%Y%m%d"));
+    let dropped = async |now: DateTime<Utc>| {
+        stage.system.db.once(move |conn| partition::drop_older(conn, now, 1)).await.unwrap()
+    };
+    // Yesterday's goes, today's has somebody who waits.
+    let gone = dropped(due - TimeDelta::days(1)).await;
+    assert!(gone.contains(&partition(accepted - TimeDelta::days(1))), "{gone:?}");
+    assert!(gone.contains(&partition(accepted + TimeDelta::days(1))), "{gone:?}");
+    assert!(!gone.contains(&partition(accepted)), "{gone:?}");
+    stage.advance_beyond(due);
+    stage.ended(&scheduled, &id, "delivered").await;
+    assert_eq!(stage.received("in", 1).await[0].json()["payload"]["n"], 1);
+    let gone = dropped(due + TimeDelta::days(1)).await;
+    assert!(!gone.contains(&partition(accepted)), "{gone:?}");
+    stage.client.get(&format!("/v1/events/{scheduled}")).await.expect(200);
+    let gone = dropped(due + TimeDelta::days(2)).await;
+    for table in ["events", "deliveries", "delivery_bodies", "attempts"] {
+        assert!(gone.contains(&format!("{table}_{}", accepted.format("%Y%m%d"))), "{gone:?}");
+    }
     stage.close().await;
 }
