@@ -11,7 +11,10 @@
 //! as they are fanned out, by several registries at once: there the first goes only when no older event of the tenant still waits
 //! for its fan-out, for that may belong before it ([`fanned_out_up_to`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
@@ -26,7 +29,7 @@ use super::{
 use crate::{
     Result,
     db::{partition, prepared::prepared},
-    id::{ClaimId, DeliveryId, EventId, SubscriptionId},
+    id::{ClaimId, DeliveryId, EventId, SubscriptionId, TenantId},
 };
 
 /// Deliveries to one subscription that go one after the other. The second part is the run, a UUIDv7, and no event of the line is
@@ -42,6 +45,17 @@ pub const TRIES_BEFORE_GIVING_WAY: u16 = 2;
 
 /// Events may be a little ahead of whoever looks: clocks differ, and the ids of a run's events rise whatever they say.
 const AHEAD: TimeDelta = TimeDelta::hours(1);
+
+/// How long to wait before lines are looked at again that were [`Released::blocked`]: as a rule the older events are fanned out in
+/// a moment, and what takes longer is found by the deliverers' walk.
+pub const LOOKS: [Duration; 6] = [
+    Duration::from_millis(15),
+    Duration::from_millis(30),
+    Duration::from_millis(60),
+    Duration::from_millis(120),
+    Duration::from_millis(240),
+    Duration::from_millis(480),
+];
 
 /// Why a delivery that gave way was cancelled.
 pub const SUPERSEDED: &str = "superseded";
@@ -128,11 +142,11 @@ pub fn release_any(
     lines.sort_unstable();
     lines.dedup();
     let mut released = Released::default();
+    let owners = owners(conn, lines.iter().filter(|line| is_of_a_key(line)))?;
     // Each turn either ends a delivery or is the last.
     while !lines.is_empty() {
         // What is fanned out after this look belongs behind the heads that it lets go.
-        let keyed = lines.iter().any(is_of_a_key);
-        let waiting = if keyed { fanned_out_up_to(conn, &lines)? } else { HashMap::new() };
+        let waiting = fanned_out_up_to(conn, &owners)?;
         let heads = foremost(conn, &lines, now)?;
         let (mut go, mut end) = (Vec::new(), Vec::new());
         for pair in &heads {
@@ -140,7 +154,10 @@ pub fn release_any(
                 Step::Nothing => {}
                 Step::Release
                     if is_of_a_key(&pair.line)
-                        && waiting.get(&pair.line.0).is_some_and(|oldest| *oldest < pair.id.event) =>
+                        && owners
+                            .get(&pair.line.0)
+                            .and_then(|owner| waiting.get(owner))
+                            .is_some_and(|oldest| *oldest < pair.id.event) =>
                 {
                     released.blocked.push(pair.line);
                 }
@@ -328,27 +345,53 @@ fn pairs(rows: Vec<Row>) -> Vec<Pair> {
     pairs
 }
 
-/// The oldest event of the owner of each of these subscriptions that waits for its fan-out.
-fn fanned_out_up_to(conn: &mut PgConnection, lines: &[Line]) -> Result<HashMap<SubscriptionId, EventId>> {
+/// Whose the subscriptions of these lines are.
+fn owners<'a>(
+    conn: &mut PgConnection,
+    lines: impl Iterator<Item = &'a Line>,
+) -> Result<HashMap<SubscriptionId, TenantId>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Uuid)]
         id: SubscriptionId,
         #[diesel(sql_type = Uuid)]
+        tenant_id: TenantId,
+    }
+    let subscriptions: BTreeSet<SubscriptionId> = lines.map(|line| line.0).collect();
+    if subscriptions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<Row> = prepared("SELECT id, tenant_id FROM subscriptions WHERE id = ANY($1)")
+        .bind::<Array<Uuid>, _>(subscriptions.into_iter().collect::<Vec<_>>())
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.id, row.tenant_id)).collect())
+}
+
+/// The oldest event of each of these owners that waits for its fan-out. The groups of others are passed over as they are: a
+/// backlog of one tenant is not unpacked for each delivery of another.
+fn fanned_out_up_to(
+    conn: &mut PgConnection,
+    owners: &HashMap<SubscriptionId, TenantId>,
+) -> Result<HashMap<TenantId, EventId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        tenant_id: TenantId,
+        #[diesel(sql_type = Uuid)]
         event_id: EventId,
     }
+    let tenants: BTreeSet<TenantId> = owners.values().copied().collect();
+    if tenants.is_empty() {
+        return Ok(HashMap::new());
+    }
     let rows: Vec<Row> = prepared(
-        "SELECT s.id, w.event_id FROM subscriptions s JOIN \
-            (SELECT k.tenant_id, min(k.event_id::text)::uuid AS event_id FROM event_groups g \
-             CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (tenant_id, event_id) \
-             GROUP BY k.tenant_id) w ON w.tenant_id = s.tenant_id \
-         WHERE s.id = ANY($1)",
+        "SELECT k.tenant_id, min(k.event_id::text)::uuid AS event_id FROM event_groups g \
+         CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (tenant_id, event_id) \
+         WHERE g.tenant_ids && $1 AND k.tenant_id = ANY($1) GROUP BY k.tenant_id",
     )
-    .bind::<Array<Uuid>, _>(
-        lines.iter().map(|line| line.0).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(),
-    )
+    .bind::<Array<Uuid>, _>(tenants.into_iter().collect::<Vec<_>>())
     .load(conn)?;
-    Ok(rows.into_iter().map(|row| (row.id, row.event_id)).collect())
+    Ok(rows.into_iter().map(|row| (row.tenant_id, row.event_id)).collect())
 }
 
 /// What stands foremost in each line. The lines of runs are looked for in the partitions by name, from the day on which the line began: through the
