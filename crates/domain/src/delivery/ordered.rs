@@ -9,7 +9,8 @@
 //! Deliveries come into the line of a run in the order of their events' ids: its writer says so. Hence the first that is pending
 //! stays the first until it ends, and a compare-and-set on its row is all the locking there is. Into the line of a key they come
 //! as they are fanned out, by several registries at once: there the first goes only when no older event of the tenant still waits
-//! for its fan-out, for that may belong before it ([`fanned_out_up_to`]).
+//! for its fan-out, for that may belong before it ([`fanned_out_up_to`]). An older one can come all the same when another is under
+//! way already: an event that was scheduled has the id of the day on which it was accepted. It waits for that other ([`let_go_alone`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,7 +19,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl,
+    Connection, PgConnection, QueryableByName, RunQueryDsl,
     sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid},
 };
 
@@ -148,7 +149,7 @@ pub fn release_any(
         // What is fanned out after this look belongs behind the heads that it lets go.
         let waiting = fanned_out_up_to(conn, &owners)?;
         let heads = foremost(conn, &lines, now)?;
-        let (mut go, mut end) = (Vec::new(), Vec::new());
+        let (mut go, mut alone, mut end) = (Vec::new(), Vec::new(), Vec::new());
         for pair in &heads {
             match step(&pair.first, pair.second.as_ref()) {
                 Step::Nothing => {}
@@ -161,11 +162,15 @@ pub fn release_any(
                 {
                     released.blocked.push(pair.line);
                 }
+                Step::Release if is_of_a_key(&pair.line) => alone.push((pair.id, pair.line)),
                 Step::Release => go.push(pair.id),
                 Step::Supersede => end.push((pair.id, pair.line)),
             }
         }
-        released.ids.extend(let_go(conn, &go, claim, now, lease_until)?);
+        released.ids.extend(let_go(conn, &go, "", claim, now, lease_until)?);
+        for alone in alone.chunks(LOCKED_AT_ONCE) {
+            released.ids.extend(let_go_alone(conn, alone, claim, now, lease_until)?);
+        }
         let ended = supersede(conn, &end.iter().map(|(id, _)| *id).collect::<Vec<_>>(), now)?;
         lines = end.into_iter().filter(|(id, _)| ended.contains(id)).map(|(_, line)| line).collect();
     }
@@ -430,10 +435,47 @@ fn foremost(conn: &mut PgConnection, lines: &[Line], now: DateTime<Utc>) -> Resu
     Ok(pairs(rows))
 }
 
-/// Claims what is held back; what somebody else let go meanwhile stays his.
+/// Lines locked in one transaction: the locks that Postgres has room for are everybody's.
+const LOCKED_AT_ONCE: usize = 64;
+
+/// No other delivery of the line is under way. A subquery, so that it is looked up in its index for each delivery.
+const ALONE: &str = "AND (SELECT true FROM deliveries o WHERE o.ordering = d.ordering AND o.subscription_id = d.subscription_id \
+     AND o.state = 0 AND o.ordering IS NOT NULL AND o.next_attempt_at <> 'infinity' LIMIT 1) IS NULL";
+
+/// As [`let_go`], for deliveries that are the first of the line of a key, each of another: those whose line has none under way. The
+/// one that is under way lets the first go when it ends.
+fn let_go_alone(
+    conn: &mut PgConnection,
+    firsts: &[(DeliveryId, Line)],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Vec<DeliveryId>> {
+    let mut locks: Vec<i64> = firsts.iter().map(|(_, line)| lock_of(line)).collect();
+    // In one order, so that nobody waits for somebody who waits for him.
+    locks.sort_unstable();
+    let ids: Vec<DeliveryId> = firsts.iter().map(|(id, _)| *id).collect();
+    conn.transaction(|conn| {
+        // Two that let different deliveries of a line go at once would not see each other. The second statement sees what those
+        // did who had the locks before.
+        prepared("SELECT pg_advisory_xact_lock(k) FROM unnest($1) AS k")
+            .bind::<Array<BigInt>, _>(locks)
+            .execute(conn)?;
+        let_go(conn, &ids, ALONE, claim, now, lease_until)
+    })
+}
+
+/// The number of the advisory lock of a line. Lines that share one only wait for each other a little.
+fn lock_of(line: &Line) -> i64 {
+    let (high, low) = line.1.as_u64_pair();
+    (high ^ low.rotate_left(1)).cast_signed()
+}
+
+/// Claims what is held back, and meets the `condition` (`AND …`); what somebody else let go meanwhile stays his.
 fn let_go(
     conn: &mut PgConnection,
     ids: &[DeliveryId],
+    condition: &str,
     claim: ClaimId,
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
@@ -442,7 +484,7 @@ fn let_go(
         // `+ 0`, as in the store: by key, not through the index of everything that is pending.
         prepared(format!(
             "UPDATE {table} d SET claim = $3, next_attempt_at = $4, due_at = $5 FROM unnest($1, $2) AS k (e, s) \
-             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.state + 0 = 0 AND d.next_attempt_at = 'infinity' \
+             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.state + 0 = 0 AND d.next_attempt_at = 'infinity' {condition} \
              RETURNING d.event_id, d.subscription_id"
         ))
         .bind::<Array<Uuid>, _>(events)
