@@ -23,10 +23,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const AT_ONCE: i64 = 2_000;
 const STATEMENTS: usize = 5;
 
-/// Before lines are looked at again whose first waits for older events to be fanned out, and how often.
-const SOON: Duration = Duration::from_millis(15);
-const LOOKS: usize = 40;
-
 /// A query that lets deliveries go, under a claim, now, until the end of the lease.
 trait Release:
     FnOnce(&mut Conn, ClaimId, DateTime<Utc>, DateTime<Utc>) -> Result<Released> + Send + 'static
@@ -81,13 +77,13 @@ impl Lines {
         let lines = self.clone();
         tokio::spawn(async move {
             let mut outcome = lines.release(work).await;
-            for _look in 0..LOOKS {
+            for wait in ordered::LOOKS {
                 let Ok(blocked) = &mut outcome else { break };
                 if blocked.is_empty() {
                     return;
                 }
                 let blocked = std::mem::take(blocked);
-                tokio::time::sleep(SOON).await;
+                tokio::time::sleep(wait).await;
                 outcome = lines
                     .release(move |conn, claim, now, until| {
                         ordered::release_any(conn, &blocked, claim, now, until)

@@ -1,7 +1,5 @@
 //! Deliveries that the fan-out has put into lines: the first of each line goes (`domain::delivery::ordered`).
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
 use hookyard_domain::{
     Result,
@@ -15,11 +13,6 @@ use hookyard_messaging::Lane;
 
 use crate::context::Context;
 
-/// Before lines are looked at again whose first waits for older events to be fanned out. That takes a moment, as other groups are
-/// fanned out beside ours; what takes longer is found by the deliverers' walk.
-const SOON: Duration = Duration::from_millis(15);
-const LOOKS: usize = 40;
-
 /// Lets those go that may, behind the fan-out. What gets lost is found by the deliverers' walk through the lines.
 pub(crate) fn let_go(context: &Context, waiting: &[NewDelivery]) {
     let mut lines: Vec<Line> =
@@ -29,7 +22,7 @@ pub(crate) fn let_go(context: &Context, waiting: &[NewDelivery]) {
     }
     let context = context.clone();
     tokio::spawn(async move {
-        for _look in 0..LOOKS {
+        for wait in ordered::LOOKS {
             match release(&context, lines).await {
                 Ok(blocked) => lines = blocked,
                 Err(error) => {
@@ -40,7 +33,7 @@ pub(crate) fn let_go(context: &Context, waiting: &[NewDelivery]) {
             if lines.is_empty() {
                 return;
             }
-            tokio::time::sleep(SOON).await;
+            tokio::time::sleep(wait).await;
         }
     });
 }

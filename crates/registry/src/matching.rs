@@ -30,7 +30,9 @@ pub(crate) fn wanting(
     match parse_stored(event.body.as_deref().unwrap_or_default()) {
         Ok(json) => {
             hooks.retain(|hook| hook.admits(&json));
-            let line = |hook: &Subscription| hook.consumer.as_ref().and_then(|consumer| consumer.line(&json));
+            let line = |hook: &Subscription| {
+                hook.consumer.as_ref().and_then(|consumer| consumer.line(hook.id, &json))
+            };
             hooks.into_iter().map(|hook| (Arc::clone(&hook), line(&hook))).collect()
         }
         Err(error) => {

@@ -9,13 +9,17 @@
 //! Deliveries come into the line of a run in the order of their events' ids: its writer says so. Hence the first that is pending
 //! stays the first until it ends, and a compare-and-set on its row is all the locking there is. Into the line of a key they come
 //! as they are fanned out, by several registries at once: there the first goes only when no older event of the tenant still waits
-//! for its fan-out, for that may belong before it ([`fanned_out_up_to`]).
+//! for its fan-out, for that may belong before it ([`fanned_out_up_to`]). An older one can come all the same when another is under
+//! way already: an event that was scheduled has the id of the day on which it was accepted. It waits for that other ([`let_go_alone`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl,
+    Connection, PgConnection, QueryableByName, RunQueryDsl,
     sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid},
 };
 
@@ -26,7 +30,7 @@ use super::{
 use crate::{
     Result,
     db::{partition, prepared::prepared},
-    id::{ClaimId, DeliveryId, EventId, SubscriptionId},
+    id::{ClaimId, DeliveryId, EventId, SubscriptionId, TenantId},
 };
 
 /// Deliveries to one subscription that go one after the other. The second part is the run, a UUIDv7, and no event of the line is
@@ -42,6 +46,17 @@ pub const TRIES_BEFORE_GIVING_WAY: u16 = 2;
 
 /// Events may be a little ahead of whoever looks: clocks differ, and the ids of a run's events rise whatever they say.
 const AHEAD: TimeDelta = TimeDelta::hours(1);
+
+/// How long to wait before lines are looked at again that were [`Released::blocked`]: as a rule the older events are fanned out in
+/// a moment, and what takes longer is found by the deliverers' walk.
+pub const LOOKS: [Duration; 6] = [
+    Duration::from_millis(15),
+    Duration::from_millis(30),
+    Duration::from_millis(60),
+    Duration::from_millis(120),
+    Duration::from_millis(240),
+    Duration::from_millis(480),
+];
 
 /// Why a delivery that gave way was cancelled.
 pub const SUPERSEDED: &str = "superseded";
@@ -128,27 +143,34 @@ pub fn release_any(
     lines.sort_unstable();
     lines.dedup();
     let mut released = Released::default();
+    let owners = owners(conn, lines.iter().filter(|line| is_of_a_key(line)))?;
     // Each turn either ends a delivery or is the last.
     while !lines.is_empty() {
         // What is fanned out after this look belongs behind the heads that it lets go.
-        let keyed = lines.iter().any(is_of_a_key);
-        let waiting = if keyed { fanned_out_up_to(conn, &lines)? } else { HashMap::new() };
+        let waiting = fanned_out_up_to(conn, &owners)?;
         let heads = foremost(conn, &lines, now)?;
-        let (mut go, mut end) = (Vec::new(), Vec::new());
+        let (mut go, mut alone, mut end) = (Vec::new(), Vec::new(), Vec::new());
         for pair in &heads {
             match step(&pair.first, pair.second.as_ref()) {
                 Step::Nothing => {}
                 Step::Release
                     if is_of_a_key(&pair.line)
-                        && waiting.get(&pair.line.0).is_some_and(|oldest| *oldest < pair.id.event) =>
+                        && owners
+                            .get(&pair.line.0)
+                            .and_then(|owner| waiting.get(owner))
+                            .is_some_and(|oldest| *oldest < pair.id.event) =>
                 {
                     released.blocked.push(pair.line);
                 }
+                Step::Release if is_of_a_key(&pair.line) => alone.push((pair.id, pair.line)),
                 Step::Release => go.push(pair.id),
                 Step::Supersede => end.push((pair.id, pair.line)),
             }
         }
-        released.ids.extend(let_go(conn, &go, claim, now, lease_until)?);
+        released.ids.extend(let_go(conn, &go, "", claim, now, lease_until)?);
+        for alone in alone.chunks(LOCKED_AT_ONCE) {
+            released.ids.extend(let_go_alone(conn, alone, claim, now, lease_until)?);
+        }
         let ended = supersede(conn, &end.iter().map(|(id, _)| *id).collect::<Vec<_>>(), now)?;
         lines = end.into_iter().filter(|(id, _)| ended.contains(id)).map(|(_, line)| line).collect();
     }
@@ -328,27 +350,53 @@ fn pairs(rows: Vec<Row>) -> Vec<Pair> {
     pairs
 }
 
-/// The oldest event of the owner of each of these subscriptions that waits for its fan-out.
-fn fanned_out_up_to(conn: &mut PgConnection, lines: &[Line]) -> Result<HashMap<SubscriptionId, EventId>> {
+/// Whose the subscriptions of these lines are.
+fn owners<'a>(
+    conn: &mut PgConnection,
+    lines: impl Iterator<Item = &'a Line>,
+) -> Result<HashMap<SubscriptionId, TenantId>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Uuid)]
         id: SubscriptionId,
         #[diesel(sql_type = Uuid)]
+        tenant_id: TenantId,
+    }
+    let subscriptions: BTreeSet<SubscriptionId> = lines.map(|line| line.0).collect();
+    if subscriptions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<Row> = prepared("SELECT id, tenant_id FROM subscriptions WHERE id = ANY($1)")
+        .bind::<Array<Uuid>, _>(subscriptions.into_iter().collect::<Vec<_>>())
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| (row.id, row.tenant_id)).collect())
+}
+
+/// The oldest event of each of these owners that waits for its fan-out. The groups of others are passed over as they are: a
+/// backlog of one tenant is not unpacked for each delivery of another.
+fn fanned_out_up_to(
+    conn: &mut PgConnection,
+    owners: &HashMap<SubscriptionId, TenantId>,
+) -> Result<HashMap<TenantId, EventId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        tenant_id: TenantId,
+        #[diesel(sql_type = Uuid)]
         event_id: EventId,
     }
+    let tenants: BTreeSet<TenantId> = owners.values().copied().collect();
+    if tenants.is_empty() {
+        return Ok(HashMap::new());
+    }
     let rows: Vec<Row> = prepared(
-        "SELECT s.id, w.event_id FROM subscriptions s JOIN \
-            (SELECT k.tenant_id, min(k.event_id::text)::uuid AS event_id FROM event_groups g \
-             CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (tenant_id, event_id) \
-             GROUP BY k.tenant_id) w ON w.tenant_id = s.tenant_id \
-         WHERE s.id = ANY($1)",
+        "SELECT k.tenant_id, min(k.event_id::text)::uuid AS event_id FROM event_groups g \
+         CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (tenant_id, event_id) \
+         WHERE g.tenant_ids && $1 AND k.tenant_id = ANY($1) GROUP BY k.tenant_id",
     )
-    .bind::<Array<Uuid>, _>(
-        lines.iter().map(|line| line.0).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(),
-    )
+    .bind::<Array<Uuid>, _>(tenants.into_iter().collect::<Vec<_>>())
     .load(conn)?;
-    Ok(rows.into_iter().map(|row| (row.id, row.event_id)).collect())
+    Ok(rows.into_iter().map(|row| (row.tenant_id, row.event_id)).collect())
 }
 
 /// What stands foremost in each line. The lines of runs are looked for in the partitions by name, from the day on which the line began: through the
@@ -387,10 +435,47 @@ fn foremost(conn: &mut PgConnection, lines: &[Line], now: DateTime<Utc>) -> Resu
     Ok(pairs(rows))
 }
 
-/// Claims what is held back; what somebody else let go meanwhile stays his.
+/// Lines locked in one transaction: the locks that Postgres has room for are everybody's.
+const LOCKED_AT_ONCE: usize = 64;
+
+/// No other delivery of the line is under way. A subquery, so that it is looked up in its index for each delivery.
+const ALONE: &str = "AND (SELECT true FROM deliveries o WHERE o.ordering = d.ordering AND o.subscription_id = d.subscription_id \
+     AND o.state = 0 AND o.ordering IS NOT NULL AND o.next_attempt_at <> 'infinity' LIMIT 1) IS NULL";
+
+/// As [`let_go`], for deliveries that are the first of the line of a key, each of another: those whose line has none under way. The
+/// one that is under way lets the first go when it ends.
+fn let_go_alone(
+    conn: &mut PgConnection,
+    firsts: &[(DeliveryId, Line)],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Vec<DeliveryId>> {
+    let mut locks: Vec<i64> = firsts.iter().map(|(_, line)| lock_of(line)).collect();
+    // In one order, so that nobody waits for somebody who waits for him.
+    locks.sort_unstable();
+    let ids: Vec<DeliveryId> = firsts.iter().map(|(id, _)| *id).collect();
+    conn.transaction(|conn| {
+        // Two that let different deliveries of a line go at once would not see each other. The second statement sees what those
+        // did who had the locks before.
+        prepared("SELECT pg_advisory_xact_lock(k) FROM unnest($1) AS k")
+            .bind::<Array<BigInt>, _>(locks)
+            .execute(conn)?;
+        let_go(conn, &ids, ALONE, claim, now, lease_until)
+    })
+}
+
+/// The number of the advisory lock of a line. Lines that share one only wait for each other a little.
+fn lock_of(line: &Line) -> i64 {
+    let (high, low) = line.1.as_u64_pair();
+    (high ^ low.rotate_left(1)).cast_signed()
+}
+
+/// Claims what is held back, and meets the `condition` (`AND …`); what somebody else let go meanwhile stays his.
 fn let_go(
     conn: &mut PgConnection,
     ids: &[DeliveryId],
+    condition: &str,
     claim: ClaimId,
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
@@ -399,7 +484,7 @@ fn let_go(
         // `+ 0`, as in the store: by key, not through the index of everything that is pending.
         prepared(format!(
             "UPDATE {table} d SET claim = $3, next_attempt_at = $4, due_at = $5 FROM unnest($1, $2) AS k (e, s) \
-             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.state + 0 = 0 AND d.next_attempt_at = 'infinity' \
+             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.state + 0 = 0 AND d.next_attempt_at = 'infinity' {condition} \
              RETURNING d.event_id, d.subscription_id"
         ))
         .bind::<Array<Uuid>, _>(events)

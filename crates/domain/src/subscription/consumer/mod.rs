@@ -10,7 +10,7 @@ mod transformation;
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
 
 pub use headers::Headers;
 pub use place::Place;
@@ -18,7 +18,10 @@ pub use transformation::{
     MAX_RESULT_BYTES as MAX_TRANSFORMED_BYTES, NOTHING, TransformError, Transformation, Transformed,
 };
 
-use crate::wire::{Json, SigningKey, SigningSecret};
+use crate::{
+    id::SubscriptionId,
+    wire::{Json, SigningKey, SigningSecret},
+};
 
 /// The most consumers of a tenant.
 pub const MAX_CONSUMERS: i64 = 50;
@@ -87,24 +90,29 @@ impl Consumer {
         !self.tags.is_empty() || self.ordering.is_some()
     }
 
-    /// The line that an event stands in: events with the same key, one after the other. `None` without a key.
+    /// The line that an event stands in at this consumer, which has the id `own`: events with the same key, one after the other.
+    /// `None` without a key.
     #[must_use]
-    pub fn line(&self, event: &Json) -> Option<uuid::Uuid> {
+    pub fn line(&self, own: SubscriptionId, event: &Json) -> Option<uuid::Uuid> {
         let key = self.ordering.as_ref()?.find(event)?;
         match key {
             Json::String(_) | Json::Number(_) | Json::Bool(_) => {
-                Some(line_of(&crate::wire::to_canonical(key)))
+                Some(line_of(own, &crate::wire::to_canonical(key)))
             }
             Json::Null | Json::Array(_) | Json::Object(_) => None,
         }
     }
 }
 
-/// The line of a key. A UUIDv8 (RFC 9562 §5.8): it tells no time, unlike the lines of runs.
+/// The line of a key. A UUIDv8 (RFC 9562 §5.8): it tells no time, unlike the lines of runs. Each consumer has its own: lines are
+/// looked up and walked through by this id alone, and a key such as `1` is everybody's.
 #[must_use]
-fn line_of(key: &[u8]) -> uuid::Uuid {
+fn line_of(own: SubscriptionId, key: &[u8]) -> uuid::Uuid {
+    let mut digest = Context::new(&SHA256);
+    digest.update(own.uuid().as_bytes());
+    digest.update(key);
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest(&SHA256, key).as_ref()[..16]);
+    bytes.copy_from_slice(&digest.finish().as_ref()[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
@@ -246,8 +254,13 @@ mod tests {
             transformation: None,
             transformed_since: None,
         };
-        let line =
-            |payload: &str| consumer.line(&parse(format!(r#"{{"payload":{payload}}}"#).as_bytes()).unwrap());
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let (own, other) = (SubscriptionId::new(now), SubscriptionId::new(now));
+        let line_at = |own, payload: &str| {
+            consumer.line(own, &parse(format!(r#"{{"payload":{payload}}}"#).as_bytes()).unwrap())
+        };
+        let line = |payload: &str| line_at(own, payload);
+        assert_ne!(line(r#"{"k":"a"}"#), line_at(other, r#"{"k":"a"}"#), "another consumer's");
         assert_eq!(line(r#"{"k":"a"}"#), line(r#"{"x":1,"k":"a"}"#));
         assert_ne!(line(r#"{"k":"a"}"#), line(r#"{"k":"b"}"#));
         assert_ne!(line(r#"{"k":1}"#), line(r#"{"k":"1"}"#));

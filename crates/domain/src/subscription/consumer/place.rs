@@ -7,7 +7,7 @@ pub const MAX_PATH_BYTES: usize = 256;
 /// The most words of a path.
 pub const MAX_WORDS: usize = 16;
 
-/// A place in an event. In a list, a word of digits is the number of an item.
+/// A place in an event. In a list, a word of digits without leading zeros is the number of an item: each item has one name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place(Vec<String>);
 
@@ -34,7 +34,7 @@ impl Place {
     #[must_use]
     pub fn find<'a>(&self, json: &'a Json) -> Option<&'a Json> {
         self.0.iter().try_fold(json, |value, word| match value {
-            Json::Array(items) => word.parse::<usize>().ok().and_then(|at| items.get(at)),
+            Json::Array(items) => number(word).and_then(|at| items.get(at)),
             Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Object(_) => {
                 value.get(word)
             }
@@ -50,6 +50,12 @@ impl Place {
     pub(super) fn take(&self, object: &mut Object) -> Option<Json> {
         take(object, &self.0)
     }
+}
+
+/// The number that a word is when it is written as numbers are: not `00`, nor `+0`.
+fn number(word: &str) -> Option<usize> {
+    let digits = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
+    if digits { word.parse().ok() } else { None }
 }
 
 fn put(object: &mut Object, words: &[String], value: Json) {
@@ -89,12 +95,18 @@ mod tests {
 
     #[test]
     fn a_path_leads_through_objects_and_lists() {
-        let json = parse(br#"{"a":{"b":[1,{"c":"x"}],"0":2}}"#).unwrap();
+        let json = parse(br#"{"a":{"b":[1,{"c":"x"}],"0":2,"01":3}}"#).unwrap();
         for (path, expected) in [
             ("a.b.0", Some("1")),
             ("a.b.1.c", Some("\"x\"")),
             ("a.0", Some("2")),
             ("a.b.2", None),
+            ("a.b.00", None),
+            ("a.b.01.c", None),
+            ("a.b.+0", None),
+            ("a.b.99999999999999999999", None),
+            // Members are called what they are called.
+            ("a.01", Some("3")),
             ("a.b.c", None),
             ("a.b.1.c.d", None),
             ("b", None),

@@ -145,7 +145,7 @@ impl Transformation {
             return Ok(Transformed::Cancelled);
         }
         let body = match &self.shape {
-            Shape::Payload { pick, rename } => envelope(event, payload(event, pick.as_deref(), rename)),
+            Shape::Payload { pick, rename } => envelope(event, payload(event, pick.as_deref(), rename)?),
             Shape::Body(template) => {
                 let mut budget = MAX_RESULT_BYTES;
                 template.build(event, &mut budget)?.unwrap_or(Json::Null)
@@ -190,15 +190,27 @@ fn envelope(event: &Json, payload: Object) -> Json {
     envelope.into()
 }
 
-fn payload(event: &Json, pick: Option<&[Place]>, rename: &[(Place, Place)]) -> Object {
+/// A copy of a value, when the bytes that may still be copied are enough for it. Counted before it is made, so that places
+/// that lie within each other, or are named many times, cannot make a large event many times larger.
+fn copied(value: &Json, budget: &mut usize) -> Result<Json, TransformError> {
+    let bytes = to_canonical(value).len();
+    *budget = budget.checked_sub(bytes).ok_or(TransformError::TooLarge)?;
+    Ok(value.clone())
+}
+
+fn payload(
+    event: &Json,
+    pick: Option<&[Place]>,
+    rename: &[(Place, Place)],
+) -> Result<Object, TransformError> {
     let whole = event.get("payload").unwrap_or(&Json::Null);
     let mut payload = match pick {
         None => whole.as_object().cloned().unwrap_or_default(),
         Some(places) => {
-            let mut picked = Object::new();
+            let (mut picked, mut budget) = (Object::new(), MAX_RESULT_BYTES);
             for place in places {
                 if let Some(value) = place.find(whole) {
-                    place.put(&mut picked, value.clone());
+                    place.put(&mut picked, copied(value, &mut budget)?);
                 }
             }
             picked
@@ -209,7 +221,7 @@ fn payload(event: &Json, pick: Option<&[Place]>, rename: &[(Place, Place)]) -> O
             to.put(&mut payload, value);
         }
     }
-    payload
+    Ok(payload)
 }
 
 /// `pick`: a list of places, each once.
@@ -315,20 +327,13 @@ impl Compiler {
 }
 
 impl Template {
-    /// What it stands for; `None` where the event has nothing. What is copied is counted before it is kept, so that a template
-    /// cannot make a large event many times larger.
+    /// What it stands for; `None` where the event has nothing.
     fn build(&self, event: &Json, budget: &mut usize) -> Result<Option<Json>, TransformError> {
-        let mut copied = |value: &Json| {
-            let bytes = to_canonical(value).len();
-            *budget = budget.checked_sub(bytes).ok_or(TransformError::TooLarge)?;
-            Ok(Some(value.clone()))
-        };
         match self {
-            Self::Constant(value) => copied(value),
-            Self::From { place, default } => match place.find(event).or(default.as_ref()) {
-                None => Ok(None),
-                Some(value) => copied(value),
-            },
+            Self::Constant(value) => Ok(Some(copied(value, budget)?)),
+            Self::From { place, default } => {
+                place.find(event).or(default.as_ref()).map(|value| copied(value, budget)).transpose()
+            }
             Self::Object(members) => {
                 let mut object = Object::new();
                 for (name, template) in members {

@@ -154,6 +154,33 @@ fn a_large_event_is_not_made_many_times_larger_and_it_takes_no_time() {
 }
 
 #[test]
+fn places_that_lie_within_each_other_are_copied_as_often_as_is_allowed_and_no_more() {
+    let event = |bytes: usize| {
+        parse_stored(format!(r#"{{"payload":{{"l":["{}"]}}}}"#, "x".repeat(bytes)).as_bytes()).unwrap()
+    };
+    let made = |places: &[&str], bytes: usize| {
+        let pick =
+            crate::wire::parse(format!(r#"{{"pick":{}}}"#, serde_json::json!(places)).as_bytes()).unwrap();
+        Transformation::parse(&pick).unwrap().apply(&event(bytes))
+    };
+    // A list with a text is 4 bytes more than the text, the text 2: together what may be copied.
+    let half = (MAX_RESULT_BYTES - 6) / 2;
+    assert_eq!(4 + half + 2 + half, MAX_RESULT_BYTES);
+    assert!(
+        matches!(made(&["l", "l.0"], half), Ok(Transformed::Body(body)) if body.len() < MAX_RESULT_BYTES)
+    );
+    assert_eq!(made(&["l", "l.0"], half + 1), Err(TransformError::TooLarge));
+    // Only one of these is the item's number.
+    assert!(matches!(made(&["l.0", "l.00", "l.+0"], half), Ok(Transformed::Body(_))));
+    assert_eq!(made(&["l.00"], 10), made(&["gone"], 10));
+    // One place alone: the envelope around it is counted, too.
+    let Ok(Transformed::Body(empty)) = made(&["l"], 0) else { panic!("it fits") };
+    let fits = MAX_RESULT_BYTES - empty.len();
+    assert!(matches!(made(&["l"], fits), Ok(Transformed::Body(body)) if body.len() == MAX_RESULT_BYTES));
+    assert_eq!(made(&["l"], fits + 1), Err(TransformError::TooLarge));
+}
+
+#[test]
 fn what_is_stored_reads_back_the_same() {
     let text = r#"{"cancel":{"payload.a":1},"body":{"z":{"$from":"payload.b"},"a":1.0}}"#;
     let first = parsed(text).unwrap();
