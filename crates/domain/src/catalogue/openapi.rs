@@ -4,12 +4,15 @@
 //! The name of a webhook or callback is the type; the JSON body of its POST is the payload, and its schema is taken out of the
 //! document with all that it refers to. What cannot be taken is told with its place in the document.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet, VecDeque},
+};
 
 use super::{
     CatalogueEntry, MAX_DESCRIPTION_CHARS, MAX_EXAMPLE_BYTES, check_group,
     example::given,
-    schema::{self, Compiled, Violation, lookup, step},
+    schema::{self, Compiled, DATA, MAX_SCHEMA_BYTES, NAMED, Violation, lookup, step},
 };
 use crate::{
     event::EventType,
@@ -24,6 +27,13 @@ const MAX_ITEMS: usize = 2_000;
 
 /// References that one schema is gathered from, at most.
 const MAX_PARTS: usize = 1_000;
+
+/// What one schema is gathered from, in bytes (those of texts and names, and one for each value), at most. What comes of it may be
+/// smaller: long references get short names.
+const MAX_SOURCE_BYTES: usize = 4 * MAX_SCHEMA_BYTES;
+
+/// What is taken and looked at in a document, in the same bytes, at most: many references may lead to the same large part.
+const MAX_READ_BYTES: usize = 4 * MAX_DOCUMENT_BYTES;
 
 /// How a document is read.
 #[derive(Clone, Debug, Default)]
@@ -66,19 +76,21 @@ pub fn read(document: &Json, reading: &Reading) -> Result<Found, Violation> {
     if !version.starts_with("3.") {
         return Err(Violation::at("/openapi", format!("must be a version 3, not `{version}`")));
     }
-    let reader = Reader { document, old: version.starts_with("3.0"), reading };
-    let places = reader.places();
+    let reader = Reader { document, old: version.starts_with("3.0"), reading, read: Cell::new(0) };
+    let places = reader.places()?;
     if places.is_empty() {
         return Err(Violation::at("", "has neither webhooks nor callbacks"));
     }
     if places.len() > MAX_ITEMS {
-        let reason = format!("has {} webhooks and callbacks, more than {MAX_ITEMS}", places.len());
-        return Err(Violation::at("", reason));
+        return Err(Violation::at("", format!("has more than {MAX_ITEMS} webhooks and callbacks")));
     }
     let mut found = Found::default();
     let mut seen: HashMap<EventType, usize> = HashMap::new();
     for (name, path, item) in places {
-        match reader.item(&name, path.clone(), item) {
+        let item = reader.item(&name, path.clone(), item);
+        // Not the fault of one of them.
+        reader.spend(0)?;
+        match item {
             Err(problem) => found.problems.push(problem),
             Ok(item) => match seen.get(&item.entry.name).and_then(|at| found.items.get(*at)) {
                 // The same callback at several operations.
@@ -102,46 +114,81 @@ struct Reader<'a> {
     /// Whether schemas are written as 3.0 has them.
     old: bool,
     reading: &'a Reading,
+    /// How much of [`MAX_READ_BYTES`] is used.
+    read: Cell<usize>,
 }
 
+/// Every path item that somebody else is asked by: its name, its place, and what it is.
+type Places<'a> = Vec<(String, String, &'a Json)>;
+
 impl<'a> Reader<'a> {
-    /// Every path item that somebody else is asked by: its name, its place, and what it is.
-    fn places(&self) -> Vec<(String, String, &'a Json)> {
+    /// Counts what is taken or looked at.
+    fn spend(&self, bytes: usize) -> Result<(), Violation> {
+        self.read.set(self.read.get().saturating_add(bytes));
+        if self.read.get() <= MAX_READ_BYTES {
+            return Ok(());
+        }
+        let reason = format!("has more than {MAX_READ_BYTES} bytes when its references are followed");
+        Err(Violation::at("", reason))
+    }
+
+    /// Nothing more is looked for when there are too many.
+    fn places(&self) -> Result<Places<'a>, Violation> {
         let mut places = Vec::new();
         for keyword in ["webhooks", "x-webhooks"] {
             for (name, item) in members(self.document.get(keyword)) {
-                places.push((name.clone(), step(&format!("/{keyword}"), &name), self.followed(item)));
+                let path = step(&format!("/{keyword}"), &name);
+                self.place(name, path, item, &mut places)?;
             }
         }
         let components = self.document.get("components").and_then(|components| components.get("callbacks"));
-        self.callbacks(components, "/components/callbacks", &mut places);
+        self.callbacks(components, "/components/callbacks", &mut places)?;
         for (path, item) in members(self.document.get("paths")) {
             let path = step("/paths", &path);
-            for (method, operation) in members(Some(self.followed(item))) {
-                self.callbacks(
-                    operation.get("callbacks"),
-                    &format!("{path}/{method}/callbacks"),
-                    &mut places,
-                );
+            let operations = self.followed(item);
+            self.spend(operations.as_object().map_or(0, Object::len))?;
+            for (method, operation) in members(Some(operations)) {
+                if let Some(callbacks) = operation.get("callbacks") {
+                    self.spend(path.len() + method.len())?;
+                    self.callbacks(Some(callbacks), &format!("{path}/{method}/callbacks"), &mut places)?;
+                }
             }
         }
-        places
+        Ok(places)
     }
 
     fn callbacks(
         &self,
         callbacks: Option<&'a Json>,
         path: &str,
-        places: &mut Vec<(String, String, &'a Json)>,
-    ) {
+        places: &mut Places<'a>,
+    ) -> Result<(), Violation> {
+        self.spend(callbacks.and_then(Json::as_object).map_or(0, Object::len))?;
         for (name, callback) in members(callbacks) {
             let path = step(path, &name);
-            for (expression, item) in members(Some(self.followed(callback))) {
+            let expressions = self.followed(callback);
+            self.spend(path.len() + expressions.as_object().map_or(0, Object::len))?;
+            for (expression, item) in members(Some(expressions)) {
                 if !expression.starts_with("x-") {
-                    places.push((name.clone(), step(&path, &expression), self.followed(item)));
+                    self.place(name.clone(), step(&path, &expression), item, places)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    fn place(
+        &self,
+        name: String,
+        path: String,
+        item: &'a Json,
+        places: &mut Places<'a>,
+    ) -> Result<(), Violation> {
+        if places.len() <= MAX_ITEMS {
+            self.spend(name.len() + path.len())?;
+            places.push((name, path, self.followed(item)));
+        }
+        Ok(())
     }
 
     /// What an object is, if it is a reference.
@@ -160,8 +207,8 @@ impl<'a> Reader<'a> {
         let path = format!("{path}/{method}");
         let mut entry = CatalogueEntry::new(name);
         let texts = ["summary", "description"].iter().filter_map(|keyword| operation.get(keyword)?.as_str());
-        let text = texts.map(str::trim).find(|text| !text.is_empty()).unwrap_or_default().replace('\0', "");
-        entry.description = text.chars().take(MAX_DESCRIPTION_CHARS).collect();
+        let text = texts.map(str::trim).find(|text| !text.is_empty()).unwrap_or_default();
+        entry.description = text.chars().filter(|c| *c != '\0').take(MAX_DESCRIPTION_CHARS).collect();
         entry.deprecated = operation.get("deprecated").and_then(Json::as_bool).unwrap_or(false);
         let tag =
             operation.get("tags").and_then(Json::as_array).and_then(<[Json]>::first).and_then(Json::as_str);
@@ -181,10 +228,7 @@ impl<'a> Reader<'a> {
         let path = step(&format!("{path}/requestBody/content"), &media_type);
         let (mut schema, mut example) = (media.get("schema"), self.example(media));
         if let Some(member) = &self.reading.payload_member {
-            let inner = schema.map(|whole| self.followed(whole)).and_then(|whole| {
-                let members = schema::properties(self.document, whole);
-                members.into_iter().find(|(name, _)| **name == *member.as_str()).map(|(_, schema)| schema)
-            });
+            let inner = schema.map(|whole| self.property(whole, member)).transpose()?.flatten();
             if schema.is_some() && inner.is_none() {
                 return Err(Violation::at(format!("{path}/schema"), format!("has no property `{member}`")));
             }
@@ -200,9 +244,16 @@ impl<'a> Reader<'a> {
         }
         let Some(example) = example.filter(|example| example.as_object().is_some()) else { return Ok(()) };
         let at = |reason: String| Violation::at(&path, format!("has an example that {reason}"));
+        let too_large = || at(format!("has more than {MAX_EXAMPLE_BYTES} bytes"));
+        let mut least = 0;
+        weigh(example, &mut |bytes| {
+            least += bytes;
+            self.spend(bytes)?;
+            if least > MAX_EXAMPLE_BYTES { Err(too_large()) } else { Ok(()) }
+        })?;
         let bytes = to_canonical(example);
         if bytes.len() > MAX_EXAMPLE_BYTES {
-            return Err(at(format!("has more than {MAX_EXAMPLE_BYTES} bytes")));
+            return Err(too_large());
         }
         if let Some(schema) = &entry.schema {
             let violations = Compiled::stored(schema)?.violations(example);
@@ -223,10 +274,31 @@ impl<'a> Reader<'a> {
         media.get("example").or_else(first)
     }
 
+    /// The property of this name, of the schema itself or of what `allOf`, `anyOf` and `oneOf` add.
+    fn property(&self, schema: &'a Json, name: &str) -> Result<Option<&'a Json>, Violation> {
+        let mut open = vec![schema];
+        let mut seen: HashSet<*const Json> = HashSet::new();
+        while let Some(schema) = open.pop().map(|schema| self.followed(schema)) {
+            if !seen.insert(std::ptr::from_ref(schema)) {
+                continue;
+            }
+            if let Some(found) = schema.get("properties").and_then(|properties| properties.get(name)) {
+                return Ok(Some(found));
+            }
+            // The last is looked at first.
+            for keyword in ["oneOf", "anyOf", "allOf"] {
+                let parts = schema.get(keyword).and_then(Json::as_array).unwrap_or_default();
+                self.spend(parts.len())?;
+                open.extend(parts.iter().rev());
+            }
+        }
+        Ok(None)
+    }
+
     /// A schema with all that it refers to in the document, as one that stands alone.
     fn gathered(&self, schema: &'a Json) -> Result<Json, Violation> {
-        let mut parts = Parts { names: HashMap::new(), waiting: VecDeque::new() };
-        let mut whole = match self.rewritten(schema, &mut parts) {
+        let mut parts = Parts::default();
+        let mut whole = match self.rewritten(schema, &mut parts)? {
             Json::Object(whole) => whole,
             // `true` and `false` are schemas, too.
             other => return Ok(other),
@@ -242,7 +314,7 @@ impl<'a> Reader<'a> {
             let part = lookup(self.document, &pointer).ok_or_else(|| {
                 Violation::at("", format!("refers to `#{pointer}`, which is not in the document"))
             })?;
-            let part = self.rewritten(part, &mut parts);
+            let part = self.rewritten(part, &mut parts)?;
             definitions.insert(name, part);
         }
         if !definitions.is_empty() {
@@ -252,41 +324,105 @@ impl<'a> Reader<'a> {
     }
 
     /// A schema with its references into the document led into `$defs`, and in the spelling of 2020-12.
-    fn rewritten(&self, schema: &Json, parts: &mut Parts) -> Json {
+    fn rewritten(&self, schema: &Json, parts: &mut Parts) -> Result<Json, Violation> {
         match schema {
-            Json::Array(items) => Json::Array(items.iter().map(|item| self.rewritten(item, parts)).collect()),
+            Json::Array(items) => {
+                self.source(parts, 1)?;
+                let items: Result<_, _> = items.iter().map(|item| self.rewritten(item, parts)).collect();
+                Ok(Json::Array(items?))
+            }
             Json::Object(members) => {
+                self.source(parts, 1)?;
                 let mut object = Object::new();
                 for (name, value) in members.iter() {
                     let keyword = name.to_str_lossy();
+                    self.source(parts, keyword.len())?;
                     let value = match (keyword.as_ref(), value) {
                         ("$ref", Json::String(text)) => {
+                            self.source(parts, text.to_str_lossy().len())?;
                             match text.as_str().and_then(|text| text.strip_prefix('#')) {
                                 Some(pointer) => Json::from(format!("#/$defs/{}", parts.named(pointer))),
                                 None => value.clone(),
                             }
                         }
-                        ("const" | "default" | "enum" | "example" | "examples", _) => value.clone(),
-                        _ => self.rewritten(value, parts),
+                        (keyword, _) if DATA.contains(&keyword) => self.copied(value, parts)?,
+                        (keyword, Json::Object(schemas)) if NAMED.contains(&keyword) => {
+                            self.each_rewritten(schemas, parts)?
+                        }
+                        _ => self.rewritten(value, parts)?,
                     };
                     object.insert(name.clone(), value);
                 }
                 if self.old {
                     modernised(&mut object);
                 }
-                Json::Object(object)
+                Ok(Json::Object(object))
             }
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => schema.clone(),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => self.copied(schema, parts),
         }
+    }
+
+    /// Schemas by names, which may be those of keywords.
+    fn each_rewritten(&self, schemas: &Object, parts: &mut Parts) -> Result<Json, Violation> {
+        self.source(parts, 1)?;
+        let mut object = Object::new();
+        for (name, schema) in schemas.iter() {
+            self.source(parts, name.to_str_lossy().len())?;
+            object.insert(name.clone(), self.rewritten(schema, parts)?);
+        }
+        Ok(Json::Object(object))
+    }
+
+    fn copied(&self, value: &Json, parts: &mut Parts) -> Result<Json, Violation> {
+        weigh(value, &mut |bytes| self.source(parts, bytes))?;
+        Ok(value.clone())
+    }
+
+    /// Counts what a schema is gathered from.
+    fn source(&self, parts: &mut Parts, bytes: usize) -> Result<(), Violation> {
+        self.spend(bytes)?;
+        parts.bytes = parts.bytes.saturating_add(bytes);
+        if parts.bytes <= MAX_SOURCE_BYTES {
+            return Ok(());
+        }
+        let reason = format!("has more than {MAX_SOURCE_BYTES} bytes with all that it refers to");
+        Err(Violation::at("", reason))
+    }
+}
+
+/// Tells the bytes of a value piece by piece: those of texts and names, and one for each value, so never more than its canonical
+/// JSON has.
+fn weigh(value: &Json, told: &mut dyn FnMut(usize) -> Result<(), Violation>) -> Result<(), Violation> {
+    match value {
+        Json::Array(items) => {
+            told(1)?;
+            items.iter().try_for_each(|item| weigh(item, told))
+        }
+        Json::Object(members) => {
+            told(1)?;
+            members.iter().try_for_each(|(name, value)| {
+                told(name.to_str_lossy().len())?;
+                weigh(value, told)
+            })
+        }
+        Json::String(text) => told(1 + text.to_str_lossy().len()),
+        Json::Null | Json::Bool(_) | Json::Number(_) => told(1),
     }
 }
 
 /// What a schema is gathered from.
+#[derive(Default)]
 struct Parts {
     /// The name in `$defs` of what stands at a pointer.
     names: HashMap<String, String>,
+    /// All of these names.
+    taken: HashSet<String>,
+    /// How many have been made of the same word.
+    numbers: HashMap<String, usize>,
     /// Pointers that have not been gathered yet.
     waiting: VecDeque<(String, String)>,
+    /// How much of [`MAX_SOURCE_BYTES`] is used.
+    bytes: usize,
 }
 
 impl Parts {
@@ -298,13 +434,13 @@ impl Parts {
         let plain: String =
             last.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(60).collect();
         let plain = if plain.is_empty() { "whole".to_owned() } else { plain };
-        let taken = |name: &str| self.names.values().any(|there| there == name);
         let mut name = plain.clone();
-        let mut number = 2;
-        while taken(&name) {
+        let number = self.numbers.entry(plain.clone()).or_insert(1);
+        while self.taken.contains(&name) {
+            *number += 1;
             name = format!("{plain}_{number}");
-            number += 1;
         }
+        self.taken.insert(name.clone());
         self.names.insert(pointer.to_owned(), name.clone());
         self.waiting.push_back((pointer.to_owned(), name.clone()));
         name

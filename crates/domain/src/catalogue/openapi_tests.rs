@@ -132,3 +132,101 @@ fn one_callback_at_several_operations_is_one_type() {
     let differing = found(&document(other), None).unwrap();
     assert!(differing.problems[0].reason.starts_with("describes `job.done` otherwise than /paths/~1a"));
 }
+
+/// A document with so many webhooks, each with this media type.
+fn webhooks(count: usize, media: &str, components: &str) -> String {
+    let webhooks: Vec<String> = (0..count)
+        .map(|n| {
+            let content = format!(r#"{{"application/json":{media}}}"#);
+            format!(r#""order.{n}":{{"post":{{"requestBody":{{"content":{content}}}}}}}"#)
+        })
+        .collect();
+    let webhooks = webhooks.join(",");
+    format!(r#"{{"openapi":"3.0.0","x-webhooks":{{{webhooks}}},"components":{components}}}"#)
+}
+
+#[test]
+fn properties_may_be_called_as_keywords_are() {
+    let media = r##"{"schema":{"type":"object",
+        "properties":{"nullable":{"type":"boolean","nullable":true},"default":{"$ref":"#/components/schemas/P"},"enum":{"$ref":"#/components/schemas/P"},
+            "example":{"$ref":"#/components/schemas/P"},"const":{"default":{"$ref":"#/x"}},"exclusiveMinimum":{"type":"boolean"},"minimum":{"type":"number"}}}}"##;
+    let document = webhooks(1, media, r#"{"schemas":{"P":{"type":"string"}}}"#);
+    let item = found(&document, None).unwrap().items.remove(0);
+    assert_eq!(
+        text(item.entry.schema.as_ref()),
+        r##"{"type":"object","properties":{"nullable":{"type":["boolean","null"]},"default":{"$ref":"#/$defs/P"},"enum":{"$ref":"#/$defs/P"},"example":{"$ref":"#/$defs/P"},"const":{"default":{"$ref":"#/x"}},"exclusiveMinimum":{"type":"boolean"},"minimum":{"type":"number"}},"$defs":{"P":{"type":"string"}}}"##
+    );
+}
+
+#[test]
+fn what_one_schema_is_gathered_from_has_a_limit() {
+    // {"title":"…"} is two values and five bytes of a name besides the text.
+    let with = |bytes: usize| {
+        let media = format!(r#"{{"schema":{{"title":"{}"}}}}"#, "x".repeat(bytes - 7));
+        found(&webhooks(1, &media, "{}"), None).unwrap().problems.remove(0).reason
+    };
+    assert!(with(MAX_SOURCE_BYTES).starts_with("must have at most 65536 bytes"));
+    assert_eq!(with(MAX_SOURCE_BYTES + 1), "has more than 262144 bytes with all that it refers to");
+    let data = format!(r#"{{"schema":{{"default":{{"a":["{}"]}}}}}}"#, "x".repeat(MAX_SOURCE_BYTES));
+    let problems = found(&webhooks(1, &data, "{}"), None).unwrap().problems;
+    assert!(problems[0].reason.starts_with("has more than 262144 bytes"), "{problems:?}");
+}
+
+#[test]
+fn what_is_read_of_one_document_has_a_limit() {
+    let told = "has more than 16777216 bytes when its references are followed";
+    let document = parse(br#"{"openapi":"3.1.0"}"#).unwrap();
+    let reading = Reading::default();
+    let reader = Reader { document: &document, old: false, reading: &reading, read: Cell::new(0) };
+    assert_eq!(reader.spend(MAX_READ_BYTES), Ok(()));
+    assert_eq!(reader.spend(1), Err(Violation::at("", told)));
+    // The same large part at many places: as a schema, as an example, and as callbacks.
+    let large = "x".repeat(50_000);
+    let schemas = format!(r#"{{"schemas":{{"P":{{"title":"{large}"}}}}}}"#);
+    let schema = r##"{"schema":{"$ref":"#/components/schemas/P"}}"##;
+    assert_eq!(found(&webhooks(100, schema, &schemas), None).unwrap().items.len(), 100);
+    assert_eq!(found(&webhooks(400, schema, &schemas), None), Err(told.to_owned()));
+    let examples = format!(r#"{{"examples":{{"P":{{"value":{{"x":"{large}"}}}}}}}}"#);
+    let example = r##"{"examples":{"P":{"$ref":"#/components/examples/P"}}}"##;
+    assert_eq!(found(&webhooks(100, example, &examples), None).unwrap().items.len(), 100);
+    assert_eq!(found(&webhooks(400, example, &examples), None), Err(told.to_owned()));
+    let expressions: Vec<String> = (0..2_001).map(|n| format!(r#""x-{n}":{{}}"#)).collect();
+    let callbacks = |operations: usize| {
+        let paths: Vec<String> = (0..operations)
+            .map(|n| {
+                format!(
+                    r##""/{n}":{{"post":{{"callbacks":{{"a":{{"$ref":"#/components/callbacks/C"}}}}}}}}"##
+                )
+            })
+            .collect();
+        let paths = paths.join(",");
+        let shared = expressions.join(",");
+        format!(
+            r#"{{"openapi":"3.1.0","paths":{{{paths}}},"webhooks":{{"a":{{}}}},"components":{{"callbacks":{{"C":{{{shared}}}}}}}}}"#
+        )
+    };
+    assert!(found(&callbacks(100), None).is_ok());
+    assert_eq!(found(&callbacks(9_000), None), Err(told.to_owned()));
+}
+
+#[test]
+fn a_document_has_at_most_two_thousand_types() {
+    assert_eq!(found(&webhooks(MAX_ITEMS, "{}", "{}"), None).unwrap().items.len(), MAX_ITEMS);
+    let told = found(&webhooks(MAX_ITEMS + 1, "{}", "{}"), None);
+    assert_eq!(told, Err("has more than 2000 webhooks and callbacks".to_owned()));
+}
+
+#[test]
+fn the_payload_is_found_in_an_envelope_of_many_parts() {
+    // Each of them all of the others: as many ways as there are, and one look at each.
+    let parts: Vec<String> =
+        (0..50).map(|n| format!(r##"{{"$ref":"#/components/schemas/S{n}"}}"##)).collect();
+    let parts = parts.join(",");
+    let mut schemas: Vec<String> = (0..50).map(|n| format!(r#""S{n}":{{"allOf":[{parts}]}}"#)).collect();
+    schemas.push(r#""Last":{"properties":{"data":{"type":"object"}}}"#.to_owned());
+    let schemas = format!(r#"{{"schemas":{{{}}}}}"#, schemas.join(","));
+    let media =
+        r##"{"schema":{"anyOf":[{"$ref":"#/components/schemas/S0"},{"$ref":"#/components/schemas/Last"}]}}"##;
+    let item = found(&webhooks(1, media, &schemas), Some("data")).unwrap().items.remove(0);
+    assert_eq!(text(item.entry.schema.as_ref()), r#"{"type":"object"}"#);
+}

@@ -31,7 +31,11 @@ pub const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 const PATTERN_BYTES: usize = 1 << 20;
 
 /// Keywords whose values are data and no schemas.
-const DATA: [&str; 5] = ["const", "default", "enum", "example", "examples"];
+pub(super) const DATA: [&str; 5] = ["const", "default", "enum", "example", "examples"];
+
+/// Keywords whose values are schemas by names, which may be those of keywords.
+pub(super) const NAMED: [&str; 5] =
+    ["$defs", "definitions", "dependentSchemas", "patternProperties", "properties"];
 
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,6 +227,11 @@ impl<'a> References<'a> {
                         }
                         ("$id", Some(_)) => self.addresses.push(place),
                         (keyword, _) if DATA.contains(&keyword) => {}
+                        (keyword, _) if NAMED.contains(&keyword) && value.as_object().is_some() => {
+                            for (name, schema) in value.as_object().into_iter().flat_map(|them| them.iter()) {
+                                self.walk(schema, &step(&place, &name.to_str_lossy()));
+                            }
+                        }
                         _ => self.walk(value, &place),
                     }
                 }

@@ -29,6 +29,11 @@ fn what_is_no_schema_is_told_with_its_place() {
         (r##"{"items":{"$ref":"#/$defs/no"}}"##, "/items/$ref: `#/$defs/no` leads nowhere"),
         (r##"{"$id":"https://a.b/c","items":{"$ref":"other"}}"##, "/items/$ref: `other` is another document"),
         (r##"{"items":{"$id":"https://a.b/c"}}"##, "/items/$id: must not be there"),
+        (
+            r##"{"properties":{"default":{"$ref":"#/$defs/no"}}}"##,
+            "/properties/default/$ref: `#/$defs/no` leads nowhere",
+        ),
+        (r##"{"$defs":{"enum":{"$ref":"other"}}}"##, "/$defs/enum/$ref: `other` is another document"),
         (r#"{"pattern":"("}"#, "/pattern: is no regular expression"),
         (r#"{"pattern":"(?=a)b"}"#, "/pattern: is no regular expression, or one with look-around"),
         (r#"{"patternProperties":{"(a)\\1":{}}}"#, "/patternProperties"),
@@ -45,6 +50,7 @@ fn a_schema_refers_to_itself() {
         r##"{"properties":{"child":{"$ref":"#"}}}"##,
         r##"{"$defs":{"n":{"$anchor":"node"}},"items":{"$ref":"#node"}}"##,
         r#"{"const":{"$ref":"nowhere"}}"#,
+        r#"{"properties":{"const":{"const":{"$ref":"nowhere"}},"$id":{"type":"string"},"$ref":{"type":"string"}}}"#,
         r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","unknown":1}"#,
     ] {
         assert_eq!(check(&json(text)).map(|_| ()), Ok(()), "{text}");
