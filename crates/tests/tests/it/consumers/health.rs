@@ -44,6 +44,7 @@ async fn one_that_is_enabled_after_five_days_of_failures_begins_anew_and_its_mai
     stage.tried(&event, &id, 1).await;
     counted(&stage, &id, 1).await;
     stage.advance(5 * DAY_MS + 1);
+    stage.post("order.created", json!({})).await;
     let shown = until("it is disabled", async || {
         let shown = health(&stage, &id).await;
         if shown["state"] == "disabled" { Ok(shown) } else { Err(shown) }
