@@ -152,7 +152,7 @@ fn write(
                 tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "a hook ended");
                 let reason = reason.unwrap_or_default();
                 if let Some(mail) = mail.filter(|_| ending == Ending::Disabled) {
-                    mail.tell(conn, report, &url, 100, now)?;
+                    mail.tell(conn, report, (health.kind, &url), 100, now)?;
                 }
                 groups.push(subscription::end(
                     conn,
@@ -199,7 +199,7 @@ fn warn(
         tracing::info!(hook.id = %raised.subscription_id, tenant.id = %one.report.tenant, percent = one.stage, "a hook is on its way to being disabled");
         groups.push(warning::tell(conn, &raised, (one.report, &one.change, one.kind), &one.url, now)?);
         if let Some(mail) = mail {
-            mail.tell(conn, one.report, &one.url, one.stage, now)?;
+            mail.tell(conn, one.report, (one.kind, &one.url), one.stage, now)?;
         }
     }
     Ok(groups)
@@ -210,11 +210,15 @@ impl Mail {
         &self,
         conn: &mut Conn,
         report: &Report,
-        url: &str,
+        (kind, url): (Kind, &str),
         percent: u8,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let link = format!("{}/v1/hooks/{}/health", self.origin, report.subscription);
+        let place = match kind {
+            Kind::Consumer => "webhooks",
+            Kind::Hook | Kind::Task | Kind::Callback => "v1/hooks",
+        };
+        let link = format!("{}/{place}/{}/health", self.origin, report.subscription);
         let (subscription, last_reason) = (report.subscription, report.last_reason.as_str());
         let told = Told { subscription, url, percent, last_reason, link: &link };
         warning::mail(conn, &self.vault, report.tenant, &told, now)

@@ -1,7 +1,7 @@
-//! How a subscription fares and why: its counters, the last try that failed, how fast it answers, and a command that repeats that
-//! try. For whoever owns it; the words are [`diagnosis`](super::diagnosis)'s.
+//! How a subscription fares and why: its counters, the last try that failed, and how fast it answers. For whoever owns it; the
+//! words are [`diagnosis`](super::diagnosis)'s, the command that repeats that try [`command`](super::command)'s.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -18,7 +18,6 @@ use crate::{
     Result,
     db::prepared::planned_for_values,
     delivery::Profile,
-    event,
     id::{DeliveryId, EventId, SubscriptionId, TenantId},
 };
 
@@ -30,12 +29,6 @@ const PACE_OF: i32 = 20;
 
 /// Fewer answers say nothing about the pace.
 const PACE_AT_LEAST: usize = 5;
-
-/// The largest body that stands in the command; a larger one is to be fetched.
-const MAX_SHOWN_BYTES: usize = 4 << 10;
-
-/// What stands for what only we may know.
-const MASK: &str = "***";
 
 /// The condition of a subscription.
 #[derive(Clone, Debug, QueryableByName)]
@@ -252,105 +245,4 @@ pub fn pace(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Re
         median: Duration::from_millis(u64::try_from(row.latency_ms).unwrap_or(0)),
         timeout: row.profile.timeout(),
     }))
-}
-
-/// A command that repeats a try, with signatures and tokens masked: to see what the receiver does, not to make it believe that we
-/// were it.
-#[must_use]
-pub fn curl(url: &str, failure: &Failure, event_body: &[u8]) -> String {
-    let body = match failure.profile {
-        Profile::Task | Profile::Callback => event::payload(event_body).unwrap_or(event_body),
-        Profile::Hook | Profile::Consumer | Profile::Farewell => event_body,
-    };
-    let message_id = failure.event_id.to_string().replacen("evt_", "msg_", 1);
-    let mut headers = vec![
-        ("content-type", "application/json".to_owned()),
-        ("webhook-id", message_id),
-        ("webhook-timestamp", failure.started_at.timestamp().to_string()),
-        ("webhook-signature", format!("v1,{MASK}")),
-        ("x-event-id", failure.event_id.to_string()),
-        ("x-delivery-id", failure.delivery().to_string()),
-        ("x-attempt", failure.number.to_string()),
-    ];
-    match failure.profile {
-        Profile::Callback => headers.push(("zapier-callback-signature", MASK.to_owned())),
-        Profile::Task if failure.has_secret => {
-            headers.push(("x-codetether-signature", format!("sha256={MASK}")))
-        }
-        Profile::Hook | Profile::Consumer if failure.has_secret => {
-            headers.push(("x-triggersapi-signature", MASK.to_owned()));
-        }
-        Profile::Task | Profile::Hook | Profile::Consumer | Profile::Farewell => {}
-    }
-    let seconds = failure.profile.timeout().as_secs();
-    let mut command = format!("curl -i -X POST {} --max-time {seconds}", quoted(url));
-    for (name, value) in headers {
-        // Writing to a text cannot fail.
-        let _written = write!(command, " \\\n  -H {}", quoted(&format!("{name}: {value}")));
-    }
-    match std::str::from_utf8(body) {
-        Ok(text) if text.len() <= MAX_SHOWN_BYTES => {
-            let _written = write!(command, " \\\n  --data-raw {}", quoted(text));
-        }
-        // The body is the one of GET /v1/events/{id}, which has the place for it.
-        Ok(_) | Err(_) => command.push_str(" \\\n  --data-binary @body.json"),
-    }
-    command
-}
-
-/// A word for a POSIX shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::DateTime;
-
-    use super::*;
-
-    fn failure(profile: Profile, has_secret: bool) -> Failure {
-        Failure {
-            event_id: EventId::from_uuid(uuid::Uuid::from_u128(7)),
-            subscription_id: SubscriptionId::from_uuid(uuid::Uuid::from_u128(8)),
-            profile,
-            number: 2,
-            started_at: DateTime::from_timestamp(1_763_720_000, 0).unwrap_or_default(),
-            latency_ms: 12,
-            status: Some(500),
-            reason: "http_500".to_owned(),
-            reply: None,
-            has_secret,
-        }
-    }
-
-    #[test]
-    fn a_command_repeats_the_try_without_its_secrets() {
-        let command =
-            curl("https://a.b/it's?x=1", &failure(Profile::Hook, true), br#"{"payload":{"name":"O'Hara"}}"#);
-        for part in [
-            r"curl -i -X POST 'https://a.b/it'\''s?x=1' --max-time 5",
-            "-H 'webhook-id: msg_00000000000000000000000007'",
-            "-H 'webhook-timestamp: 1763720000'",
-            "-H 'webhook-signature: v1,***'",
-            "-H 'x-triggersapi-signature: ***'",
-            "-H 'x-attempt: 2'",
-            r#"--data-raw '{"payload":{"name":"O'\''Hara"}}'"#,
-        ] {
-            assert!(command.contains(part), "{part} in {command}");
-        }
-        assert!(!curl("https://a.b/", &failure(Profile::Hook, false), b"{}").contains("triggersapi"));
-    }
-
-    #[test]
-    fn of_tasks_the_payload_is_sent_and_a_large_body_is_left_out() {
-        let body = br#"{"id":"evt_1","payload":{"event":"task_completed"},"metadata":{}}"#;
-        let command = curl("https://a.b/", &failure(Profile::Task, true), body);
-        assert!(command.ends_with(r#"--data-raw '{"event":"task_completed"}'"#), "{command}");
-        assert!(command.contains("x-codetether-signature: sha256=***"));
-        let of_size =
-            |bytes: usize| curl("https://a.b/", &failure(Profile::Hook, false), "x".repeat(bytes).as_bytes());
-        assert!(of_size(MAX_SHOWN_BYTES).contains("--data-raw"));
-        assert!(of_size(MAX_SHOWN_BYTES + 1).ends_with("--data-binary @body.json"));
-    }
 }

@@ -41,6 +41,8 @@ pub enum Problem {
     Rejected,
     /// 5xx: it fails itself.
     ServerError,
+    /// The transformation of the consumer makes nothing of the event that could be sent.
+    Untransformable,
     /// It answers, and takes nearly as long as it may.
     Slow,
 }
@@ -59,7 +61,7 @@ const SLOW: f64 = 0.5;
 
 impl Problem {
     /// Every problem.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Dns,
         Self::Refused,
         Self::TlsChain,
@@ -77,6 +79,7 @@ impl Problem {
         Self::Throttled,
         Self::Rejected,
         Self::ServerError,
+        Self::Untransformable,
         Self::Slow,
     ];
 
@@ -104,6 +107,7 @@ impl Problem {
             "reset" => Some(Self::Reset),
             "protocol" => Some(Self::NotHttp),
             "forbidden_address" => Some(Self::Forbidden),
+            "untransformable" => Some(Self::Untransformable),
             _ => None,
         }
     }
@@ -151,6 +155,7 @@ impl Problem {
             Self::Throttled => "throttled",
             Self::Rejected => "rejected",
             Self::ServerError => "server_error",
+            Self::Untransformable => "untransformable",
             Self::Slow => "slow",
         }
     }
@@ -233,6 +238,10 @@ impl Problem {
                 "The receiver fails with an error of its own.",
                 "Look into the logs of the receiver; its answer is in `last_failure.reply`.",
             ),
+            Self::Untransformable => (
+                "The transformation makes nothing of the event that could be sent; nothing was sent.",
+                "Mend the transformation, then retry the delivery; `last_failure.reply` says what it makes.",
+            ),
             Self::Slow => (
                 "The receiver answers, but takes more than half of the time that it has.",
                 "Answer with 2xx at once and do the work afterwards, before deliveries begin to fail.",
@@ -311,6 +320,10 @@ impl Problem {
                 "Le récepteur échoue par une erreur qui lui est propre.",
                 "Regardez les journaux du récepteur ; sa réponse est dans `last_failure.reply`.",
             ),
+            Self::Untransformable => (
+                "La transformation ne tire de l'événement rien qui puisse être envoyé ; rien n'a été envoyé.",
+                "Corrigez la transformation, puis relancez la livraison ; `last_failure.reply` dit ce qu'elle en tire.",
+            ),
             Self::Slow => (
                 "Le récepteur répond, mais prend plus de la moitié du temps qu'il a.",
                 "Répondez 2xx tout de suite et faites le travail ensuite, avant que des livraisons n'échouent.",
@@ -347,6 +360,7 @@ mod tests {
             ("reset", "", Some(Problem::Reset)),
             ("protocol", "", Some(Problem::NotHttp)),
             ("forbidden_address", "", Some(Problem::Forbidden)),
+            ("untransformable", "", Some(Problem::Untransformable)),
             ("http_302", "", Some(Problem::Redirect)),
             ("http_401", "", Some(Problem::Unauthorized)),
             ("http_403", "", Some(Problem::Unauthorized)),
@@ -371,6 +385,7 @@ mod tests {
             Outcome::Reset,
             Outcome::Protocol,
             Outcome::Forbidden,
+            Outcome::Untransformable,
         ];
         for outcome in statuses.chain(others) {
             assert_eq!(Problem::of(&outcome.word(), "").is_none(), outcome.is_success(), "{outcome:?}");

@@ -3,6 +3,7 @@
 //! There are four kinds: the REST hook of contract §3 and the consumer of contract §4, which are matched with events, and the
 //! endpoints of tasks (contract §5) and of callbacks (contract §6), which are not.
 
+pub mod command;
 pub mod condition;
 pub mod consumer;
 pub mod diagnosis;

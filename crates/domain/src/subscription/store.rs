@@ -219,7 +219,7 @@ fn renew(conn: &mut PgConnection, vault: &Vault, id: SubscriptionId, hook: &NewH
     .bind::<Nullable<Timestamptz>, _>(hook.expires_at)
     .bind::<Timestamptz, _>(hook.now)
     .execute(conn)?;
-    forget_refusals(conn, id)
+    forget_failures(conn, id)
 }
 
 /// One hook of a tenant, also a deleted one.
@@ -337,15 +337,17 @@ pub fn set_state(
     .bind::<Nullable<Text>, _>(reason)
     .bind::<Timestamptz, _>(now)
     .execute(conn)?;
-    forget_refusals(conn, id)?;
+    forget_failures(conn, id)?;
     Ok(changed == 1)
 }
 
-/// A hook that begins anew, as pending, is not ended by the first refusal after those that had disabled it.
-fn forget_refusals(conn: &mut PgConnection, id: SubscriptionId) -> Result<()> {
+/// A hook that begins anew, as pending, is not ended by the first failure after those that had disabled it: neither by their number
+/// nor by how long ago they began.
+fn forget_failures(conn: &mut PgConnection, id: SubscriptionId) -> Result<()> {
     prepared(
-        "UPDATE subscription_health SET consecutive_refusals = 0 WHERE subscription_id = $1 AND consecutive_refusals > 0 \
-            AND EXISTS (SELECT FROM subscriptions WHERE id = $1 AND state = 0)",
+        "UPDATE subscription_health SET consecutive_failures = 0, consecutive_refusals = 0, first_failure_at = NULL, \
+            warned = 0, warned_for = NULL \
+         WHERE subscription_id = $1 AND EXISTS (SELECT FROM subscriptions WHERE id = $1 AND state = 0)",
     )
     .bind::<Uuid, _>(id)
     .execute(conn)?;

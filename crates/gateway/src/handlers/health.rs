@@ -10,11 +10,11 @@ use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error,
-    event::{self, wire_time},
+    event::wire_time,
     id::SubscriptionId,
     person::Locale,
     subscription::{
-        HookState, Kind, REFUSALS_TO_DISABLE,
+        HookState, Kind, REFUSALS_TO_DISABLE, command,
         condition::{self, Condition, Failure, Pace},
         diagnosis::Problem,
     },
@@ -79,8 +79,9 @@ pub(crate) struct View {
     /// The last try that failed, among those of the newest 200 events.
     #[schema(inline)]
     last_failure: Option<FailureView>,
-    /// A command that repeats that try, with signatures masked. When it ends with `@body.json`, the body is large: it is the event
-    /// of `GET /v1/events/{id}`.
+    /// A command that repeats that try, with signatures and the values of a consumer's headers masked; `null` when nothing was sent
+    /// because the transformation made nothing of the event. When it ends with `@body.json`, the body is large: it is the event of
+    /// `GET /v1/events/{id}`, of a consumer what is made of that.
     curl: Option<String>,
 }
 
@@ -90,7 +91,7 @@ pub(crate) struct View {
 pub(crate) struct ProblemView {
     /// What kind of problem, for programs: `dns`, `connection_refused`, `tls_chain`, `tls_name`, `tls_expired`, `tls`, `timeout`,
     /// `connection_reset`, `not_http`, `forbidden_address`, `redirect`, `unauthorized`, `not_found`, `gone`, `throttled`,
-    /// `rejected`, `server_error` or `slow`.
+    /// `rejected`, `server_error`, `untransformable` or `slow`.
     #[schema(example = "tls_chain")]
     kind: &'static str,
     /// What is wrong, in one sentence.
@@ -221,15 +222,15 @@ async fn answer(
     let read = move |conn: &mut hookyard_domain::db::Conn| {
         let condition = condition::find(conn, tenant, id, kinds)?.ok_or(Error::NotFound { what })?;
         let failure = condition::last_failure(conn, tenant, id)?;
-        let body = match &failure {
-            Some(failure) => event::store::find(conn, tenant, failure.event_id)?.map(|event| event.body),
+        let sent = match &failure {
+            Some(failure) => command::sent(conn, tenant, failure)?,
             None => None,
         };
-        Ok((condition, failure, body, condition::pace(conn, tenant, id)?))
+        Ok((condition, failure, sent, condition::pace(conn, tenant, id)?))
     };
-    let (condition, failure, body, pace) = context.db.once(read).await.map_err(problem::of)?;
+    let (condition, failure, sent, pace) = context.db.once(read).await.map_err(problem::of)?;
     let curl =
-        failure.as_ref().zip(body).map(|(failure, body)| condition::curl(&condition.url, failure, &body));
+        failure.as_ref().zip(sent).map(|(failure, sent)| command::curl(&condition.url, failure, &sent));
     let view = view(&condition, failure.as_ref(), pace, curl, locale, now);
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_LANGUAGE, locale.as_str()))

@@ -2,6 +2,7 @@
 
 mod api;
 mod certificate;
+mod health;
 mod limits;
 mod order;
 mod pace;

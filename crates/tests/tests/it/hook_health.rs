@@ -35,7 +35,7 @@ async fn health(stage: &Stage, hook: &str) -> Value {
 }
 
 /// The mail that waits: to whom, subject, text.
-async fn mails(system: &System) -> Vec<(String, String, String)> {
+pub(crate) async fn mails(system: &System) -> Vec<(String, String, String)> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Uuid)]

@@ -237,7 +237,7 @@ pub(crate) async fn show(
 /// Change a consumer
 ///
 /// What is not in the body stays as it is; `null` takes away what can be taken away. `headers` and `client_certificate` are
-/// replaced as a whole. `disabled` is the same as enabling or disabling it. The secret is rotated, not changed. What is under way
+/// replaced as a whole, and have to be given again (or taken away) when `url` gets another origin. `disabled` is the same as enabling or disabling it. The secret is rotated, not changed. What is under way
 /// goes where the consumer says now.
 #[utoipa::path(
     patch,
@@ -271,6 +271,7 @@ pub(crate) async fn update(
         let tenant = caller.tenant();
         let before = locked(conn, tenant, id)?;
         is_there(&before)?;
+        wish.gives_again(&before)?;
         let terms = wish.apply(before.terms(), &catalogue::of_tenant(conn, tenant)?)?;
         if let Some(Some(transformation)) = &wish.transformation {
             try_out(conn, tenant, transformation, &terms.patterns)?;

@@ -10,13 +10,14 @@ use hookyard_domain::{
         consumer::{
             self, ClientCertificate, Headers, MAX_DESCRIPTION_CHARS, MAX_EVENT_TYPES, MAX_RATE, Method,
             Place, TTL_S, Transformation,
-            store::Terms,
+            store::{ConsumerView, Terms},
             tags::{self, MAX_TAGS},
         },
     },
     wire::{Json, SigningSecret},
 };
 use hookyard_egress::Certificate;
+use url::Url;
 
 use crate::{
     context::Context,
@@ -26,6 +27,9 @@ use crate::{
     },
     problem,
 };
+
+/// What is said of a secret that would go elsewhere.
+const SAY_IT_AGAIN: &str = "has to be given again or taken away, as it would be shown to another origin";
 
 /// What is asked for. The outer `Option` says whether anything is said of it.
 #[derive(Debug, Default)]
@@ -85,6 +89,27 @@ impl Wish {
             })?,
             ordering_key: said(&fields, "ordering_key", ordering_key)?,
         })
+    }
+
+    /// What is never shown is not sent where it was not sent before, unless whoever moves the consumer says it once more: nobody reads
+    /// it by moving the consumer home.
+    ///
+    /// # Errors
+    /// 422 `INVALID_HEADERS` or `INVALID_CERTIFICATE` when the URL gets another origin and nothing is said of those that there are.
+    pub(super) fn gives_again(&self, before: &ConsumerView) -> Result<(), ApiError> {
+        let Some(url) = &self.url else { return Ok(()) };
+        if let (Ok(from), Ok(to)) = (Url::parse(&before.url), Url::parse(url))
+            && from.origin() == to.origin()
+        {
+            return Ok(());
+        }
+        if self.headers.is_none() && !before.header_names.is_empty() {
+            return Err(problem::invalid("INVALID_HEADERS", "headers", SAY_IT_AGAIN));
+        }
+        if self.certificate.is_none() && before.certificate.is_some() {
+            return Err(problem::invalid("INVALID_CERTIFICATE", "client_certificate", SAY_IT_AGAIN));
+        }
+        Ok(())
     }
 
     /// What it makes of what was said before.

@@ -118,7 +118,7 @@ async fn what_is_not_in_a_change_stays_and_null_takes_away() {
         told
     };
     assert_eq!(told(&same), told(&before));
-    let url = "https://other.example/in?x=1";
+    let url = "https://receiver.example/in?x=1";
     let changed =
         patch(&client, &id, &json!({"url": url, "eventTypes": ["task_completed"]})).await.expect(200);
     let mut expected = before.clone();
@@ -155,6 +155,30 @@ async fn a_change_that_is_refused_changes_nothing() {
         assert_eq!(reply.error(), (422, code.to_owned()), "{change}");
         assert_eq!(client.get(&format!("/webhooks/{id}")).await.expect(200), before, "{change}");
     }
+}
+
+#[tokio::test]
+async fn headers_do_not_go_to_another_origin_unless_they_are_said_again() {
+    let (_system, client) = start().await;
+    let before = made(&client, json!({"headers": {"authorization": "Bearer top-secret"}})).await;
+    let id = text(&before["id"]).to_owned();
+    for url in ["https://other.example/webhooks", "https://receiver.example:8443/webhooks"] {
+        let reply = patch(&client, &id, &json!({"url": url})).await;
+        assert_eq!(reply.error(), (422, "INVALID_HEADERS".to_owned()), "{url}");
+        assert_eq!(reply.json()["details"]["field"], "headers", "{url}");
+        assert_eq!(client.get(&format!("/webhooks/{id}")).await.expect(200), before, "{url}");
+    }
+    // The same origin, written otherwise.
+    for url in ["https://receiver.example/elsewhere", "https://RECEIVER.example:443/elsewhere"] {
+        assert_eq!(patch(&client, &id, &json!({"url": url})).await.expect(200)["url"], url);
+    }
+    let moved = json!({"url": "https://other.example/in", "headers": {"x-other": "1"}});
+    let moved = patch(&client, &id, &moved).await.expect(200);
+    assert_eq!(moved["headers"], json!({"x-other": "********"}));
+    let bare = json!({"url": "https://third.example/in", "headers": null});
+    assert_eq!(patch(&client, &id, &bare).await.expect(200)["headers"], json!({}));
+    // Nothing to keep, nothing to say.
+    patch(&client, &id, &json!({"url": URL})).await.expect(200);
 }
 
 #[tokio::test]

@@ -102,6 +102,26 @@ async fn what_is_no_pair_or_not_valid_is_refused_and_nothing_is_stored() {
     assert_eq!(bare["client_certificate"], Value::Null);
 }
 
+#[tokio::test]
+async fn a_certificate_is_not_shown_to_another_origin_unless_it_is_given_again() {
+    let (_system, client) = start().await;
+    let authority = Authority::new("clients");
+    let pair = authority.issue("a", |_| ());
+    let before = made(&client, certificate(&pair)).await;
+    let id = text(&before["id"]).to_owned();
+    let url = json!({"url": "https://other.example/in"});
+    let reply = patch(&client, &id, &url).await;
+    assert_eq!(reply.error(), (422, "INVALID_CERTIFICATE".to_owned()));
+    assert_eq!(reply.json()["details"]["field"], "client_certificate");
+    assert_eq!(client.get(&format!("/webhooks/{id}")).await.expect(200), before);
+    let mut again = url;
+    again.as_object_mut().unwrap().extend(certificate(&pair).as_object().unwrap().clone());
+    let moved = patch(&client, &id, &again).await.expect(200);
+    assert_eq!((&moved["url"], &moved["client_certificate"]), (&again["url"], &before["client_certificate"]));
+    let bare = json!({"url": "https://third.example/in", "client_certificate": null});
+    assert_eq!(patch(&client, &id, &bare).await.expect(200)["client_certificate"], Value::Null);
+}
+
 /// Every name leads here.
 struct Here;
 
