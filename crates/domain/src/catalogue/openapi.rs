@@ -132,22 +132,31 @@ impl<'a> Reader<'a> {
         Err(Violation::at("", reason))
     }
 
+    /// The members of an object with their names as text.
+    fn members(&self, object: Option<&'a Json>) -> Result<Vec<(String, &'a Json)>, Violation> {
+        let members = object.and_then(Json::as_object).into_iter().flat_map(Object::iter);
+        members
+            .map(|(name, value)| {
+                let name = name.to_str_lossy().into_owned();
+                self.spend(1 + name.len()).map(|()| (name, value))
+            })
+            .collect()
+    }
+
     /// Nothing more is looked for when there are too many.
     fn places(&self) -> Result<Places<'a>, Violation> {
         let mut places = Vec::new();
         for keyword in ["webhooks", "x-webhooks"] {
-            for (name, item) in members(self.document.get(keyword)) {
+            for (name, item) in self.members(self.document.get(keyword))? {
                 let path = step(&format!("/{keyword}"), &name);
                 self.place(name, path, item, &mut places)?;
             }
         }
         let components = self.document.get("components").and_then(|components| components.get("callbacks"));
         self.callbacks(components, "/components/callbacks", &mut places)?;
-        for (path, item) in members(self.document.get("paths")) {
+        for (path, item) in self.members(self.document.get("paths"))? {
             let path = step("/paths", &path);
-            let operations = self.followed(item);
-            self.spend(operations.as_object().map_or(0, Object::len))?;
-            for (method, operation) in members(Some(operations)) {
+            for (method, operation) in self.members(Some(self.followed(item)))? {
                 if let Some(callbacks) = operation.get("callbacks") {
                     self.spend(path.len() + method.len())?;
                     self.callbacks(Some(callbacks), &format!("{path}/{method}/callbacks"), &mut places)?;
@@ -163,12 +172,10 @@ impl<'a> Reader<'a> {
         path: &str,
         places: &mut Places<'a>,
     ) -> Result<(), Violation> {
-        self.spend(callbacks.and_then(Json::as_object).map_or(0, Object::len))?;
-        for (name, callback) in members(callbacks) {
+        for (name, callback) in self.members(callbacks)? {
             let path = step(path, &name);
-            let expressions = self.followed(callback);
-            self.spend(path.len() + expressions.as_object().map_or(0, Object::len))?;
-            for (expression, item) in members(Some(expressions)) {
+            self.spend(path.len())?;
+            for (expression, item) in self.members(Some(self.followed(callback)))? {
                 if !expression.starts_with("x-") {
                     self.place(name.clone(), step(&path, &expression), item, places)?;
                 }
@@ -220,7 +227,7 @@ impl<'a> Reader<'a> {
     /// Schema and example of the payload.
     fn payload(&self, entry: &mut CatalogueEntry, operation: &'a Json, path: &str) -> Result<(), Violation> {
         let Some(body) = operation.get("requestBody").map(|body| self.followed(body)) else { return Ok(()) };
-        let json = members(body.get("content")).into_iter().find(|(media_type, _)| {
+        let json = self.members(body.get("content"))?.into_iter().find(|(media_type, _)| {
             let plain = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             plain == "application/json" || plain.ends_with("+json")
         });
@@ -268,7 +275,7 @@ impl<'a> Reader<'a> {
     /// `example`, or the first of `examples`.
     fn example(&self, media: &'a Json) -> Option<&'a Json> {
         let first = || {
-            let (_, first) = members(media.get("examples")).into_iter().next()?;
+            let (_, first) = media.get("examples")?.as_object()?.iter().next()?;
             self.followed(first).get("value")
         };
         media.get("example").or_else(first)
@@ -468,12 +475,6 @@ fn modernised(schema: &mut Object) {
             }
         }
     }
-}
-
-/// The members of an object with their names as text.
-fn members(object: Option<&Json>) -> Vec<(String, &Json)> {
-    let members = object.and_then(Json::as_object).into_iter().flat_map(|object| object.iter());
-    members.map(|(name, value)| (name.to_str_lossy().into_owned(), value)).collect()
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ fn what_is_read_of_one_document_has_a_limit() {
         )
     };
     assert!(found(&callbacks(100), None).is_ok());
-    assert_eq!(found(&callbacks(9_000), None), Err(told.to_owned()));
+    assert_eq!(found(&callbacks(2_000), None), Err(told.to_owned()));
 }
 
 #[test]
