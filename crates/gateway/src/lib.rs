@@ -7,6 +7,7 @@
 mod access;
 mod body;
 mod context;
+mod gather;
 mod handlers;
 mod ingest;
 mod intake;
@@ -167,7 +168,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 fn flushers(context: &Data<Context>, exits: Exits) -> Vec<Flusher> {
     let settings = &context.settings.gateway;
     let limits = Limits { events: settings.flush_events as usize, bytes: settings.flush_bytes as usize };
-    let flusher = |lane, exit: &ingest::Exit| Flusher {
+    let flusher = |lane, exit: &gather::Exit<ingest::Job>| Flusher {
         lane,
         exit: exit.clone(),
         limits,

@@ -187,26 +187,37 @@ impl Capacity {
         }
     }
 
-    /// The receiver took a try: it answered, whatever it answered.
-    pub(super) fn taken(&mut self, took: Duration, now: Instant) {
+    /// Seconds a try takes, of late.
+    pub(super) fn latency(&self) -> Option<f64> {
+        self.latency.map(|(short, _)| short)
+    }
+
+    /// A try has ended that took so long; what came of it is told next.
+    pub(super) fn ended(&mut self, took: Duration, now: Instant) {
         self.ended = now;
+        let took = took.as_secs_f64();
+        let (short, long) = self.latency.unwrap_or((took, took));
+        self.latency = Some((short + (took - short) / 8.0, long + (took - long) / 600.0));
+    }
+
+    /// The receiver took a try: it answered, whatever it answered.
+    pub(super) fn taken(&mut self, now: Instant) {
         self.in_a_row = 0;
         self.taken.count(now);
         self.round.taken += 1;
-        self.note_latency(took.as_secs_f64());
+        self.follow_latency();
         self.end_round(now);
     }
 
     /// A try failed as it does when a receiver cannot keep up.
     pub(super) fn failed(&mut self, took: Duration, now: Instant) {
-        self.ended = now;
         // Those that were under way when the pace was cut say nothing about the new one.
         if now.checked_sub(took).is_some_and(|began| began < self.cut) {
             return;
         }
         self.in_a_row += 1;
         self.round.failed += 1;
-        self.note_latency(took.as_secs_f64());
+        self.follow_latency();
         if f64::from(self.in_a_row) >= self.too_many_in_a_row() {
             self.cut(now);
         } else {
@@ -311,7 +322,7 @@ impl Capacity {
 
     /// More tries per second than this are not made with so many at once: a limit above it is none.
     fn most(&self) -> f64 {
-        self.latency.map_or(f64::INFINITY, |(short, _)| 2.0 * self.at_once / short.max(0.000_1))
+        self.latency().map_or(f64::INFINITY, |short| 2.0 * self.at_once / short.max(0.000_1))
     }
 
     /// Moves the usual share of failures towards what was seen in this round; quickly down, slowly up.
@@ -321,12 +332,9 @@ impl Capacity {
         self.usual += (seen - self.usual) * weight;
     }
 
-    fn note_latency(&mut self, took: f64) {
-        let (short, long) = self.latency.unwrap_or((took, took));
-        let (short, long) = (short + (took - short) / 8.0, long + (took - long) / 600.0);
-        self.latency = Some((short, long));
-        if short > FAST_S && short > 2.0 * long {
-            self.at_once = (self.at_once * (1.0 - 0.5 / self.at_once)).max(AT_ONCE_FLOOR.min(self.cap));
+    fn follow_latency(&mut self) {
+        if self.latency.is_some_and(|(short, long)| short > FAST_S && short > 2.0 * long) {
+            self.at_once = (self.at_once - 0.5).max(AT_ONCE_FLOOR.min(self.cap));
         } else {
             self.at_once = (self.at_once + 1.0 / self.at_once).min(self.cap);
         }

@@ -54,8 +54,6 @@ pub(crate) struct Endpoint {
     open_until: Option<Instant>,
     cooldown: Duration,
     paused_until: Option<Instant>,
-    /// How long a try takes, smoothed.
-    latency: Option<Duration>,
     /// Where the next delivery is put that has to wait in the schedule.
     next_place: Option<Instant>,
     capacity: Capacity,
@@ -71,7 +69,6 @@ impl Endpoint {
             open_until: None,
             cooldown: bounds.cooldown,
             paused_until: None,
-            latency: None,
             next_place: None,
             capacity: Capacity::new(bounds.in_flight, now),
             is_awaited: false,
@@ -121,7 +118,7 @@ impl Endpoint {
     /// A try has ended.
     pub(crate) fn end(&mut self, bounds: &Bounds, sign: Sign, took: Duration, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.latency = Some(self.latency.map_or(took, |before| (before * 7 + took) / 8));
+        self.capacity.ended(took, now);
         match sign {
             Sign::Answered => {
                 self.failures = 0;
@@ -129,7 +126,7 @@ impl Endpoint {
                 self.cooldown = bounds.cooldown;
                 // Whoever was put far behind while it was slow or away is not made to wait for it: new places begin now.
                 self.next_place = None;
-                self.capacity.taken(took, now);
+                self.capacity.taken(now);
             }
             Sign::Ill => {
                 self.capacity.failed(took, now);
@@ -154,26 +151,26 @@ impl Endpoint {
     }
 
     /// Tries per second that the endpoint takes at the most, as far as is known.
-    fn rate(&self, bounds: &Bounds) -> f64 {
-        let latency = self.latency.unwrap_or(Duration::from_millis(5)).as_secs_f64().max(0.000_1);
-        let at_once = self.capacity.at_once().min(bounds.in_flight) as f64;
-        self.capacity.limit().map_or(at_once / latency, |limit| limit.min(at_once / latency))
+    fn rate(&self) -> f64 {
+        let latency = self.capacity.latency().unwrap_or(0.005).max(0.000_1);
+        let rate = self.capacity.at_once() as f64 / latency;
+        self.capacity.limit().map_or(rate, |limit| limit.min(rate))
     }
 
     /// How many deliveries may wait in memory: what the endpoint takes within a second, so that whoever waits here goes
     /// soon, and the rest waits in the schedule.
     pub(crate) fn room(&self, bounds: &Bounds) -> usize {
-        (self.rate(bounds) as usize).clamp(bounds.in_flight, 8_192)
+        (self.rate() as usize).clamp(bounds.in_flight, 8_192)
     }
 
     /// The place in the schedule for a delivery that cannot wait in memory: one after the other at the endpoint's own
     /// pace, so that each comes back when it can go, and no sooner.
-    pub(crate) fn place(&mut self, bounds: &Bounds, not_before: Instant, now: Instant) -> Instant {
+    pub(crate) fn place(&mut self, not_before: Instant, now: Instant) -> Instant {
         // No place further away than this: what is known of the pace may be wrong by then.
         let horizon = now + Duration::from_secs(30);
         let earliest = not_before.max(now + Duration::from_millis(500));
         let place = self.next_place.map_or(earliest, |next| next.max(earliest)).min(horizon.max(not_before));
-        self.next_place = Some(place + Duration::from_secs_f64(1.0 / self.rate(bounds)));
+        self.next_place = Some(place + Duration::from_secs_f64(1.0 / self.rate()));
         place
     }
 }
@@ -273,13 +270,13 @@ mod tests {
         endpoint.begin(Instant::now());
         endpoint.end(&BOUNDS, Sign::Ill, Duration::from_secs(2), now); // 2 at once, 2 s each: 1/s
         assert_eq!(endpoint.room(&BOUNDS), 2);
-        let places: Vec<Duration> = (0..3).map(|_| endpoint.place(&BOUNDS, now, now) - now).collect();
+        let places: Vec<Duration> = (0..3).map(|_| endpoint.place(now, now) - now).collect();
         let expected = [500, 1_500, 2_500].map(Duration::from_millis);
         assert_eq!(places, expected);
         for _ in 0..100 {
-            assert!(endpoint.place(&BOUNDS, now, now) <= now + Duration::from_secs(30));
+            assert!(endpoint.place(now, now) <= now + Duration::from_secs(30));
         }
         let pause = now + Duration::from_secs(3_600);
-        assert!(endpoint.place(&BOUNDS, pause, now) >= pause, "never before a pause ends");
+        assert!(endpoint.place(pause, now) >= pause, "never before a pause ends");
     }
 }

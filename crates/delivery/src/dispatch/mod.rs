@@ -247,7 +247,7 @@ impl Dispatcher {
                 continue;
             }
             if waiting >= endpoint.room(&self.bounds) {
-                let place = endpoint.place(&self.bounds, now, now);
+                let place = endpoint.place(now, now);
                 self.park(job, at(place, now, utc)).await;
                 continue;
             }
@@ -389,7 +389,7 @@ impl Dispatcher {
     async fn park_at_place(&mut self, job: Job, not_before: Instant, (now, utc): (Instant, DateTime<Utc>)) {
         let bounds = self.bounds;
         let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
-        let place = endpoint.place(&bounds, not_before, now);
+        let place = endpoint.place(not_before, now);
         self.park(job, at(place, now, utc)).await;
     }
 

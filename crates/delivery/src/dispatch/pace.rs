@@ -139,7 +139,7 @@ impl Paces {
     pub(crate) fn forget(&mut self, now: Instant) {
         self.by_endpoint.retain(|_, pace| {
             pace.asking
-                || !pace.slots.is_empty()
+                || pace.slots.back().is_some_and(|last| now <= *last + ROOM + SLACK)
                 || pace.not_before.is_some_and(|at| now < at)
                 || pace.next_place.is_some_and(|at| now < at)
         });
@@ -184,6 +184,11 @@ mod tests {
         assert_eq!(paces.turn(id, 1, 5, start + 900 * MS), Turn::Ask(1));
         paces.forget(start + 901 * MS);
         assert_eq!(paces.turn(id, 1, 5, start + 901 * MS), Turn::Later, "who asks is not forgotten");
+        paces.given(id, 1, 1, start + 1_000 * MS);
+        paces.forget(start + 2_020 * MS);
+        assert_eq!(paces.by_endpoint.len(), 1, "the slot can still be used");
+        paces.forget(start + 2_021 * MS);
+        assert_eq!(paces.by_endpoint.len(), 0, "a slot that was missed keeps nobody");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     Result,
     credential::directory::MAX_AGE,
-    db::{Db, prepared::prepared},
+    db::{Db, prepared::prepared, snapshot::HORIZON},
     event::EventType,
     id::TenantId,
     wire::Json,
@@ -101,12 +101,15 @@ struct Row {
 }
 
 /// As in `subscription::directory`: horizon and rows are of the same instant. Rows without a rule are read to be forgotten.
-const REFRESH: &str = "SELECT h.horizon, t.tenant_id, t.name, t.archived, t.validation, \
+fn refresh_statement() -> String {
+    format!(
+        "SELECT h.horizon, t.tenant_id, t.name, t.archived, t.validation, \
      CASE WHEN t.validation <> 0 THEN t.schema END AS schema \
-     FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
-                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ceiling) h \
+     FROM {HORIZON} \
      LEFT JOIN event_types t ON t.changed_in >= $1 AND ($1 = 0 OR t.changed_in < h.ceiling) \
-     AND ($1 > 0 OR t.archived OR t.validation <> 0)";
+     AND ($1 > 0 OR t.archived OR t.validation <> 0)"
+    )
+}
 
 impl Rules {
     /// The rules of a tenant as they count now; `None` when it has none. Costs no query while they are fresh.
@@ -139,7 +142,7 @@ impl Rules {
     pub fn refresh(&self, conn: &mut PgConnection, as_of: Instant) -> Result<()> {
         let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.read().seen;
-        let rows: Vec<Row> = prepared(REFRESH).bind::<BigInt, _>(seen).load(conn)?;
+        let rows: Vec<Row> = prepared(refresh_statement()).bind::<BigInt, _>(seen).load(conn)?;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
             inner.seen = row.horizon;

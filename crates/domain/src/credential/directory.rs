@@ -20,7 +20,7 @@ use diesel::{
 use super::{Credential, Kind, Limits, Scope, TokenHash, Work};
 use crate::{
     Result,
-    db::prepared::prepared,
+    db::{prepared::prepared, snapshot::HORIZON},
     id::{CredentialId, TenantId},
     subscription::EventPattern,
     task::AgentType,
@@ -91,9 +91,7 @@ struct Row {
 }
 
 const COLUMNS: &str = "h.horizon, c.id, c.tenant_id, c.kind, c.name, c.token_hash, c.scopes, c.event_types, c.agent_types, \
-     c.models, c.rate_limit, c.hook_write_limit, c.hook_write_burst, c.sample_limit, c.expires_at, c.revoked_at \
-     FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
-                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ceiling) h LEFT JOIN credentials c ON";
+     c.models, c.rate_limit, c.hook_write_limit, c.hook_write_burst, c.sample_limit, c.expires_at, c.revoked_at";
 
 impl Directory {
     /// The credential that this token stands for, if it is known here and has not expired.
@@ -120,7 +118,7 @@ impl Directory {
     pub fn refresh(&self, conn: &mut PgConnection, as_of: Instant) -> Result<()> {
         let seen = self.inner.read().unwrap_or_else(PoisonError::into_inner).seen;
         let rows: Vec<Row> = prepared(format!(
-            "SELECT {COLUMNS} c.changed_in >= $1 AND CASE $1 WHEN 0 \
+            "SELECT {COLUMNS} FROM {HORIZON} LEFT JOIN credentials c ON c.changed_in >= $1 AND CASE $1 WHEN 0 \
                 THEN c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > now() - interval '1 day') \
                 ELSE c.changed_in < h.ceiling END"
         ))
@@ -143,9 +141,10 @@ impl Directory {
     /// When the database is away.
     pub fn look_up(&self, conn: &mut PgConnection, hash: &TokenHash) -> Result<bool> {
         let generation = self.inner.read().unwrap_or_else(PoisonError::into_inner).generation;
-        let rows: Vec<Row> = prepared(format!("SELECT {COLUMNS} c.token_hash = $1"))
-            .bind::<Binary, _>(hash.bytes())
-            .load(conn)?;
+        let rows: Vec<Row> =
+            prepared(format!("SELECT {COLUMNS} FROM {HORIZON} LEFT JOIN credentials c ON c.token_hash = $1"))
+                .bind::<Binary, _>(hash.bytes())
+                .load(conn)?;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if inner.generation != generation {
             return Ok(false);

@@ -6,6 +6,7 @@
 pub mod migrate;
 pub mod partition;
 pub mod prepared;
+pub(crate) mod snapshot;
 
 use std::{sync::Arc, time::Duration};
 

@@ -6,7 +6,7 @@ use diesel::PgConnection;
 use super::{Draft, EventType, Origin, Provenance, store};
 use crate::{
     Error, Result,
-    id::{EventGroupId, TenantId},
+    id::{EventGroupId, EventId, TenantId},
     trace::TraceContext,
     wire::Object,
 };
@@ -22,6 +22,20 @@ pub fn insert(
     payload: Object,
     now: DateTime<Utc>,
 ) -> Result<EventGroupId> {
+    insert_named(conn, tenant, event_type, payload, now).map(|(group, _)| group)
+}
+
+/// As [`insert`], for those who go on to write what becomes of the event: returns its id, too.
+///
+/// # Errors
+/// As [`insert`].
+pub(crate) fn insert_named(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    event_type: &'static str,
+    payload: Object,
+    now: DateTime<Utc>,
+) -> Result<(EventGroupId, EventId)> {
     let group = EventGroupId::new(now);
     let event_type: EventType = event_type.parse().map_err(|error| Error::Database(Box::new(error)))?;
     let provenance = Provenance {
@@ -33,6 +47,6 @@ pub fn insert(
         trace: TraceContext::fresh(),
     };
     let event = Draft::of(event_type, payload).accept(Origin::System, &provenance);
-    store::insert_group(conn, group, &[event])?;
-    Ok(group)
+    store::insert_group(conn, group, std::slice::from_ref(&event))?;
+    Ok((group, event.id))
 }

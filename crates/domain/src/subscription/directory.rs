@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Result,
-    db::prepared::prepared,
+    db::{prepared::prepared, snapshot::HORIZON},
     event::EventType,
     id::{SubscriptionId, TenantId},
     vault::{
@@ -157,15 +157,18 @@ struct ConsumerRow {
 ///
 /// A tenant's secret counts for hooks without one; whoever changes it touches the tenant's hooks. What consumers have is looked up
 /// for each of them (`OFFSET 0` keeps the planner from reading them all), as nearly always there is none.
-const REFRESH: &str = "SELECT h.horizon, s.id, s.tenant_id, s.kind, s.url, s.pattern, s.filter, s.state, s.signing_secret, \
+fn refresh_statement() -> String {
+    format!(
+        "SELECT h.horizon, s.id, s.tenant_id, s.kind, s.url, s.pattern, s.filter, s.state, s.signing_secret, \
      s.webhook_secret, (SELECT t.webhook_secret FROM tenants t WHERE t.id = s.tenant_id) AS tenant_webhook_secret, \
      s.expires_at, c.patterns, c.tags, c.method, c.rate_limit, c.ttl_s, c.ordering_key, c.transformation, c.transformed_since, c.headers, \
      c.signing_key, c.previous_secret, c.previous_key, c.previous_until, c.certificate, c.certificate_until, c.certificate_key \
-     FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, \
-                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ceiling) h \
+     FROM {HORIZON} \
      LEFT JOIN subscriptions s ON s.changed_in >= $1 AND ($1 = 0 OR s.changed_in < h.ceiling) \
      AND ($1 > 0 OR s.state <> 4) \
-     LEFT JOIN LATERAL (SELECT * FROM consumers k WHERE k.id = s.id AND s.kind = 3 OFFSET 0) c ON true";
+     LEFT JOIN LATERAL (SELECT * FROM consumers k WHERE k.id = s.id AND s.kind = 3 OFFSET 0) c ON true"
+    )
+}
 
 impl Directory {
     /// A snapshot with the secrets of hooks, opened when they are read.
@@ -181,7 +184,7 @@ impl Directory {
     pub fn refresh(&self, conn: &mut PgConnection) -> Result<()> {
         let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.lock().seen;
-        let rows: Vec<Row> = prepared(REFRESH).bind::<BigInt, _>(seen).load(conn)?;
+        let rows: Vec<Row> = prepared(refresh_statement()).bind::<BigInt, _>(seen).load(conn)?;
         self.lock().take(rows, self.vault.as_ref());
         Ok(())
     }

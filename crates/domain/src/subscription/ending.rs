@@ -11,9 +11,8 @@ use super::Kind;
 use crate::{
     Result,
     delivery::{self, NewDelivery, Profile},
-    event::{self, Draft, EventType, Origin, Provenance},
+    event,
     id::{ClaimId, DeliveryId, EventGroupId, SubscriptionId, TenantId},
-    trace::TraceContext,
     wire::{Json, Object},
 };
 
@@ -53,26 +52,11 @@ pub fn end(
     payload.insert("url", Json::from(url));
     payload.insert("reason", Json::from(reason));
     payload.insert("cancelled_deliveries", Json::from(u32::try_from(cancelled).unwrap_or(u32::MAX)));
-    let group = EventGroupId::new(now);
-    let event_type: EventType =
-        ending.event_type().parse().map_err(|error| crate::Error::Database(Box::new(error)))?;
-    let told = Draft::of(event_type, payload).accept(
-        Origin::System,
-        &Provenance {
-            tenant,
-            now,
-            source_ip: None,
-            user_agent: Some("Hookyard"),
-            request_id: &group.to_string(),
-            trace: TraceContext::fresh(),
-        },
-    );
-    let id = told.id;
-    event::store::insert_group(conn, group, &[told])?;
+    let (group, told) = event::own::insert_named(conn, tenant, ending.event_type(), payload, now)?;
     // The reverse unsubscribe is Zapier's; to a consumer it would be an unknown request.
     if ending == Ending::Disabled && kind == Kind::Hook {
         let farewell =
-            NewDelivery::plain(DeliveryId { event: id, subscription: hook }, tenant, Profile::Farewell);
+            NewDelivery::plain(DeliveryId { event: told, subscription: hook }, tenant, Profile::Farewell);
         // Due at once and held by nobody: the next sweep takes it.
         delivery::store::insert(conn, &[farewell], ClaimId::from_uuid(uuid::Uuid::nil()), now, now)?;
     }

@@ -242,11 +242,14 @@ pub fn of(conn: &mut PgConnection, tenant: TenantId, task: TaskId) -> Result<Opt
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Result<Option<HookView>> {
-    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind IN (1, 2)", super::store::VIEW))
-        .bind::<Uuid, _>(tenant)
-        .bind::<Uuid, _>(id)
-        .get_result(conn)
-        .optional()?)
+    Ok(sql_query(format!(
+        "{} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind IN (1, 2)",
+        super::store::view()
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(id)
+    .get_result(conn)
+    .optional()?)
 }
 
 /// The secret with which an endpoint's Standard Webhooks triple is signed.

@@ -15,6 +15,7 @@ mod health;
 mod kind;
 pub mod listeners;
 mod pattern;
+mod record;
 mod state;
 pub mod store;
 mod url_rule;
@@ -34,6 +35,7 @@ pub use health::{
 };
 pub use kind::Kind;
 pub use pattern::{EventPattern, PatternError};
+pub use record::Record;
 pub use state::HookState;
 pub use url_rule::{HookUrl, UrlError, UrlRules};
 

@@ -7,7 +7,7 @@ use diesel::{
 };
 use ring::digest::{SHA256, digest};
 
-use super::{Health, HealthChange, HookState, Kind, Report};
+use super::{Health, HealthChange, HookState, Kind, Record, Report, record};
 use crate::{
     Error, Result,
     db::prepared::{planned_for_values, prepared},
@@ -99,34 +99,20 @@ pub struct HookView {
     /// When it was last changed.
     #[diesel(sql_type = Timestamptz)]
     pub updated_at: DateTime<Utc>,
-    /// Deliveries that arrived.
-    #[diesel(sql_type = BigInt)]
-    pub delivery_count: i64,
-    /// Tries that failed.
-    #[diesel(sql_type = BigInt)]
-    pub failure_count: i64,
-    /// Tries that failed since the last that arrived.
-    #[diesel(sql_type = Integer)]
-    pub consecutive_failures: i32,
-    /// When the last delivery arrived.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub last_delivered_at: Option<DateTime<Utc>>,
-    /// When the last try ended.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub last_attempt_at: Option<DateTime<Utc>>,
-    /// Its HTTP status.
-    #[diesel(sql_type = Nullable<SmallInt>)]
-    pub last_status: Option<i16>,
-    /// Its outcome in words.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub last_reason: Option<String>,
+    /// How its deliveries fared.
+    #[diesel(embed)]
+    pub record: Record,
 }
 
-pub(super) const VIEW: &str = "SELECT s.id, s.url, s.event_type, s.pattern, s.filter, s.state, s.state_reason, s.expires_at, \
-     s.created_at, s.updated_at, COALESCE(h.delivery_count, 0) AS delivery_count, \
-     COALESCE(h.failure_count, 0) AS failure_count, COALESCE(h.consecutive_failures, 0) AS consecutive_failures, \
-     h.last_delivered_at, h.last_attempt_at, h.last_status, h.last_reason \
-     FROM subscriptions s LEFT JOIN subscription_health h ON h.subscription_id = s.id";
+/// Reads [`HookView`]s; a condition on the subscriptions `s` follows.
+pub(super) fn view() -> String {
+    format!(
+        "SELECT s.id, s.url, s.event_type, s.pattern, s.filter, s.state, s.state_reason, s.expires_at, s.created_at, s.updated_at, \
+            {} FROM subscriptions s {}",
+        record::COLUMNS,
+        record::JOINED
+    )
+}
 
 /// What a subscribe found or made.
 #[derive(Clone, Debug)]
@@ -197,7 +183,8 @@ fn insert(conn: &mut PgConnection, vault: &Vault, hook: &NewHook) -> Result<bool
 /// The live hook with the same url, event type and filter, locked until the transaction ends.
 fn live_twin(conn: &mut PgConnection, hook: &NewHook) -> Result<Option<HookView>> {
     Ok(sql_query(format!(
-        "{VIEW} WHERE s.tenant_id = $1 AND s.identity = $2 AND s.state <> 4 FOR UPDATE OF s"
+        "{} WHERE s.tenant_id = $1 AND s.identity = $2 AND s.state <> 4 FOR UPDATE OF s",
+        view()
     ))
     .bind::<Uuid, _>(hook.tenant)
     .bind::<Binary, _>(hook.identity())
@@ -227,7 +214,7 @@ fn renew(conn: &mut PgConnection, vault: &Vault, id: SubscriptionId, hook: &NewH
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Result<Option<HookView>> {
-    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind = 0"))
+    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind = 0", view()))
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(id)
         .get_result(conn)
@@ -239,7 +226,7 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Re
 /// # Errors
 /// When the database is away.
 pub fn with_url(conn: &mut PgConnection, tenant: TenantId, url: &str) -> Result<Vec<HookView>> {
-    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.url = $2 AND s.kind = 0 AND s.state <> 4"))
+    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.url = $2 AND s.kind = 0 AND s.state <> 4", view()))
         .bind::<Uuid, _>(tenant)
         .bind::<Text, _>(url)
         .load(conn)?)
@@ -265,8 +252,9 @@ pub struct HookQuery {
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &HookQuery) -> Result<Vec<HookView>> {
     planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
-            "{VIEW} WHERE s.tenant_id = $1 AND s.kind = 0 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
-           AND ($3 IS NULL OR s.event_type = $3) AND ($4 IS NULL OR s.id < $4) ORDER BY s.id DESC LIMIT $5"
+            "{} WHERE s.tenant_id = $1 AND s.kind = 0 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
+           AND ($3 IS NULL OR s.event_type = $3) AND ($4 IS NULL OR s.id < $4) ORDER BY s.id DESC LIMIT $5",
+            view()
         ))
         .bind::<Uuid, _>(tenant)
         .bind::<Nullable<SmallInt>, _>(query.state.map(HookState::code))

@@ -5,6 +5,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::record_view::RecordView;
+
 /// A hook: who wants which events where, and how it fared.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Hook)]
@@ -29,25 +31,8 @@ pub(crate) struct View {
     state: &'static str,
     /// Why it is in that state, if that is not obvious.
     state_reason: Option<String>,
-    /// Deliveries that arrived.
-    #[schema(minimum = 0)]
-    delivery_count: i64,
-    /// Tries that failed.
-    #[schema(minimum = 0)]
-    failure_count: i64,
-    /// Tries that failed since the last that arrived.
-    #[schema(minimum = 0)]
-    consecutive_failures: i32,
-    /// When the last delivery arrived.
-    #[schema(format = DateTime)]
-    last_delivered_at: Option<String>,
-    /// When the last try ended.
-    #[schema(format = DateTime)]
-    last_attempt_at: Option<String>,
-    /// HTTP status of the last try, if it had one.
-    last_status: Option<i16>,
-    /// What came of the last try, as a word.
-    last_reason: Option<String>,
+    #[serde(flatten)]
+    record: RecordView,
     /// When it ends by itself.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
@@ -81,13 +66,7 @@ impl From<HookView> for View {
             filter: hook.filter.and_then(|text| RawValue::from_string(text).ok()),
             state: hook.state.as_str(),
             state_reason: hook.state_reason,
-            delivery_count: hook.delivery_count,
-            failure_count: hook.failure_count,
-            consecutive_failures: hook.consecutive_failures,
-            last_delivered_at: hook.last_delivered_at.map(wire_time),
-            last_attempt_at: hook.last_attempt_at.map(wire_time),
-            last_status: hook.last_status,
-            last_reason: hook.last_reason,
+            record: hook.record.into(),
             expires_at: hook.expires_at.map(wire_time),
             created_at: wire_time(hook.created_at),
             updated_at: wire_time(hook.updated_at),

@@ -19,6 +19,7 @@ pub(crate) mod keys;
 pub(crate) mod oauth;
 pub(crate) mod ops;
 pub(crate) mod pages;
+mod record_view;
 pub(crate) mod replay;
 pub(crate) mod rings;
 pub(crate) mod samples;

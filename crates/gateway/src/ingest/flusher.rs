@@ -28,8 +28,8 @@ use hookyard_domain::{
 use hookyard_messaging::{Bus, Message, Queue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Claim, Door, Entrance, Exit, Job};
-use crate::{access::idempotent, metrics::Metrics, problem};
+use super::{Claim, Entrance, Job};
+use crate::{access::idempotent, gather::Exit, metrics::Metrics, problem};
 
 /// Requests that are stored alone at the same time, after their group could not be stored.
 const ALONE_AT_ONCE: usize = 3;
@@ -60,7 +60,7 @@ pub(crate) struct Limits {
 #[derive(Clone, Debug)]
 pub(crate) struct Flusher {
     pub(crate) lane: Lane,
-    pub(crate) exit: Exit,
+    pub(crate) exit: Exit<Job>,
     pub(crate) limits: Limits,
     pub(crate) db: Db,
     pub(crate) bus: Bus,
@@ -83,31 +83,15 @@ impl Flusher {
 
     /// What waits, up to the limits; waits for the first. `None` when there will be no more.
     async fn next(&self, stop: &CancellationToken) -> Option<Vec<Job>> {
-        let Door { jobs: exit, taken } = &mut *self.exit.0.lock().await;
-        let first = tokio::select! {
-            biased;
-            first = exit.recv() => first?,
-            () = stop.cancelled(), if matches!(self.lane, Lane::First(_)) => {
-                exit.close();
-                exit.recv().await?
-            }
+        let stop = matches!(self.lane, Lane::First(_)).then_some(stop);
+        let pace = if self.bus.has_broker() { PACE } else { Duration::ZERO };
+        let (mut events, mut bytes) = (0, 0);
+        let has_room = |job: &Job| {
+            events += job.events.len();
+            bytes += job.events.iter().map(|event| event.body.len()).sum::<usize>();
+            events < self.limits.events && bytes < self.limits.bytes
         };
-        if let Some(taken) = *taken
-            && self.bus.has_broker()
-        {
-            tokio::time::sleep_until(taken + PACE).await;
-        }
-        *taken = Some(tokio::time::Instant::now());
-        let (mut events, mut bytes) = size(&first);
-        let mut group = vec![first];
-        while events < self.limits.events
-            && bytes < self.limits.bytes
-            && let Ok(job) = exit.try_recv()
-        {
-            let (more_events, more_bytes) = size(&job);
-            (events, bytes) = (events + more_events, bytes + more_bytes);
-            group.push(job);
-        }
+        let group = self.exit.group(stop, pace, has_room).await?;
         self.metrics.waiting.sub(i64::try_from(group.len()).unwrap_or(0));
         Some(group)
     }
@@ -307,10 +291,6 @@ fn given_back((mut job, request): (Job, Request)) -> Job {
 fn fresh<'a>(requests: &'a [Request], earlier: &'a [Option<Earlier>]) -> impl Iterator<Item = &'a NewEvent> {
     let new = requests.iter().zip(earlier).filter(|(_, earlier)| earlier.is_none());
     new.flat_map(|(request, _)| &request.events)
-}
-
-fn size(job: &Job) -> (usize, usize) {
-    (job.events.len(), job.events.iter().map(|event| event.body.len()).sum())
 }
 
 fn refuse(group: Vec<Job>, error: &ApiError) {

@@ -8,19 +8,22 @@ pub(crate) mod batch;
 mod flusher;
 mod parse;
 
-use std::{sync::Arc, time::Duration};
-
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     event::NewEvent,
     idempotency::{Earlier, Key},
 };
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use flusher::{Flusher, Lane, Limits};
 pub(crate) use parse::{Source, Taken, event, on_thread, trace_of};
 
-use crate::{body::Reserved, metrics::Metrics, problem};
+use crate::{
+    body::Reserved,
+    gather::{self, Exit, stopping},
+    metrics::Metrics,
+    problem,
+};
 
 /// The key of a request and what is answered when it is the first.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ type Outcome = Result<Option<Earlier>, ApiError>;
 
 /// One request's events on their way.
 #[derive(Debug)]
-struct Job {
+pub(crate) struct Job {
     events: Vec<NewEvent>,
     claim: Option<Claim>,
     /// Memory that the events take, until they are stored. Stays with them when the client goes away.
@@ -63,31 +66,19 @@ pub(crate) struct Entrance {
 #[derive(Debug)]
 pub(crate) struct Exits {
     /// All requests.
-    pub(crate) first: Exit,
+    pub(crate) first: Exit<Job>,
     /// Where the first lane's tasks put those whose key was used.
     pub(crate) change: Entrance,
     /// Those.
-    pub(crate) again: Exit,
-}
-
-/// The exit of one lane. The tasks that share it take turns.
-#[derive(Clone, Debug)]
-pub(crate) struct Exit(Arc<Mutex<Door>>);
-
-#[derive(Debug)]
-struct Door {
-    jobs: mpsc::Receiver<Job>,
-    /// When the last group was taken.
-    taken: Option<tokio::time::Instant>,
+    pub(crate) again: Exit<Job>,
 }
 
 impl Ingest {
     /// A queue in which each lane holds so many requests.
     pub(crate) fn new(capacity: u32, metrics: Metrics) -> (Self, Exits) {
         let lane = || {
-            let (jobs, exit) = mpsc::channel(capacity as usize);
-            let entrance = Entrance { jobs, metrics: metrics.clone() };
-            (entrance, Exit(Arc::new(Mutex::new(Door { jobs: exit, taken: None }))))
+            let (jobs, exit) = gather::lane(capacity);
+            (Entrance { jobs, metrics: metrics.clone() }, exit)
         };
         let ((entrance, first), (change, again)) = (lane(), lane());
         (Self { entrance }, Exits { first, change, again })
@@ -134,8 +125,4 @@ impl Job {
         // A client that went away does not need to be told.
         let _gone = self.answer.send(outcome);
     }
-}
-
-fn stopping() -> ApiError {
-    ApiError::unavailable("the gateway is stopping", Duration::from_secs(1))
 }

@@ -16,15 +16,20 @@ use hookyard_domain::{
     task::NewTask,
 };
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     task::JoinSet,
-    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use action_runs::AskedRun;
 
-use crate::{access::idempotent, body::Reserved, context::Context, problem};
+use crate::{
+    access::idempotent,
+    body::Reserved,
+    context::Context,
+    gather::{self, Exit, stopping},
+    problem,
+};
 
 /// Items that are stored together at most.
 const GROUP: usize = 200;
@@ -80,16 +85,7 @@ pub(crate) struct Intake<T> {
 
 /// The exits of both lanes.
 #[derive(Debug)]
-pub(crate) struct Exits<T>([Exit<T>; 2]);
-
-type Exit<T> = Arc<Mutex<Door<T>>>;
-
-#[derive(Debug)]
-struct Door<T> {
-    jobs: mpsc::Receiver<Job<T>>,
-    /// When the last group was taken.
-    taken: Option<Instant>,
-}
+pub(crate) struct Exits<T>([Exit<Job<T>>; 2]);
 
 /// Both entrances.
 #[derive(Debug)]
@@ -127,7 +123,7 @@ impl AllExits {
 impl<T: Item> Exits<T> {
     fn start(self, context: &Data<Context>, running: &mut JoinSet<()>, stop: &CancellationToken) {
         for exit in self.0.iter().flat_map(|exit| std::iter::repeat_n(exit, AT_ONCE)) {
-            let maker = Maker { exit: Arc::clone(exit), context: context.clone() };
+            let maker = Maker { exit: exit.clone(), context: context.clone() };
             running.spawn(maker.run(stop.clone()));
         }
     }
@@ -135,10 +131,8 @@ impl<T: Item> Exits<T> {
 
 impl<T: Item> Intake<T> {
     fn new(capacity: u32) -> (Self, Exits<T>) {
-        let (plain, plain_exit) = mpsc::channel(capacity as usize);
-        let (keyed, keyed_exit) = mpsc::channel(capacity as usize);
-        let lanes = [plain_exit, keyed_exit].map(|jobs| Arc::new(Mutex::new(Door { jobs, taken: None })));
-        (Self { plain, keyed }, Exits(lanes))
+        let ((plain, plain_exit), (keyed, keyed_exit)) = (gather::lane(capacity), gather::lane(capacity));
+        (Self { plain, keyed }, Exits([plain_exit, keyed_exit]))
     }
 
     /// Stores an item and returns when it is committed.
@@ -159,14 +153,10 @@ impl<T: Item> Intake<T> {
     }
 }
 
-fn stopping() -> ApiError {
-    ApiError::unavailable("the gateway is stopping", Duration::from_secs(1))
-}
-
 /// One of those that store.
 #[derive(Debug)]
 struct Maker<T> {
-    exit: Exit<T>,
+    exit: Exit<Job<T>>,
     context: Data<Context>,
 }
 
@@ -178,26 +168,12 @@ impl<T: Item> Maker<T> {
     }
 
     async fn next(&self, stop: &CancellationToken) -> Option<Vec<Job<T>>> {
-        let Door { jobs: exit, taken } = &mut *self.exit.lock().await;
-        let first = tokio::select! {
-            biased;
-            first = exit.recv() => first?,
-            () = stop.cancelled() => {
-                exit.close();
-                exit.recv().await?
-            }
+        let mut taken = 0;
+        let has_room = |_: &Job<T>| {
+            taken += 1;
+            taken < GROUP
         };
-        if let Some(taken) = *taken {
-            tokio::time::sleep_until(taken + T::PACE).await;
-        }
-        *taken = Some(Instant::now());
-        let mut group = vec![first];
-        while group.len() < GROUP
-            && let Ok(job) = exit.try_recv()
-        {
-            group.push(job);
-        }
-        Some(group)
+        self.exit.group(Some(stop), T::PACE, has_room).await
     }
 
     async fn store(&self, group: Vec<Job<T>>) {

@@ -13,7 +13,7 @@ use crate::{
     Error, Result,
     db::prepared::planned_for_values,
     id::{CredentialId, SubscriptionId, TenantId},
-    subscription::{HookState, Kind, store::signing_secret_of},
+    subscription::{HookState, Kind, Record, record, store::signing_secret_of},
     vault::{
         Vault,
         columns::{
@@ -148,27 +148,9 @@ pub struct ConsumerView {
     /// When it was last changed.
     #[diesel(sql_type = Timestamptz)]
     pub updated_at: DateTime<Utc>,
-    /// Deliveries that arrived.
-    #[diesel(sql_type = BigInt)]
-    pub delivery_count: i64,
-    /// Tries that failed.
-    #[diesel(sql_type = BigInt)]
-    pub failure_count: i64,
-    /// Tries that failed since the last that arrived.
-    #[diesel(sql_type = Integer)]
-    pub consecutive_failures: i32,
-    /// When the last delivery arrived.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub last_delivered_at: Option<DateTime<Utc>>,
-    /// When the last try ended.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub last_attempt_at: Option<DateTime<Utc>>,
-    /// Its HTTP status.
-    #[diesel(sql_type = Nullable<SmallInt>)]
-    pub last_status: Option<i16>,
-    /// Its outcome in words.
-    #[diesel(sql_type = Nullable<Text>)]
-    pub last_reason: Option<String>,
+    /// How its deliveries fared.
+    #[diesel(embed)]
+    pub record: Record,
 }
 
 impl ConsumerView {
@@ -191,13 +173,16 @@ impl ConsumerView {
     }
 }
 
-const VIEW: &str = "SELECT s.id, s.url, c.description, c.event_types, c.patterns, c.tags, s.filter, c.method, \
-     c.header_names, c.rate_limit, c.ttl_s, c.ordering_key, c.transformation, c.certificate, c.certificate_until, c.public_key, \
-     c.previous_public_key, c.previous_until, s.state, s.state_reason, s.created_at, s.updated_at, \
-     COALESCE(h.delivery_count, 0) AS delivery_count, COALESCE(h.failure_count, 0) AS failure_count, \
-     COALESCE(h.consecutive_failures, 0) AS consecutive_failures, h.last_delivered_at, h.last_attempt_at, h.last_status, \
-     h.last_reason FROM subscriptions s JOIN consumers c ON c.id = s.id \
-     LEFT JOIN subscription_health h ON h.subscription_id = s.id";
+fn view() -> String {
+    format!(
+        "SELECT s.id, s.url, c.description, c.event_types, c.patterns, c.tags, s.filter, c.method, c.header_names, c.rate_limit, \
+            c.ttl_s, c.ordering_key, c.transformation, c.certificate, c.certificate_until, c.public_key, c.previous_public_key, \
+            c.previous_until, s.state, s.state_reason, s.created_at, s.updated_at, {} \
+         FROM subscriptions s JOIN consumers c ON c.id = s.id {}",
+        record::COLUMNS,
+        record::JOINED
+    )
+}
 
 /// Adds a consumer. Belongs into a transaction.
 ///
@@ -374,7 +359,7 @@ fn found(
     id: SubscriptionId,
     locked: &str,
 ) -> Result<Option<ConsumerView>> {
-    Ok(sql_query(format!("{VIEW} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind = 3{locked}"))
+    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind = 3{locked}", view()))
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(id)
         .get_result(conn)
@@ -403,9 +388,10 @@ pub struct ConsumerQuery {
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &ConsumerQuery) -> Result<Vec<ConsumerView>> {
     planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
-            "{VIEW} WHERE s.tenant_id = $1 AND s.kind = 3 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
+            "{} WHERE s.tenant_id = $1 AND s.kind = 3 AND (($2 IS NULL AND s.state <> 4) OR s.state = $2) \
                AND ($3 IS NULL OR $3 = ANY(c.event_types)) AND ($4 IS NULL OR $4 = ANY(c.tags)) \
-               AND ($5 IS NULL OR s.id < $5) ORDER BY s.id DESC LIMIT $6"
+               AND ($5 IS NULL OR s.id < $5) ORDER BY s.id DESC LIMIT $6",
+            view()
         ))
         .bind::<Uuid, _>(tenant)
         .bind::<Nullable<SmallInt>, _>(query.state.map(HookState::code))

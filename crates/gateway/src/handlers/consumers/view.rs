@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
-use crate::handlers::hook_view::HookStateWord;
+use crate::handlers::{hook_view::HookStateWord, record_view::RecordView};
 
 /// A consumer: who wants which events where and how, and how it fared.
 #[derive(Debug, Serialize, ToSchema)]
@@ -73,25 +73,8 @@ pub(crate) struct View {
     public_key: String,
     /// What signs besides, while a rotation overlaps.
     previous: Option<PreviousView>,
-    /// Deliveries that arrived.
-    #[schema(minimum = 0)]
-    delivery_count: i64,
-    /// Tries that failed.
-    #[schema(minimum = 0)]
-    failure_count: i64,
-    /// Tries that failed since the last that arrived.
-    #[schema(minimum = 0)]
-    consecutive_failures: i32,
-    /// When the last delivery arrived.
-    #[schema(format = DateTime)]
-    last_delivered_at: Option<String>,
-    /// When the last try ended.
-    #[schema(format = DateTime)]
-    last_attempt_at: Option<String>,
-    /// HTTP status of the last try, if it had one.
-    last_status: Option<i16>,
-    /// What came of the last try, as a word.
-    last_reason: Option<String>,
+    #[serde(flatten)]
+    record: RecordView,
     /// When it was made.
     #[schema(format = DateTime)]
     created_at: String,
@@ -152,13 +135,7 @@ impl View {
             public_key: consumer.public_key,
             previous: previous
                 .map(|(public_key, until)| PreviousView { public_key, until: wire_time(until) }),
-            delivery_count: consumer.delivery_count,
-            failure_count: consumer.failure_count,
-            consecutive_failures: consumer.consecutive_failures,
-            last_delivered_at: consumer.last_delivered_at.map(wire_time),
-            last_attempt_at: consumer.last_attempt_at.map(wire_time),
-            last_status: consumer.last_status,
-            last_reason: consumer.last_reason,
+            record: consumer.record.into(),
             created_at: wire_time(consumer.created_at),
             updated_at: wire_time(consumer.updated_at),
         }

@@ -108,7 +108,7 @@ async fn five_days_of_nothing_but_failures_disable_and_a_day_less_does_not() {
     let counted = async |failures: i64| {
         until("the failures are counted", async || {
             let find = move |conn: &mut Conn| domain_endpoint::find(conn, run.tenant, run.endpoint);
-            let count = stage.system.db.once(find).await.unwrap().unwrap().failure_count;
+            let count = stage.system.db.once(find).await.unwrap().unwrap().record.failure_count;
             if count >= failures { Ok(()) } else { Err(count) }
         })
         .await;
