@@ -307,6 +307,18 @@ pub fn run(arguments: &[&str], environment: &Environment) -> Output {
     command(environment).args(arguments).stdin(Stdio::null()).output().expect("the binary starts")
 }
 
+/// Runs a command of which nobody reads what it prints, and returns what it says of errors and how it ended.
+///
+/// # Panics
+/// When it does not start or end.
+pub fn run_unread(arguments: &[&str], environment: &Environment) -> Output {
+    let mut command = command(environment);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    drop(child.stdout.take());
+    child.wait_with_output().expect("the command ends")
+}
+
 /// Runs a command of the operator and returns its JSON.
 ///
 /// # Panics

@@ -5,7 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use hookyard_domain::{
@@ -18,7 +17,11 @@ use hookyard_domain::{
 };
 use serde_json::json;
 
-use crate::{command, process, settings::Settings};
+use crate::{
+    command::{self, listing},
+    process,
+    settings::Settings,
+};
 
 /// Entries that are read at once.
 const AT_ONCE: i64 = 500;
@@ -111,13 +114,11 @@ async fn show(db: &Db, list: List) -> anyhow::Result<ExitCode> {
     let asked = store::Query { action, object, since, until, limit, ..store::Query::default() };
     let chain = whose.chain();
     let entries = db.once(move |conn| store::list(conn, chain, &asked)).await?;
-    let mut out = io::stdout().lock();
-    for entry in entries {
-        let line = if json { audit::line(&entry)? } else { for_people(&entry).into_bytes() };
-        if written(out.write_all(&line).and_then(|()| out.write_all(b"\n")))? {
-            break;
-        }
-    }
+    listing::lines(
+        entries
+            .iter()
+            .map(|entry| Ok(if json { audit::line(entry)? } else { for_people(entry).into_bytes() })),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -147,20 +148,11 @@ async fn export(db: &Db, chain: Chain, since_seq: i64) -> anyhow::Result<ExitCod
             lines.extend_from_slice(&audit::line(entry)?);
             lines.push(b'\n');
         }
-        if written(io::stdout().lock().write_all(&lines))? {
+        if listing::has_gone(io::stdout().lock().write_all(&lines))? {
             break;
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether the reader has gone, as `head` does when it has enough.
-fn written(result: io::Result<()>) -> anyhow::Result<bool> {
-    match result {
-        Ok(()) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
-        Err(error) => Err(error).context("cannot write"),
-    }
 }
 
 async fn check(db: &Db, verify: Verify) -> anyhow::Result<ExitCode> {

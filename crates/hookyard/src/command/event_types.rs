@@ -23,7 +23,7 @@ use hookyard_domain::{
 use serde_json::json;
 
 use crate::{
-    command::{self, operator},
+    command::{self, listing, operator},
     process,
     settings::Settings,
 };
@@ -77,10 +77,9 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
             }
             Command::List { tenant, json } => {
                 let db = command::database(&settings)?;
-                for entry in db.once(move |conn| catalogue::of_tenant(conn, tenant)).await? {
-                    println!("{}", if json { as_json(&entry) } else { line(&entry) });
-                }
-                Ok(())
+                let entries = db.once(move |conn| catalogue::of_tenant(conn, tenant)).await?;
+                let shown = |entry| Ok(if json { as_json(entry) } else { line(entry) });
+                listing::lines(entries.iter().map(shown))
             }
         }
     })

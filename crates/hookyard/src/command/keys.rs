@@ -19,7 +19,7 @@ use hookyard_domain::{
 use serde_json::{Value, json};
 
 use crate::{
-    command::{self, operator, signing_keys},
+    command::{self, listing, operator, signing_keys},
     process,
     settings::Settings,
 };
@@ -166,10 +166,9 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
         match command {
             Command::Create(wanted) => create(&db, wanted, now).await,
             Command::List { tenant, json } => {
-                for key in db.once(move |conn| store::list(conn, tenant, Kind::ApiKey)).await? {
-                    println!("{}", if json { as_json(&key).to_string() } else { line(&key, now) });
-                }
-                Ok(())
+                let keys = db.once(move |conn| store::list(conn, tenant, Kind::ApiKey)).await?;
+                let shown = |key| Ok(if json { as_json(key).to_string() } else { line(key, now) });
+                listing::lines(keys.iter().map(shown))
             }
             Command::Show { id } => {
                 let key = db.once(move |conn| of_anybody(conn, id)).await?;

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod event_types;
 pub(crate) mod health;
 pub(crate) mod keys;
+mod listing;
 pub(crate) mod migrate;
 pub(crate) mod oauth;
 pub(crate) mod operator;

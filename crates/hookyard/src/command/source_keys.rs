@@ -15,7 +15,11 @@ use hookyard_domain::{
 use serde_json::json;
 
 use super::keys::{as_json, check_end, limit, line, revoke, stored};
-use crate::{command, process, settings::Settings};
+use crate::{
+    command::{self, listing},
+    process,
+    settings::Settings,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -91,9 +95,9 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Command::List { tenant, json } => {
-                for key in db.once(move |conn| store::list(conn, tenant, Kind::Source)).await? {
-                    println!("{}", if json { as_json(&key).to_string() } else { line(&key, now) });
-                }
+                let keys = db.once(move |conn| store::list(conn, tenant, Kind::Source)).await?;
+                let shown = |key| Ok(if json { as_json(key).to_string() } else { line(key, now) });
+                listing::lines(keys.iter().map(shown))?;
             }
             Command::Revoke { id } => revoke(&db, id, true, now).await?,
         }

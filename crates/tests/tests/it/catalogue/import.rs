@@ -1,7 +1,7 @@
 //! Event types from an OpenAPI document, over HTTP and by the operator's command.
 
 use hookyard_tests::{
-    processes::{environment, operate, run},
+    processes::{environment, operate, run, run_unread},
     system::System,
 };
 use serde_json::{Value, json};
@@ -166,6 +166,8 @@ async fn the_operator_imports_a_file() {
     let event = |note: Value| json!({"event_type": "order.created", "payload": {"note": note}});
     assert_eq!(client.post_json("/events", &event(Value::Null)).await.status, 202);
     assert_eq!(client.post_json("/events", &event(json!(5))).await.error().0, 422);
+    let unread = run_unread(&["event-types", "list", "--tenant", &tenant], &environment);
+    assert!(unread.status.success(), "a reader that has enough is no error: {unread:?}");
     let listed = run(&["event-types", "list", "--tenant", &tenant], &environment);
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains("order.created  schema: reject  own  An order was placed."), "{listed}");
