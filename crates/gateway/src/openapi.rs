@@ -39,7 +39,7 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        audit, automation, consumers, dead_letters, deliveries, event_types, events, health, hooks,
+        audit, automation, consumers, dead_letters, deliveries, event_types, events, gaps, health, hooks,
         invitations, keys, oauth, ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
     },
     routes::{Entry, TABLE},
@@ -107,6 +107,8 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         deliveries::list,
         deliveries::show,
         deliveries::retry,
+        gaps::show,
+        gaps::deliver,
         dead_letters::list,
         dead_letters::show,
         dead_letters::retry,

@@ -23,7 +23,7 @@ use crate::{
         consumers::{self, secret as consumer_secret, switch as consumer_switch},
         dead_letters, deliveries,
         event_types::{self, import},
-        events, health, hooks, invitations,
+        events, gaps, health, hooks, invitations,
         keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, signing_keys, users,
@@ -120,6 +120,9 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/v1/deliveries", scope(Scope::HooksRead), Requests => deliveries::list;
     GET "/v1/deliveries/{id}", scope(Scope::HooksRead), Requests => deliveries::show;
     POST "/v1/deliveries/{id}/retry", scope(Scope::HooksWrite), Requests => deliveries::retry;
+
+    GET "/v1/subscriptions/{id}/gaps", scope(Scope::HooksRead), Requests => gaps::show;
+    POST "/v1/subscriptions/{id}/gaps/deliver", scope(Scope::HooksWrite), Requests => gaps::deliver;
 
     GET "/v1/dead-letters", scope(Scope::HooksRead), Requests => dead_letters::list;
     POST "/v1/dead-letters/retry", scope(Scope::HooksWrite), Requests => dead_letters::retry_many;

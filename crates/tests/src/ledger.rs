@@ -59,6 +59,12 @@ pub struct Ledger {
     /// Idempotency keys with more than one event.
     #[diesel(sql_type = BigInt)]
     pub repeated: i64,
+    /// Hooks whose numbers are not all given to one delivery each, or void.
+    #[diesel(sql_type = BigInt)]
+    pub miscounted: i64,
+    /// Numbers that a crash of the server has left out.
+    #[diesel(sql_type = BigInt)]
+    pub void: i64,
 }
 
 #[derive(QueryableByName)]
@@ -85,6 +91,11 @@ impl Ledger {
                 (SELECT count(*) FROM (SELECT 1 FROM events WHERE position('\"once\"'::bytea IN body) > 0 \
                     GROUP BY convert_from(body, 'UTF8')::jsonb #>> '{payload,once}' HAVING count(*) > 1) AS twice) \
                     AS repeated, \
+                (SELECT count(*) FROM (SELECT subscription_id, count(DISTINCT sequence) AS given, count(*) AS made FROM deliveries \
+                    GROUP BY subscription_id) AS d FULL JOIN subscription_sequences q USING (subscription_id) \
+                    WHERE (given = made AND q.last = given + \
+                        (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(q.void) AS r)) IS NOT TRUE) AS miscounted, \
+                (SELECT coalesce(sum(upper(r) - lower(r)), 0)::bigint FROM subscription_sequences q, unnest(q.void) AS r) AS void, \
                 count(*) AS deliveries, count(*) FILTER (WHERE state = 0) AS pending, \
                 count(*) FILTER (WHERE state = 1) AS delivered, count(*) FILTER (WHERE state = 2) AS dead \
              FROM deliveries";
@@ -178,6 +189,10 @@ impl Report {
         }
         let some: Vec<_> = lost.iter().take(10).collect();
         assert!(lost.is_empty(), "{name}: {} deliveries are not as they should be: {some:?}", lost.len());
+
+        // Each number is one delivery, for those who receive and in the rows, and none is missing.
+        assert_eq!(sink.misnumbered(), Vec::<String>::new(), "{name}");
+        assert_eq!(ledger.miscounted, 0, "{name}: {ledger:?}");
 
         // Exactly one delivery for each hook that wants the event, each at its end.
         assert_eq!(ledger.deliveries, ledger.expected, "{name}: {ledger:?}");

@@ -57,6 +57,9 @@ struct State {
     /// Per tenant and hook, by event id.
     visits: HashMap<(usize, usize), HashMap<String, (Visits, Instant)>>,
     duplicates: Vec<Duplicate>,
+    /// Per tenant and hook, by number: the event that came with it.
+    numbers: HashMap<(usize, usize), HashMap<u64, String>>,
+    misnumbered: Vec<String>,
     foreign: Vec<String>,
     strange: Vec<String>,
 }
@@ -136,6 +139,11 @@ impl Sink {
         self.state().foreign.clone()
     }
 
+    /// Requests without a number, and numbers that came with two events.
+    pub fn misnumbered(&self) -> Vec<String> {
+        self.state().misnumbered.clone()
+    }
+
     /// Requests that nobody should have made.
     pub fn strange(&self) -> Vec<String> {
         self.state().strange.clone()
@@ -185,6 +193,16 @@ impl Sink {
         };
         if !contains(body, format!("\"tenant\":{tenant}").as_bytes()) {
             state.foreign.push(format!("{event} came to tenant {tenant}: {}", String::from_utf8_lossy(body)));
+        }
+        let number = header(head, "x-hookyard-sequence").and_then(|number| number.parse().ok());
+        let known = number.map(|number| {
+            let numbers = state.numbers.entry((tenant, hook)).or_default();
+            numbers.entry(number).or_insert_with(|| event.to_owned()).clone()
+        });
+        if known.as_deref() != Some(event) {
+            state
+                .misnumbered
+                .push(format!("{event} came to {tenant}/{hook} as {number:?}, as {known:?} had"));
         }
         let now = Instant::now();
         let (visits, first) = state

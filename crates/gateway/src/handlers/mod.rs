@@ -11,6 +11,7 @@ pub(crate) mod delivery_view;
 pub(crate) mod event_types;
 pub(crate) mod events;
 mod fields;
+pub(crate) mod gaps;
 pub(crate) mod health;
 mod hook_view;
 pub(crate) mod hooks;

@@ -27,6 +27,7 @@ fn named(name: &str) -> Option<Value> {
             letter["event"] = event();
             Some(letter)
         }
+        "Gaps" => Some(gaps()),
         "Key" => Some(key()),
         "NewKey" => Some(shown(key(), "ct_Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE")),
         "SourceKey" => Some(source_key()),
@@ -50,6 +51,36 @@ fn named(name: &str) -> Option<Value> {
         "AuthenticationList" => Some(json!({"data": [authentication()]})),
         _ => super::automation_examples::named(name).or_else(|| super::worker_examples::named(name)),
     }
+}
+
+fn gaps() -> Value {
+    let nobodys = |sequence: i64, through: i64, state: &str| {
+        json!({
+            "sequence": sequence, "through": through, "state": state, "reason": null, "delivery_id": null, "event_id": null,
+            "event_type": null, "attempts": null, "next_attempt_at": null
+        })
+    };
+    json!({
+        "data": [
+            {
+                "sequence": 17,
+                "through": 17,
+                "state": "dead",
+                "reason": "http_500",
+                "delivery_id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7",
+                "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",
+                "event_type": "order.created",
+                "attempts": 4,
+                "next_attempt_at": null
+            },
+            nobodys(19, 1004, "void")
+        ],
+        "next_cursor": null,
+        "has_more": false,
+        "from": 17,
+        "to": 1005,
+        "last": 1005
+    })
 }
 
 fn action_run() -> Value {

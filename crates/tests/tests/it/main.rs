@@ -33,6 +33,7 @@ mod people;
 mod pipeline;
 mod runner;
 mod secrets;
+mod sequences;
 mod signing_keys;
 mod task_webhooks;
 mod tasks;

@@ -117,6 +117,8 @@ pub(super) const ROWS: &[Row] = &[
     plain("GET /v1/deliveries", "/v1/deliveries"),
     about("GET /v1/deliveries/{id}", "/v1/deliveries/{dead}"),
     about("POST /v1/deliveries/{id}/retry", "/v1/deliveries/{dead}/retry").status(202),
+    about("GET /v1/subscriptions/{id}/gaps", "/v1/subscriptions/{hook}/gaps"),
+    about("POST /v1/subscriptions/{id}/gaps/deliver", "/v1/subscriptions/{hook}/gaps/deliver").body(r#"{"from":1}"#).status(202),
     plain("GET /v1/dead-letters", "/v1/dead-letters"),
     about("GET /v1/dead-letters/{id}", "/v1/dead-letters/{dead}"),
     about("DELETE /v1/dead-letters/{id}", "/v1/dead-letters/{dead}"),
