@@ -5,5 +5,5 @@ mod process;
 
 pub(crate) use self::{
     database::{Counters, psql},
-    process::{Proc, Usage, Watch, is_alive, named, parent},
+    process::{Proc, Usage, Watch, is_alive, named, parent, rss_bytes},
 };

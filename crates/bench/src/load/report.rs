@@ -63,6 +63,12 @@ pub(crate) struct Report {
     /// Signing the token of a callback, in ms of computing; None where none was signed.
     #[serde(default)]
     pub(crate) signing_ms: Option<f64>,
+    /// Memory that a registry needs for each subscription, in bytes; of one run of the case `scale`.
+    #[serde(default)]
+    pub(crate) bytes_per_subscription: Option<f64>,
+    /// Seconds until an event for 10,000 hooks had arrived at all of them; of one run of the case `scale`.
+    #[serde(default)]
+    pub(crate) crowd_s: Option<f64>,
 }
 
 impl Report {

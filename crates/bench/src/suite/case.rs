@@ -36,6 +36,9 @@ pub(crate) enum Case {
     /// One endpoint that takes 200 requests in a second and fails the others
     #[value(alias = "k")]
     Capacity,
+    /// 300 events per second with 3 matches each: alone, beside 100,000 subscriptions, and beside an event for 10,000 of them
+    #[value(alias = "l")]
+    Scale,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -53,6 +56,9 @@ pub(crate) mod label {
     pub(crate) const TASKS_PACED: &str = "tasks at 100/s";
     pub(crate) const LISTENERS: &str = "1,000 listeners, 200 workers";
     pub(crate) const CAPACITY: &str = "an endpoint that takes 200/s";
+    pub(crate) const SCALE_FEW: &str = "3 subscriptions";
+    pub(crate) const SCALE_MANY: &str = "3 of 100,000 subscriptions";
+    pub(crate) const SCALE_BESIDE: &str = "the same beside an event for 10,000";
     pub(crate) const RUNS: &str = "action runs";
     pub(crate) const RUNS_PACED: &str = "action runs at 200/s";
 }
@@ -103,7 +109,7 @@ impl Posts {
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Calibrate,
         Self::One,
         Self::Five,
@@ -115,6 +121,7 @@ impl Case {
         Self::Listeners,
         Self::Runs,
         Self::Capacity,
+        Self::Scale,
     ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
@@ -151,6 +158,12 @@ impl Case {
                 Shape { posts: Posts::Runs, ..paced(label::RUNS_PACED, 200, 1, None) },
             ],
             Self::Capacity => vec![fast(label::CAPACITY, 8_000, 0, Some("capacity=200&status=503"))],
+            // With what comes between them: see `scale`.
+            Self::Scale => vec![
+                paced(label::SCALE_FEW, 300, 3, None),
+                paced(label::SCALE_MANY, 300, 3, None),
+                paced(label::SCALE_BESIDE, 300, 3, None),
+            ],
             // No load: see `listeners`.
             Self::Listeners => Vec::new(),
         }

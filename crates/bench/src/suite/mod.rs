@@ -7,10 +7,12 @@
 mod case;
 mod child;
 mod cluster;
+mod crowd;
 mod listeners;
 mod reference;
 mod results;
 mod rig;
+mod scale;
 mod server;
 mod system;
 mod table;
@@ -98,11 +100,15 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
         record(&mut results, Run { mode: None, run, report }, args)?;
         for case in args.cases.iter().copied().filter(|case| *case != Case::Calibrate) {
             for mode in args.modes.iter().copied() {
-                let reports = if case == Case::Listeners {
-                    vec![rig.listen(mode, args.quick).await?]
-                } else {
-                    let shapes: Vec<Shape> = case.shapes(args.quick);
-                    rig.measure(mode, &shapes).await?
+                let reports = match (case, mode) {
+                    (Case::Listeners, _) => vec![rig.listen(mode, args.quick).await?],
+                    (Case::Scale, Mode::Services) => Box::pin(scale::measure(&rig, args.quick)).await?,
+                    // The registry is no process of its own.
+                    (Case::Scale, Mode::Up) => Vec::new(),
+                    _ => {
+                        let shapes: Vec<Shape> = case.shapes(args.quick);
+                        rig.measure(mode, &shapes).await?
+                    }
                 };
                 for report in reports {
                     record(&mut results, Run { mode: Some(mode), run, report }, args)?;

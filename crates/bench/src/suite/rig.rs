@@ -121,7 +121,7 @@ impl<'a> Rig<'a> {
         measured
     }
 
-    fn plan<'p>(&'p self, folder: &'p Path, sink: SocketAddr) -> Plan<'p> {
+    pub(super) fn plan<'p>(&'p self, folder: &'p Path, sink: SocketAddr) -> Plan<'p> {
         Plan {
             hookyard: &self.hookyard,
             folder,
@@ -133,14 +133,14 @@ impl<'a> Rig<'a> {
     }
 
     /// A new folder for the logs and data of one measurement.
-    fn folder(&self) -> Result<PathBuf> {
+    pub(super) fn folder(&self) -> Result<PathBuf> {
         let taken = fs::read_dir(self.work.path())?.count();
         let folder = self.work.path().join(format!("{:03}", taken + 1));
         fs::create_dir(&folder)?;
         Ok(folder)
     }
 
-    async fn start_sink(&self, folder: &Path) -> Result<(Process, SocketAddr)> {
+    pub(super) async fn start_sink(&self, folder: &Path) -> Result<(Process, SocketAddr)> {
         let [address] = free_addresses()?;
         let mut command = Command::new(&self.bench);
         command.args(["sink", "--listen", &address.to_string()]);
@@ -152,6 +152,23 @@ impl<'a> Rig<'a> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok((sink, address))
+    }
+
+    /// One load run on a system, with this key.
+    ///
+    /// # Errors
+    /// When the load fails; the text shows its log.
+    pub(super) async fn load_on(
+        &self,
+        system: &System,
+        shape: &Shape,
+        key: &str,
+        sink: SocketAddr,
+        folder: &Path,
+    ) -> Result<Report> {
+        let (target, procs) = (target(shape, system.api, key), system.charged()?);
+        let aim = Aim { target: &target, procs: &procs, database_url: Some(&system.database_url) };
+        self.load(shape, &aim, sink, folder).await
     }
 
     /// One load run, in a process of its own: its CPU time must not mix with the suite's.

@@ -16,14 +16,14 @@ use super::{
     server::{self, Database, VirtualHost},
 };
 use crate::{
-    cost::{Proc, psql},
+    cost::{Proc, psql, rss_bytes},
     http,
 };
 
 /// How long the processes may take until all are ready; the first start of `up` makes a database cluster.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Secrets of databases that are dropped at the end need no secret key.
-const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+pub(super) const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 /// Scopes of the keys the suite makes.
 const SCOPES: &str = "admin,events:read,events:write,hooks:read,hooks:write";
 
@@ -221,8 +221,23 @@ impl System {
     /// # Errors
     /// When the command line fails or does not print what its documentation says.
     pub(crate) fn make_key(&self, limited: bool) -> Result<String> {
-        let tenant = self.cli(&["tenants", "create", "--name", "bench", "--json"], "tenant_id")?;
-        let make = ["keys", "create", "--tenant", &tenant, "--name", "bench", "--scopes", SCOPES];
+        self.make_key_of(&self.make_tenant()?, limited)
+    }
+
+    /// Makes a tenant, and returns its id.
+    ///
+    /// # Errors
+    /// As [`System::make_key`].
+    pub(crate) fn make_tenant(&self) -> Result<String> {
+        self.cli(&["tenants", "create", "--name", "bench", "--json"], "tenant_id")
+    }
+
+    /// Makes a key of a tenant.
+    ///
+    /// # Errors
+    /// As [`System::make_key`].
+    pub(crate) fn make_key_of(&self, tenant: &str, limited: bool) -> Result<String> {
+        let make = ["keys", "create", "--tenant", tenant, "--name", "bench", "--scopes", SCOPES];
         let limit = if limited { "1000000000" } else { "0" };
         let limits = ["--rate-limit", limit, "--hook-write-limit", "0", "--json"];
         self.cli(&[&make[..], &limits[..]].concat(), "key")
@@ -266,6 +281,16 @@ impl System {
         let (status, body) = http::get(ops, "/metrics").await.context("no metrics of the deliverer")?;
         ensure!(status == 200, "the deliverer answered {status} to /metrics");
         Ok(Signing::read(&String::from_utf8_lossy(&body)))
+    }
+
+    /// The memory of one of the processes that is in RAM at the moment, in bytes.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub(crate) fn rss_bytes(&self, name: &str) -> Result<u64> {
+        let running = self.processes.iter().find(|running| running.process.name == name);
+        let pid = running.with_context(|| format!("there is no process {name}"))?.process.pid();
+        Ok(rss_bytes(pid))
     }
 
     /// Makes sure that all processes still run.

@@ -8,9 +8,10 @@ use super::{
     case::label,
     reference::{
         CAPACITY_FAILED, CAPACITY_PER_S, FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, LISTENED_RSS_MIB,
-        RETRIES_ON_TIME, RUNS_PER_S, SERVICE_RSS_MIB, SERVICES_P50_MS, SERVICES_P99_MS, SINK_PER_S,
-        SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION, SVIX_ONE_CPU, SVIX_ONE_PER_S,
-        SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS, TASKS_PER_S, TIMES_SVIX, UP_RSS_MIB,
+        RETRIES_ON_TIME, RUNS_PER_S, SCALE_BYTES, SCALE_MS, SERVICE_RSS_MIB, SERVICES_P50_MS,
+        SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION,
+        SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS, TASKS_PER_S,
+        TIMES_SVIX, UP_RSS_MIB,
     },
     results::{Group, MAX_NOISE, Results, losses},
     system::Mode,
@@ -237,6 +238,35 @@ fn checks(results: &Results) -> Vec<Check> {
             let limit = Limit::AtMost(CAPACITY_FAILED);
             add("an endpoint that takes 200/s: share of tries that fail", limit, Scale::Fixed, None, failed);
         }
+        if let (Some(few), Some(many)) = (group(label::SCALE_FEW), group(label::SCALE_MANY)) {
+            let p99 = |group: &Group<'_>| group.median(|report| Some(latency(report).p99));
+            let more = p99(&many).zip(p99(&few)).map(|(many, few)| many - few);
+            add(
+                "100,000 subscriptions: p99 of 3 matches, ms more than without",
+                Limit::AtMost(SCALE_MS),
+                Scale::Fixed,
+                None,
+                more,
+            );
+            let bytes = many.max(|report| report.bytes_per_subscription);
+            add(
+                "100,000 subscriptions: bytes of a registry for each",
+                Limit::AtMost(SCALE_BYTES),
+                Scale::Fixed,
+                None,
+                bytes,
+            );
+            if let Some(beside) = group(label::SCALE_BESIDE) {
+                let ratio = quotient(&beside, &many, |report| latency(report).p99);
+                add(
+                    "an event for 10,000: the others' p99, × without",
+                    Limit::AtMost(ISOLATION),
+                    Scale::Fixed,
+                    None,
+                    ratio,
+                );
+            }
+        }
         if let Some(failing) = group(label::FAILING) {
             for retry in 1..=3 {
                 let on_time = failing.median(|report| {
@@ -262,9 +292,12 @@ fn checks(results: &Results) -> Vec<Check> {
         let groups = results.groups();
         let of_mode = |group: &&Group<'_>| group.mode == Some(mode) && group.label != label::LISTENERS;
         let own: Vec<&Group<'_>> = groups.iter().filter(of_mode).collect();
+        // Who knows 100,000 subscriptions is judged by what each takes.
+        let small =
+            || own.iter().filter(|group| ![label::SCALE_MANY, label::SCALE_BESIDE].contains(&group.label));
         for name in processes {
             let peak =
-                own.iter().filter_map(|group| group.max(|report| peak_mib(report, name))).reduce(f64::max);
+                small().filter_map(|group| group.max(|report| peak_mib(report, name))).reduce(f64::max);
             add(&format!("peak RSS of {name}, MiB"), Limit::AtMost(limit), Scale::Fixed, None, peak);
         }
         let lost = own.iter().filter_map(|group| group.max(|report| Some(losses(report) as f64)));

@@ -12,6 +12,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
+    pg::PgRowByRowLoadingMode,
     sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
@@ -184,8 +185,16 @@ impl Directory {
     pub fn refresh(&self, conn: &mut PgConnection) -> Result<()> {
         let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = self.lock().seen;
-        let rows: Vec<Row> = prepared(refresh_statement()).bind::<BigInt, _>(seen).load(conn)?;
-        self.lock().take(rows, self.vault.as_ref());
+        let rows = prepared(refresh_statement()).bind::<BigInt, _>(seen);
+        // Row by row: the rows of 100,000 subscriptions need more memory than what is kept of them, and it would not be given back.
+        // Until the last one is here nothing counts as seen, and what was taken is read again.
+        let mut horizon = seen;
+        for row in rows.load_iter::<Row, PgRowByRowLoadingMode>(conn)? {
+            let row = row?;
+            horizon = row.horizon;
+            self.lock().take(row, self.vault.as_ref());
+        }
+        self.lock().seen = horizon;
         Ok(())
     }
 
@@ -237,23 +246,19 @@ impl Directory {
 }
 
 impl Inner {
-    fn take(&mut self, rows: Vec<Row>, vault: Option<&Vault>) {
-        for row in rows {
-            self.seen = row.horizon;
-            let Some((id, tenant)) = row.id.zip(row.tenant_id) else { continue };
-            let state = row.state.unwrap_or(HookState::Deleted);
-            self.forget(id);
-            // Only whoever delivers has to do with endpoints of tasks and callbacks, of which there may be very many.
-            if state == HookState::Deleted
-                || (row.kind.is_some_and(|kind| !kind.is_matched()) && vault.is_none())
-            {
-                continue;
-            }
-            match parsed(id, tenant, state, row, vault) {
-                Ok(subscription) => self.remember(Arc::new(subscription)),
-                Err(reason) => {
-                    tracing::error!(hook.id = %id, reason, "a stored hook cannot be used and is left out");
-                }
+    fn take(&mut self, row: Row, vault: Option<&Vault>) {
+        let Some((id, tenant)) = row.id.zip(row.tenant_id) else { return };
+        let state = row.state.unwrap_or(HookState::Deleted);
+        self.forget(id);
+        // Only whoever delivers has to do with endpoints of tasks and callbacks, of which there may be very many.
+        if state == HookState::Deleted || (row.kind.is_some_and(|kind| !kind.is_matched()) && vault.is_none())
+        {
+            return;
+        }
+        match parsed(id, tenant, state, row, vault) {
+            Ok(subscription) => self.remember(Arc::new(subscription)),
+            Err(reason) => {
+                tracing::error!(hook.id = %id, reason, "a stored hook cannot be used and is left out");
             }
         }
     }
