@@ -91,7 +91,7 @@ impl Ledger {
                 (SELECT count(*) FROM (SELECT 1 FROM events WHERE position('\"once\"'::bytea IN body) > 0 \
                     GROUP BY convert_from(body, 'UTF8')::jsonb #>> '{payload,once}' HAVING count(*) > 1) AS twice) \
                     AS repeated, \
-                (SELECT count(*) FROM (SELECT subscription_id, count(DISTINCT sequence) AS given, count(*) AS made FROM deliveries \
+                (SELECT count(*) FROM (SELECT subscription_id, count(DISTINCT sequence) AS given, count(*) AS made FROM deliveries WHERE profile IN (0, 2) \
                     GROUP BY subscription_id) AS d FULL JOIN subscription_sequences q USING (subscription_id) \
                     WHERE (given = made AND q.last = given + \
                         (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(q.void) AS r)) IS NOT TRUE) AS miscounted, \

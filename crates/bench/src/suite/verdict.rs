@@ -8,7 +8,7 @@ use super::{
     case::label,
     reference::{
         CAPACITY_FAILED, CAPACITY_PER_S, FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, LISTENED_RSS_MIB,
-        RETRIES_ON_TIME, RUNS_PER_S, SCALE_BYTES, SCALE_MS, SERVICE_RSS_MIB, SERVICES_P50_MS,
+        RETRIES_ON_TIME, RUNS_PER_S, SCALE_BYTES, SCALE_MS, SCALE_S, SERVICE_RSS_MIB, SERVICES_P50_MS,
         SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION,
         SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS, TASKS_PER_S,
         TIMES_SVIX, UP_RSS_MIB,
@@ -257,6 +257,14 @@ fn checks(results: &Results) -> Vec<Check> {
                 bytes,
             );
             if let Some(beside) = group(label::SCALE_BESIDE) {
+                let took = beside.max(|report| report.crowd_s);
+                add(
+                    "an event for 10,000: seconds until all have it",
+                    Limit::AtMost(SCALE_S),
+                    Scale::Cost,
+                    None,
+                    took,
+                );
                 let ratio = quotient(&beside, &many, |report| latency(report).p99);
                 add(
                     "an event for 10,000: the others' p99, × without",
@@ -407,6 +415,28 @@ mod tests {
                 ("peak RSS of gateway, MiB".to_owned(), 80.0, true),
             ]
         );
+    }
+
+    #[test]
+    fn many_subscriptions_are_compared_with_few() {
+        let mut results = Results::new(false);
+        for (label, p99, bytes, crowd_s) in [
+            (label::SCALE_FEW, 6.0, None, None),
+            (label::SCALE_MANY, 10.0, Some(640.0), None),
+            (label::SCALE_BESIDE, 25.0, None, Some(4.0)),
+        ] {
+            let mut run = run(Some(Mode::Services), label, 900.0, 0.0);
+            run.report.sink.plain.success.p99 = p99;
+            run.report.plain_endpoints = 3;
+            (run.report.bytes_per_subscription, run.report.crowd_s) = (bytes, crowd_s);
+            results.add(run);
+        }
+        let found: Vec<(f64, bool)> = checks(&results)
+            .iter()
+            .filter(|check| check.what.contains("0,000"))
+            .map(|check| (check.measured, check.limit.holds(check.measured)))
+            .collect();
+        assert_eq!(found, [(4.0, true), (640.0, true), (4.0, true), (2.5, false)]);
     }
 
     #[test]
