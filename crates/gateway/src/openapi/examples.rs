@@ -256,6 +256,7 @@ fn delivery() -> Value {
         "event_type": "order.created",
         "kind": "hook",
         "hook_id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m7",
+        "sequence": 17,
         "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/",
         "state": "dead",
         "attempts": 1,
