@@ -84,7 +84,8 @@ const fn column(profile: Profile) -> Column {
         Profile::Hook => Column::Hook,
         Profile::Callback => Column::Callback,
         Profile::Consumer | Profile::Task => Column::Consumer,
-        Profile::Farewell => Column::Farewell,
+        // Nothing of an inbox is ever tried; if it were, nobody's health would be changed by it.
+        Profile::Farewell | Profile::Inbox => Column::Farewell,
     }
 }
 

@@ -14,6 +14,7 @@ mod fields;
 pub(crate) mod health;
 mod hook_view;
 pub(crate) mod hooks;
+pub(crate) mod inboxes;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod oauth;
