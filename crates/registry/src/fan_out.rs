@@ -201,6 +201,7 @@ async fn release(
                 lease_until,
                 ordered: false,
                 expires_at: new.expires_at,
+                sequence: None,
             };
             (held, now)
         })

@@ -103,6 +103,7 @@ words! {
         CallbackAddressForbidden "callback.address_forbidden";
         TaskAnswered "task.answered";
         DeliveryRetried "delivery.retried";
+        GapsDelivered "gaps.delivered";
         DeadLettersRetried "dead_letters.retried";
         DeadLettersDiscarded "dead_letters.discarded";
         EventTypeCreated "event_type.created";

@@ -7,6 +7,7 @@
 pub mod body;
 pub mod dead_letter;
 pub mod failed;
+pub mod gaps;
 pub mod inspect;
 mod judge;
 pub mod ordered;
@@ -15,6 +16,7 @@ pub mod pace;
 mod profile;
 pub mod replay;
 pub mod rung;
+pub mod sequence;
 pub mod store;
 
 use chrono::{DateTime, Utc};
@@ -141,6 +143,8 @@ pub struct HeldDelivery {
     pub ordered: bool,
     /// When it is not sent any more.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Its number among the deliveries of its subscription: [`sequence`].
+    pub sequence: Option<i64>,
 }
 
 /// Why a delivery was cancelled that was not sent in time.

@@ -72,6 +72,15 @@ impl Profile {
     pub const ALL: [Self; 6] =
         [Self::Hook, Self::Callback, Self::Consumer, Self::Task, Self::Farewell, Self::Inbox];
 
+    /// Whether its deliveries are numbered: those to somebody who has subscribed to events ([`super::sequence`]).
+    #[must_use]
+    pub const fn is_numbered(self) -> bool {
+        match self {
+            Self::Hook | Self::Consumer => true,
+            Self::Callback | Self::Task | Self::Farewell => false,
+        }
+    }
+
     /// The profile's row.
     #[must_use]
     pub const fn schedule(self) -> &'static Schedule {

@@ -9,7 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Timestamptz, Uuid},
 };
 
-use super::Profile;
+use super::{Profile, sequence};
 use crate::{
     Result,
     db::prepared::planned_for_values,
@@ -58,8 +58,9 @@ pub fn candidates(
     })
 }
 
-/// Puts deliveries of these events to one hook on the schedule, due at `now`. Returns how many; what is under way
-/// already does not count. What is asked for by hand does not expire.
+/// Puts deliveries of these events to one subscription on the schedule, due at `now`. Returns how many; what is under way
+/// already does not count. What is asked for by hand does not expire. Those that are made here get numbers ([`sequence`]), the others
+/// keep theirs. Within a transaction.
 ///
 /// # Errors
 /// When the database is away.
@@ -77,20 +78,31 @@ pub fn schedule(
         #[expect(dead_code, reason = "rows are counted")]
         event_id: EventId,
     }
-    let rows: Vec<Row> = sql_query(
-        "INSERT INTO deliveries AS d (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
-            due_at, next_attempt_at, claim) \
-         SELECT e, $2, $1, $4, 0, 0, 0, 0, $5, $5, '00000000-0000-0000-0000-000000000000' FROM unnest($3) AS k (e) \
+    let counts = profile.is_numbered();
+    if counts {
+        sequence::lock(conn, subscription)?;
+    }
+    let rows: Vec<Row> = sql_query(format!(
+        "WITH k AS MATERIALIZED (SELECT e, counted, row_number() OVER (PARTITION BY counted ORDER BY e DESC) - 1 AS behind \
+            FROM (SELECT e, $6 AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e AND d.subscription_id = $2) \
+               AS counted FROM unnest($3) AS k (e)) AS k), \
+         numbers AS ({}) \
+         INSERT INTO deliveries AS d (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
+            due_at, next_attempt_at, claim, sequence) \
+         SELECT e, $2, $1, $4, 0, 0, 0, 0, $5, $5, '00000000-0000-0000-0000-000000000000', \
+            CASE WHEN counted THEN (SELECT last FROM numbers) - behind END FROM k \
          ON CONFLICT (event_id, subscription_id) DO UPDATE SET state = 0, tries = 0, deferrals = 0, \
             due_at = excluded.due_at, next_attempt_at = excluded.next_attempt_at, claim = excluded.claim, \
             settled_at = NULL, expires_at = NULL \
          WHERE d.state <> 0 AND d.tenant_id = $1 AND d.profile = excluded.profile RETURNING d.event_id",
-    )
+        sequence::give("SELECT $2, count(*) FROM k WHERE counted HAVING count(*) > 0")
+    ))
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(subscription)
     .bind::<Array<Uuid>, _>(events)
     .bind::<SmallInt, _>(profile)
     .bind::<Timestamptz, _>(now)
+    .bind::<Bool, _>(counts)
     .load(conn)?;
     Ok(rows.len())
 }
