@@ -136,7 +136,7 @@ pub fn judge(
     jitter: f64,
 ) -> (Verdict, Effect) {
     match reaction(outcome.class(), profile) {
-        Arrived if matches!(profile, Profile::Farewell | Profile::Callback) => {
+        Arrived if matches!(profile, Profile::Farewell | Profile::Callback | Profile::Inbox) => {
             (Verdict::Delivered, Effect::None)
         }
         Arrived => (Verdict::Delivered, Effect::Healthy),

@@ -76,7 +76,7 @@ impl Profile {
     #[must_use]
     pub const fn is_numbered(self) -> bool {
         match self {
-            Self::Hook | Self::Consumer => true,
+            Self::Hook | Self::Consumer | Self::Inbox => true,
             Self::Callback | Self::Task | Self::Farewell => false,
         }
     }

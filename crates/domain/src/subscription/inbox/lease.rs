@@ -6,54 +6,43 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
-    sql_types::{Array, BigInt, Binary, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{MAX_BYTES_AT_ONCE, store};
+use super::{LEASE_EXPIRED, MAX_BYTES_AT_ONCE, OVER_LEASED, store};
 use crate::{
     Error, Result,
     db::prepared::prepared,
-    delivery::DeliveryState,
+    delivery::{
+        DeliveryState, EXPIRED,
+        store::{by_partition, nobody},
+    },
     id::{ClaimId, EventId, SubscriptionId, TenantId},
 };
 
-/// Leases the oldest messages of the inbox $2 of the tenant $1, at $3, until $4: those whose lease has ended, then those that wait, as many
-/// as there are tokens in $5, and of several no more than $7 bytes together. What has expired, or was leased $6 times, ends instead and
-/// comes back as such: whoever got too few of them asks again. What somebody else is leasing is passed over.
+/// Finds the oldest messages of the inbox $2 of the tenant $1 that nobody has at $3, and locks them: those whose lease has ended, then those
+/// that wait, at most $4, and of several no more than $5 bytes together. What somebody else is leasing is passed over.
 ///
-/// One statement, so that nothing that was found is taken by somebody else before it is written.
-pub const LEASE: &str = "WITH lapsed AS MATERIALIZED (\
-        SELECT d.event_id AS e, d.sequence AS s, d.tries >= $6 AS spent, \
-           d.claim <> '00000000-0000-0000-0000-000000000000' AS overdue, COALESCE(d.expires_at <= $3, false) AS late \
+/// `OFFSET 0` keeps the planner from reading all events of the tenant to join some. What is found is written by a statement that
+/// names its partition, as all statements on batches do.
+pub const FIND: &str = "WITH lapsed AS MATERIALIZED (\
+        SELECT d.event_id, d.sequence, d.tries, d.due_at, d.last_reason, d.expires_at, \
+           d.claim <> '00000000-0000-0000-0000-000000000000' AS overdue \
         FROM deliveries d WHERE d.subscription_id = $2 AND d.profile = 5 AND d.state = 0 AND d.leased_until IS NOT NULL \
            AND d.leased_until <= $3 \
-        ORDER BY d.leased_until LIMIT cardinality($5) FOR UPDATE SKIP LOCKED), \
+        ORDER BY d.leased_until LIMIT $4 FOR UPDATE SKIP LOCKED), \
      waiting AS MATERIALIZED (\
-        SELECT d.event_id AS e, d.sequence AS s, d.tries >= $6 AS spent, false AS overdue, \
-           COALESCE(d.expires_at <= $3, false) AS late \
+        SELECT d.event_id, d.sequence, d.tries, d.due_at, d.last_reason, d.expires_at, false AS overdue \
         FROM deliveries d WHERE d.subscription_id = $2 AND d.profile = 5 AND d.state = 0 AND d.state IN (0, 2) \
            AND d.leased_until IS NULL \
-        ORDER BY d.sequence LIMIT cardinality($5) - (SELECT count(*) FROM lapsed) FOR UPDATE SKIP LOCKED), \
+        ORDER BY d.sequence LIMIT $4 - (SELECT count(*) FROM lapsed) FOR UPDATE SKIP LOCKED), \
      sized AS (\
-        SELECT k.*, row_number() OVER arrival AS place, sum(COALESCE(octet_length(v.body), 0)) OVER arrival AS bytes \
-        FROM (TABLE lapsed UNION ALL TABLE waiting) k LEFT JOIN events v ON v.tenant_id = $1 AND v.id = k.e \
-        WINDOW arrival AS (ORDER BY k.s)), \
-     chosen AS MATERIALIZED (\
-        SELECT z.*, z.spent OR z.late AS ended FROM sized z WHERE z.place = 1 OR z.bytes <= $7), \
-     moved AS (\
-        UPDATE deliveries d SET \
-           state = CASE WHEN c.late THEN 3 WHEN c.spent THEN 2 ELSE 0 END, \
-           settled_at = CASE WHEN c.ended THEN $3 END, \
-           last_reason = CASE WHEN c.late THEN 'expired' WHEN c.overdue AND c.spent THEN 'over_leased' \
-              WHEN c.overdue THEN 'lease_expired' ELSE d.last_reason END, \
-           tries = CASE WHEN c.ended THEN d.tries ELSE d.tries + 1 END, \
-           attempts = CASE WHEN c.ended THEN d.attempts ELSE LEAST(d.attempts::integer + 1, 32767) END, \
-           claim = CASE WHEN c.ended THEN '00000000-0000-0000-0000-000000000000' ELSE ($5)[c.place] END, \
-           leased_until = CASE WHEN NOT c.ended THEN $4 END \
-        FROM chosen c WHERE d.event_id = c.e AND d.subscription_id = $2 \
-        RETURNING d.event_id, d.sequence, d.state, d.claim, d.tries, d.due_at, d.last_reason) \
-     SELECT m.event_id, m.sequence, m.state, m.claim, m.tries, m.due_at, m.last_reason, v.body \
-     FROM moved m LEFT JOIN events v ON m.state = 0 AND v.tenant_id = $1 AND v.id = m.event_id ORDER BY m.sequence";
+        SELECT k.*, v.body, row_number() OVER arrival AS place, sum(COALESCE(octet_length(v.body), 0)) OVER arrival AS bytes \
+        FROM (TABLE lapsed UNION ALL TABLE waiting) k \
+           LEFT JOIN LATERAL (SELECT body FROM events WHERE tenant_id = $1 AND id = k.event_id OFFSET 0) v ON true \
+        WINDOW arrival AS (ORDER BY k.sequence)) \
+     SELECT event_id, sequence, tries, due_at, last_reason, expires_at, overdue, body FROM sized \
+     WHERE place = 1 OR bytes <= $5 ORDER BY sequence";
 
 /// How often it is asked again within one request when what was found had to be put aside.
 const TURNS: usize = 10;
@@ -104,26 +93,41 @@ pub struct Taken {
 }
 
 #[derive(QueryableByName)]
-struct Row {
+struct Found {
     #[diesel(sql_type = Uuid)]
     event_id: EventId,
     #[diesel(sql_type = BigInt)]
     sequence: i64,
-    #[diesel(sql_type = SmallInt)]
-    state: DeliveryState,
-    #[diesel(sql_type = Uuid)]
-    claim: ClaimId,
     #[diesel(sql_type = SmallInt)]
     tries: i16,
     #[diesel(sql_type = Timestamptz)]
     due_at: DateTime<Utc>,
     #[diesel(sql_type = Nullable<Text>)]
     last_reason: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    expires_at: Option<DateTime<Utc>>,
+    /// Whether its lease has ended without a word.
+    #[diesel(sql_type = Bool)]
+    overdue: bool,
     #[diesel(sql_type = Nullable<Binary>)]
     body: Option<Vec<u8>>,
 }
 
-/// Leases the oldest messages that nobody has. Belongs into a transaction, so that the inbox is what was read of it.
+/// What becomes of a message that somebody would be given: its state, and the reason if there is a new one.
+fn fate(found: &Found, max_leases: i16, now: DateTime<Utc>) -> (DeliveryState, Option<&'static str>) {
+    let late = found.expires_at.is_some_and(|end| end <= now);
+    let spent = found.tries >= max_leases;
+    match (late, spent, found.overdue) {
+        (true, _, _) => (DeliveryState::Cancelled, Some(EXPIRED)),
+        (false, true, true) => (DeliveryState::Dead, Some(OVER_LEASED)),
+        // It was given back with a reason; then fewer leases were allowed.
+        (false, true, false) => (DeliveryState::Dead, None),
+        (false, false, true) => (DeliveryState::Pending, Some(LEASE_EXPIRED)),
+        (false, false, false) => (DeliveryState::Pending, None),
+    }
+}
+
+/// Leases the oldest messages that nobody has. What has expired, or was leased too often, ends instead. Belongs into a transaction.
 ///
 /// # Errors
 /// [`Error::NotFound`] when the tenant has no such inbox, or it is deleted; when the database is away.
@@ -142,31 +146,37 @@ pub fn lease(conn: &mut PgConnection, wanted: &Wanted, now: DateTime<Utc>) -> Re
         if tokens.is_empty() || bytes <= 0 {
             break;
         }
-        let rows: Vec<Row> = prepared(LEASE)
+        let found: Vec<Found> = prepared(FIND)
             .bind::<Uuid, _>(wanted.tenant)
             .bind::<Uuid, _>(wanted.inbox)
             .bind::<Timestamptz, _>(now)
-            .bind::<Timestamptz, _>(wanted.until)
-            .bind::<Array<Uuid>, _>(tokens)
-            .bind::<SmallInt, _>(inbox.max_leases)
+            .bind::<BigInt, _>(i64::try_from(tokens.len()).unwrap_or(i64::MAX))
             .bind::<BigInt, _>(bytes)
             .load(conn)?;
-        let mut ended = 0;
-        for row in rows {
-            if row.state != DeliveryState::Pending {
-                ended += 1;
-                taken.quarantined += usize::from(row.state == DeliveryState::Dead);
+        let fates: Vec<Fate> = found
+            .iter()
+            .zip(tokens)
+            .map(|(found, token)| {
+                let (state, reason) = fate(found, inbox.max_leases, now);
+                Fate { event: found.event_id, state, reason, token: *token }
+            })
+            .collect();
+        write(conn, wanted, &fates, now)?;
+        let ended = fates.iter().filter(|fate| fate.state != DeliveryState::Pending).count();
+        taken.quarantined += fates.iter().filter(|fate| fate.state == DeliveryState::Dead).count();
+        for (found, fate) in found.into_iter().zip(fates) {
+            if fate.state != DeliveryState::Pending {
                 continue;
             }
-            bytes -= i64::try_from(row.body.as_ref().map_or(0, Vec::len)).unwrap_or(0);
+            bytes -= i64::try_from(found.body.as_ref().map_or(0, Vec::len)).unwrap_or(0);
             taken.messages.push(Leased {
-                event: row.event_id,
-                sequence: row.sequence,
-                token: row.claim,
-                lease_count: u16::try_from(row.tries).unwrap_or(0),
-                available_at: row.due_at,
-                last_reason: row.last_reason,
-                body: row.body,
+                event: found.event_id,
+                sequence: found.sequence,
+                token: fate.token,
+                lease_count: u16::try_from(found.tries).unwrap_or(0).saturating_add(1),
+                available_at: found.due_at,
+                last_reason: fate.reason.map(str::to_owned).or(found.last_reason),
+                body: found.body,
             });
         }
         // Nothing was in the way: there is no more, or no room for more.
@@ -178,6 +188,40 @@ pub fn lease(conn: &mut PgConnection, wanted: &Wanted, now: DateTime<Utc>) -> Re
         taken.next_at = next_at(conn, wanted.inbox)?;
     }
     Ok(taken)
+}
+
+/// What becomes of one message.
+struct Fate {
+    event: EventId,
+    state: DeliveryState,
+    reason: Option<&'static str>,
+    token: ClaimId,
+}
+
+/// Writes what becomes of messages that are locked.
+fn write(conn: &mut PgConnection, wanted: &Wanted, fates: &[Fate], now: DateTime<Utc>) -> Result<()> {
+    for (table, fates) in by_partition(fates, |fate| fate.event) {
+        prepared(format!(
+            "UPDATE {table} d SET state = k.state, settled_at = CASE WHEN k.state <> 0 THEN $5 END, \
+               last_reason = COALESCE(k.reason, d.last_reason), \
+               tries = CASE WHEN k.state = 0 THEN d.tries + 1 ELSE d.tries END, \
+               attempts = CASE WHEN k.state = 0 THEN LEAST(d.attempts::integer + 1, 32767) ELSE d.attempts END, \
+               claim = CASE WHEN k.state = 0 THEN k.token ELSE $8 END, \
+               leased_until = CASE WHEN k.state = 0 THEN $6 END \
+             FROM unnest($1, $2, $3, $4) AS k (e, state, reason, token) \
+             WHERE d.event_id = k.e AND d.subscription_id = $7 AND d.state + 0 = 0"
+        ))
+        .bind::<Array<Uuid>, _>(fates.iter().map(|fate| fate.event).collect::<Vec<_>>())
+        .bind::<Array<SmallInt>, _>(fates.iter().map(|fate| fate.state.code()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(fates.iter().map(|fate| fate.reason).collect::<Vec<_>>())
+        .bind::<Array<Uuid>, _>(fates.iter().map(|fate| fate.token).collect::<Vec<_>>())
+        .bind::<Timestamptz, _>(now)
+        .bind::<Timestamptz, _>(wanted.until)
+        .bind::<Uuid, _>(wanted.inbox)
+        .bind::<Uuid, _>(nobody())
+        .execute(conn)?;
+    }
+    Ok(())
 }
 
 /// When the first of the leases and delays of an inbox ends.
@@ -213,4 +257,39 @@ pub fn newest(conn: &mut PgConnection, inboxes: &[SubscriptionId]) -> Result<Has
             .bind::<Array<Uuid>, _>(inboxes)
             .load(conn)?;
     Ok(rows.into_iter().map(|row| (row.subscription_id, row.last)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn who_would_be_given_a_message_gets_it_unless_it_has_ended() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let (past, future) = (Some(now), Some(now + TimeDelta::milliseconds(1)));
+        for (tries, expires_at, overdue, expected) in [
+            (0, None, false, (DeliveryState::Pending, None)),
+            (1, future, false, (DeliveryState::Pending, None)),
+            (1, None, true, (DeliveryState::Pending, Some("lease_expired"))),
+            (2, None, true, (DeliveryState::Dead, Some("over_leased"))),
+            (2, future, false, (DeliveryState::Dead, None)),
+            (3, None, true, (DeliveryState::Dead, Some("over_leased"))),
+            (0, past, false, (DeliveryState::Cancelled, Some("expired"))),
+            (2, past, true, (DeliveryState::Cancelled, Some("expired"))),
+        ] {
+            let found = Found {
+                event_id: EventId::new(now),
+                sequence: 1,
+                tries,
+                due_at: now,
+                last_reason: None,
+                expires_at,
+                overdue,
+                body: None,
+            };
+            assert_eq!(fate(&found, 2, now), expected, "{tries} {expires_at:?} {overdue}");
+        }
+    }
 }

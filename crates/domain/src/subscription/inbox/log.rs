@@ -130,7 +130,8 @@ pub enum Which {
     Quarantined,
 }
 
-/// Reads the messages of the inbox $2 of the tenant $1 with numbers above $3, at most $4 of them and $5 bytes.
+/// Reads the messages of the inbox $2 of the tenant $1 with numbers above $3, at most $4 of them and $5 bytes. `OFFSET 0`
+/// keeps the planner from reading all events of the tenant to join some.
 #[must_use]
 pub fn statement(which: Which) -> String {
     let condition = match which {
@@ -141,14 +142,13 @@ pub fn statement(which: Which) -> String {
         "WITH page AS MATERIALIZED (SELECT d.* FROM deliveries d \
                WHERE d.subscription_id = $2 AND d.tenant_id = $1 AND d.profile = 5 AND d.sequence > $3{condition} \
                ORDER BY d.sequence LIMIT $4), \
-            sized AS (SELECT p.*, row_number() OVER arrival AS place, count(*) OVER () AS found, \
+            sized AS (SELECT p.*, e.body, row_number() OVER arrival AS place, count(*) OVER () AS found, \
                   sum(COALESCE(octet_length(e.body), 0)) OVER arrival AS bytes \
-               FROM page p LEFT JOIN events e ON e.tenant_id = $1 AND e.id = p.event_id WINDOW arrival AS (ORDER BY p.sequence)) \
-         SELECT d.event_id, d.subscription_id, d.sequence, d.state, d.tries AS lease_count, d.leased_until, \
-            d.claim <> '00000000-0000-0000-0000-000000000000' AS held, d.due_at AS available_at, d.settled_at, d.last_reason, \
-            e.body, d.found \
-         FROM sized d LEFT JOIN events e ON e.tenant_id = $1 AND e.id = d.event_id \
-         WHERE d.place = 1 OR d.bytes <= $5 ORDER BY d.sequence"
+               FROM page p LEFT JOIN LATERAL (SELECT body FROM events WHERE tenant_id = $1 AND id = p.event_id OFFSET 0) e ON true \
+               WINDOW arrival AS (ORDER BY p.sequence)) \
+         SELECT event_id, subscription_id, sequence, state, tries AS lease_count, leased_until, \
+            claim <> '00000000-0000-0000-0000-000000000000' AS held, due_at AS available_at, settled_at, last_reason, body, found \
+         FROM sized WHERE place = 1 OR bytes <= $5 ORDER BY sequence"
     )
 }
 

@@ -35,6 +35,8 @@ pub const MAX_REASON_CHARS: usize = 500;
 
 /// Why a message is quarantined that was leased too often.
 pub const OVER_LEASED: &str = "over_leased";
+/// Why a message is leased again whose lease has ended without a word.
+pub const LEASE_EXPIRED: &str = "lease_expired";
 
 /// The address of an inbox, where other subscriptions have a URL: it has no receiver.
 #[must_use]
