@@ -41,11 +41,12 @@ CREATE TRIGGER deliveries_into_inbox BEFORE INSERT OR UPDATE OF next_attempt_at 
     WHEN (NEW.profile = 5 AND NEW.state = 0 AND NEW.next_attempt_at <> 'infinity')
     EXECUTE FUNCTION hookyard_put_into_inbox();
 
--- What may be leased, and what is quarantined, in order of arrival.
+-- What may be leased, and what is quarantined, in order of arrival. Statements ask for a state that the planner does not know, so that
+-- it cannot take the index of everything that is pending instead.
 CREATE INDEX deliveries_inbox_waiting ON deliveries (subscription_id, state, sequence)
     WHERE profile = 5 AND state IN (0, 2) AND leased_until IS NULL;
 -- What is leased, and what waits for the end of a delay: when it may be leased again.
 CREATE INDEX deliveries_inbox_leased ON deliveries (subscription_id, leased_until)
-    WHERE profile = 5 AND state = 0 AND leased_until IS NOT NULL;
+    WHERE profile = 5 AND state IN (0, 2) AND leased_until IS NOT NULL;
 -- Dead letters by themselves: what waits in an inbox is pending, and must not be walked through to find them.
 CREATE INDEX deliveries_dead ON deliveries (tenant_id, event_id, subscription_id) WHERE state = 2;

@@ -36,6 +36,8 @@ pub(crate) enum Case {
     /// One endpoint that takes 200 requests in a second and fails the others
     #[value(alias = "k")]
     Capacity,
+    /// An inbox that 16 readers drain: messages leased and acknowledged per second
+    Inbox,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -53,6 +55,7 @@ pub(crate) mod label {
     pub(crate) const TASKS_PACED: &str = "tasks at 100/s";
     pub(crate) const LISTENERS: &str = "1,000 listeners, 200 workers";
     pub(crate) const CAPACITY: &str = "an endpoint that takes 200/s";
+    pub(crate) const INBOX: &str = "an inbox, 16 readers";
     pub(crate) const RUNS: &str = "action runs";
     pub(crate) const RUNS_PACED: &str = "action runs at 200/s";
 }
@@ -103,7 +106,7 @@ impl Posts {
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Calibrate,
         Self::One,
         Self::Five,
@@ -115,6 +118,7 @@ impl Case {
         Self::Listeners,
         Self::Runs,
         Self::Capacity,
+        Self::Inbox,
     ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
@@ -151,8 +155,8 @@ impl Case {
                 Shape { posts: Posts::Runs, ..paced(label::RUNS_PACED, 200, 1, None) },
             ],
             Self::Capacity => vec![fast(label::CAPACITY, 8_000, 0, Some("capacity=200&status=503"))],
-            // No load: see `listeners`.
-            Self::Listeners => Vec::new(),
+            // No load: see `listeners` and `inbox`.
+            Self::Listeners | Self::Inbox => Vec::new(),
         }
     }
 

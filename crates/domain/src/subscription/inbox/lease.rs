@@ -23,17 +23,18 @@ use crate::{
 /// Finds the oldest messages of the inbox $2 of the tenant $1 that nobody has at $3, and locks them: those whose lease has ended, then those
 /// that wait, at most $4, and of several no more than $5 bytes together. What somebody else is leasing is passed over.
 ///
-/// `OFFSET 0` keeps the planner from reading all events of the tenant to join some. What is found is written by a statement that
+/// `OFFSET 0` keeps the planner from reading all events of the tenant to join some, and `(SELECT 0)` from walking through everything that is
+/// pending anywhere. What is found is written by a statement that
 /// names its partition, as all statements on batches do.
 pub const FIND: &str = "WITH lapsed AS MATERIALIZED (\
         SELECT d.event_id, d.sequence, d.tries, d.due_at, d.last_reason, d.expires_at, \
            d.claim <> '00000000-0000-0000-0000-000000000000' AS overdue \
-        FROM deliveries d WHERE d.subscription_id = $2 AND d.profile = 5 AND d.state = 0 AND d.leased_until IS NOT NULL \
-           AND d.leased_until <= $3 \
+        FROM deliveries d WHERE d.subscription_id = $2 AND d.profile = 5 AND d.state IN (0, 2) AND d.state = (SELECT 0::smallint) \
+           AND d.leased_until IS NOT NULL AND d.leased_until <= $3 \
         ORDER BY d.leased_until LIMIT $4 FOR UPDATE SKIP LOCKED), \
      waiting AS MATERIALIZED (\
         SELECT d.event_id, d.sequence, d.tries, d.due_at, d.last_reason, d.expires_at, false AS overdue \
-        FROM deliveries d WHERE d.subscription_id = $2 AND d.profile = 5 AND d.state = 0 AND d.state IN (0, 2) \
+        FROM deliveries d WHERE d.subscription_id = $2 AND d.profile = 5 AND d.state IN (0, 2) AND d.state = (SELECT 0::smallint) \
            AND d.leased_until IS NULL \
         ORDER BY d.sequence LIMIT $4 - (SELECT count(*) FROM lapsed) FOR UPDATE SKIP LOCKED), \
      sized AS (\
@@ -232,8 +233,8 @@ fn next_at(conn: &mut PgConnection, inbox: SubscriptionId) -> Result<Option<Date
         leased_until: DateTime<Utc>,
     }
     let first: Vec<First> = prepared(
-        "SELECT d.leased_until FROM deliveries d WHERE d.subscription_id = $1 AND d.profile = 5 AND d.state = 0 \
-            AND d.leased_until IS NOT NULL ORDER BY d.leased_until LIMIT 1",
+        "SELECT d.leased_until FROM deliveries d WHERE d.subscription_id = $1 AND d.profile = 5 AND d.state IN (0, 2) \
+            AND d.state = (SELECT 0::smallint) AND d.leased_until IS NOT NULL ORDER BY d.leased_until LIMIT 1",
     )
     .bind::<Uuid, _>(inbox)
     .load(conn)?;

@@ -131,12 +131,14 @@ pub enum Which {
 }
 
 /// Reads the messages of the inbox $2 of the tenant $1 with numbers above $3, at most $4 of them and $5 bytes. `OFFSET 0`
-/// keeps the planner from reading all events of the tenant to join some.
+/// keeps the planner from reading all events of the tenant to join some, and `(SELECT 2)` from walking through all dead letters.
 #[must_use]
 pub fn statement(which: Which) -> String {
     let condition = match which {
         Which::All => "",
-        Which::Quarantined => " AND d.state = 2 AND d.state IN (0, 2) AND d.leased_until IS NULL",
+        Which::Quarantined => {
+            " AND d.state IN (0, 2) AND d.state = (SELECT 2::smallint) AND d.leased_until IS NULL"
+        }
     };
     format!(
         "WITH page AS MATERIALIZED (SELECT d.* FROM deliveries d \

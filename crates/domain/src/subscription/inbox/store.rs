@@ -332,10 +332,11 @@ pub fn counts(
                   count(*) FILTER (WHERE leased_until > $3 AND claim <> '00000000-0000-0000-0000-000000000000') AS leased, \
                   count(*) FILTER (WHERE leased_until > $3 AND claim = '00000000-0000-0000-0000-000000000000') AS delayed \
                FROM (SELECT d.leased_until, d.claim FROM own JOIN deliveries d ON d.subscription_id = own.id \
-                  WHERE d.profile = 5 AND d.state = 0 AND d.leased_until IS NOT NULL ORDER BY d.leased_until LIMIT {COUNTED}) h) \
+                  WHERE d.profile = 5 AND d.state IN (0, 2) AND d.state = (SELECT 0::smallint) AND d.leased_until IS NOT NULL \
+                  ORDER BY d.leased_until LIMIT {COUNTED}) h) \
          SELECT p.waiting + h.over AS waiting, h.leased, h.delayed, p.quarantined, \
-            (SELECT d.due_at FROM deliveries d WHERE d.subscription_id = (SELECT id FROM own) AND d.profile = 5 AND d.state = 0 \
-               AND d.state IN (0, 2) AND d.leased_until IS NULL ORDER BY d.sequence LIMIT 1) AS oldest_at, \
+            (SELECT d.due_at FROM deliveries d WHERE d.subscription_id = (SELECT id FROM own) AND d.profile = 5 \
+               AND d.state IN (0, 2) AND d.state = (SELECT 0::smallint) AND d.leased_until IS NULL ORDER BY d.sequence LIMIT 1) AS oldest_at, \
             (SELECT d.sequence FROM deliveries d WHERE d.subscription_id = (SELECT id FROM own) AND d.profile = 5 \
                AND d.sequence IS NOT NULL ORDER BY d.sequence DESC LIMIT 1) AS last_sequence \
          FROM put p, held h"
