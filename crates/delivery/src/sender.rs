@@ -116,7 +116,7 @@ fn message_id(event: EventId) -> String {
 /// made here.
 pub(crate) fn body(job: &Job) -> Bytes {
     match job.held.profile {
-        Profile::Hook => job.event.body.clone(),
+        Profile::Hook | Profile::Inbox => job.event.body.clone(),
         Profile::Consumer => {
             consumer::envelope(&job.event.body).map_or_else(|| job.event.body.clone(), Bytes::from)
         }
@@ -164,7 +164,7 @@ fn headers(job: &Job, body: &[u8], signing: Signing<'_>, number: u16, now: DateT
             }
         }
         Profile::Callback => put("zapier-callback-signature", signing.token.unwrap_or_default()),
-        Profile::Consumer | Profile::Farewell => {}
+        Profile::Consumer | Profile::Farewell | Profile::Inbox => {}
         Profile::Hook => {
             if let Some(secret) = secret {
                 put("x-triggersapi-signature", &secret.triggers_api(body));

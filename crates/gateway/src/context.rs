@@ -1,5 +1,7 @@
 //! What every handler can reach: the database, the bus, the clock, and the parts of the gateway that requests share.
 
+use std::sync::Arc;
+
 use hookyard_chassis::{health::Health, metrics::Registry};
 use hookyard_domain::{
     catalogue::rules::Rules,
@@ -18,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     access::{authenticate::Authenticator, browser::Browsers, idempotent, limiter::Limiter, usage::Usage},
     body::BodyBudget,
+    inbox::Inboxes,
     ingest::Ingest,
     intake::Intakes,
     metrics::Metrics,
@@ -90,6 +93,8 @@ pub(crate) struct Context {
     pub(crate) listeners: Listeners,
     /// Workers that wait for work.
     pub(crate) work: Work,
+    /// Those who wait at inboxes.
+    pub(crate) inboxes: Arc<Inboxes>,
     /// The writer of runs.
     pub(crate) ledger: Ledger,
     /// Which models there are.
@@ -139,6 +144,7 @@ impl Context {
             intakes,
             listeners: Listeners::new(),
             work: Work::default(),
+            inboxes: Arc::default(),
             ledger,
             models,
             webhook_urls: WebhookUrls::new(url_rules.clone()),

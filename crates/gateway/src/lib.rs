@@ -9,6 +9,7 @@ mod body;
 mod context;
 mod gather;
 mod handlers;
+mod inbox;
 mod ingest;
 mod intake;
 mod metrics;
@@ -107,6 +108,17 @@ impl Gateway {
             "Claims of external workers that wait for work at this gateway.",
             move || waited.work.count() as f64,
         )?;
+        let (waited, followed) = (context.clone(), context.clone());
+        context.registry.read_gauge(
+            "hookyard_inbox_readers_waiting",
+            "Readers of inboxes that wait for a message at this gateway.",
+            move || waited.inboxes.readers() as f64,
+        )?;
+        context.registry.read_gauge(
+            "hookyard_inbox_streams",
+            "Streams of inboxes that somebody follows at this gateway.",
+            move || followed.inboxes.streams() as f64,
+        )?;
         Ok(Self { listener, addr, context, counter, exits, intake_exits })
     }
 
@@ -135,6 +147,10 @@ impl Gateway {
         tasks.spawn(async move { listened.listeners.run(&listened.db, until).await });
         let (waited, until) = (context.clone(), stop.clone());
         tasks.spawn(async move { waited.work.run(&waited.db, until).await });
+        let (waited, until) = (context.clone(), stop.clone());
+        tasks.spawn(async move { waited.inboxes.run(&waited.db, until).await });
+        let (rung, until) = (context.clone(), stop.clone());
+        tasks.spawn(async move { rung.inboxes.hear(&rung.bus, until).await });
         // Streams would keep the server from ending.
         let (closed, ending, until) = (context.clone(), shutdown.clone(), stop.clone());
         tasks.spawn(async move {

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) group_seconds: Histogram,
     /// Rings that were not heard; the relay rings again.
     pub(crate) rings_lost: IntCounter,
+    inbox_messages: IntCounterVec,
 }
 
 impl Metrics {
@@ -86,6 +87,11 @@ impl Metrics {
                 "hookyard_ingest_rings_lost_total",
                 "Rings for accepted events that the bus did not take; the relay rings again.",
             )?,
+            inbox_messages: registry.counters(
+                "hookyard_inbox_messages_total",
+                "Messages of inboxes by what became of them.",
+                &["outcome"],
+            )?,
         })
     }
 
@@ -98,6 +104,13 @@ impl Metrics {
             Some(_) => return,
         };
         self.off_schema.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts messages of inboxes by what became of them: `leased`, `quarantined`, or the word of a settlement.
+    pub(crate) fn inbox_messages(&self, outcome: &str, count: usize) {
+        if count > 0 {
+            self.inbox_messages.with_label_values(&[outcome]).inc_by(count as u64);
+        }
     }
 
     /// Tries to log in by outcome: `in`, `wrong` or `throttled`.

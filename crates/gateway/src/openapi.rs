@@ -7,6 +7,7 @@ mod automation_examples;
 mod consumer_shapes;
 mod errors;
 mod examples;
+mod inbox_shapes;
 mod page;
 mod shapes;
 mod worker_examples;
@@ -26,6 +27,9 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use consumer_shapes::{ConsumerPatch, ConsumerRequest, ConsumerTest, SecretRequest};
+pub(crate) use inbox_shapes::{
+    AckRequest, ExtendRequest, GiveBackRequest, InboxPatch, InboxRequest, LeaseRequest,
+};
 pub(crate) use shapes::{
     ActionRunRequest, AnswerRequest, AuthenticationChange, AuthenticationRequest, BatchRequest,
     BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest,
@@ -39,7 +43,7 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        audit, automation, consumers, dead_letters, deliveries, event_types, events, gaps, health, hooks,
+        audit, automation, consumers, dead_letters, deliveries, event_types, events, gaps, health, hooks, inboxes,
         invitations, keys, oauth, ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
     },
     routes::{Entry, TABLE},
@@ -55,6 +59,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         (name = "REST hooks", description = "The handshake that Zapier and other REST hook clients speak: show samples, subscribe, deliver, unsubscribe."),
         (name = "Hooks", description = "The hooks of the tenant: their state, tests, replays."),
         (name = "Consumers", description = "Webhooks with everything: several event types, tags, headers, transformations, a pace, order, rotation and certificates."),
+        (name = "Inboxes", description = "Events that are fetched instead of sent: leased and acknowledged, or read in order."),
         (name = "Events", description = "Events in, and where they went."),
         (name = "Deliveries", description = "What became of an event at a hook, try by try."),
         (name = "Dead letters", description = "Deliveries that ended without success, until they are retried or given up."),
@@ -99,6 +104,19 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         consumers::switch::disable,
         consumers::secret::show,
         consumers::secret::rotate,
+        inboxes::create,
+        inboxes::list,
+        inboxes::show,
+        inboxes::update,
+        inboxes::delete,
+        inboxes::pause,
+        inboxes::resume,
+        inboxes::lease::lease,
+        inboxes::settle::ack,
+        inboxes::settle::release,
+        inboxes::settle::extend,
+        inboxes::messages::list,
+        inboxes::stream::follow,
         events::post,
         events::post_batch,
         events::list,

@@ -23,7 +23,12 @@ use crate::{
         consumers::{self, secret as consumer_secret, switch as consumer_switch},
         dead_letters, deliveries,
         event_types::{self, import},
-        events, gaps, health, hooks, invitations,
+        events, gaps, health, hooks,
+        inboxes::{
+            self, lease as inbox_lease, messages as inbox_messages, settle as inbox_settle,
+            stream as inbox_stream,
+        },
+        invitations,
         keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
         oauth::{authorize, clients, grants, introspect, metadata, token},
         ops, pages, replay, samples, session, signing_keys, users,
@@ -116,6 +121,20 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/webhooks/{id}/disable", scope(Scope::HooksWrite), HookWrites => consumer_switch::disable;
     GET "/webhooks/{id}/secret", scope(Scope::HooksWrite), Requests => consumer_secret::show;
     POST "/webhooks/{id}/secret/rotate", scope(Scope::HooksWrite), HookWrites => consumer_secret::rotate;
+
+    GET "/v1/inboxes", scope(Scope::HooksRead), Requests => inboxes::list;
+    POST "/v1/inboxes", scope(Scope::HooksWrite), HookWrites => inboxes::create;
+    GET "/v1/inboxes/{id}", scope(Scope::HooksRead), Requests => inboxes::show;
+    PATCH "/v1/inboxes/{id}", scope(Scope::HooksWrite), HookWrites => inboxes::update;
+    DELETE "/v1/inboxes/{id}", scope(Scope::HooksWrite), HookWrites => inboxes::delete;
+    POST "/v1/inboxes/{id}/pause", scope(Scope::HooksWrite), HookWrites => inboxes::pause;
+    POST "/v1/inboxes/{id}/resume", scope(Scope::HooksWrite), HookWrites => inboxes::resume;
+    GET "/v1/inboxes/{id}/messages", scope(Scope::EventsRead), Requests => inbox_messages::list;
+    GET "/v1/inboxes/{id}/messages/stream", scope(Scope::EventsRead), Requests => inbox_stream::follow;
+    POST "/v1/inboxes/{id}/messages/lease", scope(Scope::EventsRead), Requests => inbox_lease::lease;
+    POST "/v1/inboxes/{id}/messages/ack", scope(Scope::EventsRead), Requests => inbox_settle::ack;
+    POST "/v1/inboxes/{id}/messages/release", scope(Scope::EventsRead), Requests => inbox_settle::release;
+    POST "/v1/inboxes/{id}/messages/extend", scope(Scope::EventsRead), Requests => inbox_settle::extend;
 
     GET "/v1/deliveries", scope(Scope::HooksRead), Requests => deliveries::list;
     GET "/v1/deliveries/{id}", scope(Scope::HooksRead), Requests => deliveries::show;

@@ -178,6 +178,13 @@ pub struct GatewaySettings {
     /// What becomes of integers beyond 2^53 in events: `as_javascript` reads them as JavaScript receivers will, as the
     /// nearest double; `refuse` answers 400 `INVALID_JSON` and names the place. Default: `as_javascript`.
     pub large_integers: LargeIntegers,
+    /// Inboxes that a tenant may have, 0 to 100,000. Default: 50.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 100_000>")]
+    pub inboxes: u32,
+    /// Streams of inboxes that a tenant may follow at the same time at one gateway, 0 to 100,000; more are answered with 503
+    /// `OVERLOADED`. Default: 100.
+    #[serde(deserialize_with = "in_range::<_, _, 0, 100_000>")]
+    pub inbox_streams: u32,
 }
 
 /// What becomes of integers that JavaScript cannot hold (docs/decisions/0007).
@@ -208,6 +215,8 @@ impl Default for GatewaySettings {
             flush_events: 256,
             flush_bytes: 4 << 20,
             large_integers: LargeIntegers::AsJavascript,
+            inboxes: 50,
+            inbox_streams: 100,
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     amqp::{self, Amqp},
+    broadcast::{self, Listener},
     counters::Counters,
     incoming::Incoming,
     memory::{self, MemoryBus},
@@ -143,6 +144,23 @@ impl Bus {
             Transport::Memory(bus) => Source::Memory(bus.consume(queue, prefetch)),
         };
         Consumer { source }
+    }
+
+    /// Says a message to everybody who listens, in any process. Returns at once; while the broker is away it is lost.
+    pub(crate) fn broadcast(&self, message: &Message) {
+        match &self.transport {
+            Transport::Amqp(amqp) => amqp.broadcast(message),
+            Transport::Memory(bus) => bus.broadcast(message),
+        }
+    }
+
+    /// Listens to what is said to everybody from now on.
+    #[must_use]
+    pub fn listen(&self) -> Listener {
+        Listener::new(match &self.transport {
+            Transport::Amqp(amqp) => broadcast::Source::Amqp(amqp.listen()),
+            Transport::Memory(bus) => bus.listen(),
+        })
     }
 
     /// Whether messages go through a broker, which makes each of them cost something.

@@ -6,6 +6,7 @@
 
 mod amqp;
 mod backoff;
+mod broadcast;
 mod bus;
 mod counters;
 mod due;
@@ -16,6 +17,7 @@ mod queue;
 mod readiness;
 mod settings;
 
+pub use broadcast::{Heard, Listener};
 pub use bus::{Bus, Consumer, PublishError, StartError};
 pub use counters::Counters;
 pub use incoming::Incoming;

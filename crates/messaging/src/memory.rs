@@ -9,10 +9,11 @@ use std::{
 };
 
 use hookyard_domain::trace::TraceContext;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    broadcast::Source,
     bus::PublishError,
     counters::{Tally, count},
     incoming::Incoming,
@@ -24,12 +25,17 @@ use crate::{
 /// Messages one queue holds. Rings only, some hundred bytes each; the relays ring again for what did not fit.
 const CAPACITY: usize = 65_536;
 
+/// Messages to everybody that are kept for a listener that is slow.
+const UNHEARD: usize = 1_024;
+
 #[derive(Debug)]
 pub(crate) struct MemoryBus {
     queues: Vec<Arc<Waiting>>,
     pub(crate) readiness: Readiness,
     pub(crate) tally: Arc<Tally>,
     closed: CancellationToken,
+    /// To everybody.
+    everybody: broadcast::Sender<Message>,
 }
 
 impl MemoryBus {
@@ -38,7 +44,8 @@ impl MemoryBus {
         readiness.update(|parts| parts.publisher = true);
         let tally = Arc::<Tally>::default();
         let queues = Queue::all().map(|queue| Arc::new(Waiting::new(queue, Arc::clone(&tally)))).collect();
-        Self { queues, readiness, tally, closed: CancellationToken::new() }
+        let (closed, everybody) = (CancellationToken::new(), broadcast::channel(UNHEARD).0);
+        Self { queues, readiness, tally, closed, everybody }
     }
 
     pub(crate) fn publish(
@@ -71,6 +78,15 @@ impl MemoryBus {
             places: Arc::new(Semaphore::new(usize::from(prefetch.max(1)))),
             closed: self.closed.clone(),
         }
+    }
+
+    pub(crate) fn broadcast(&self, message: &Message) {
+        // Nobody may be listening.
+        let _nobody = self.everybody.send(message.clone());
+    }
+
+    pub(crate) fn listen(&self) -> Source {
+        Source::Memory(self.everybody.subscribe(), self.closed.clone())
     }
 
     pub(crate) fn close(&self) {

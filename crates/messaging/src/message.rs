@@ -32,6 +32,11 @@ pub enum Message {
     },
     /// Runs of tasks wait for the built-in executor. Which ones is asked of the database: who is first is decided there.
     TaskQueued {},
+    /// Something may be leased or read in these inboxes. To everybody, not in a queue.
+    InboxFilled {
+        /// Which.
+        inboxes: Vec<SubscriptionId>,
+    },
 }
 
 /// Bytes that are not a message of this version.
@@ -132,6 +137,10 @@ mod tests {
                 r#"{"kind":"delivery_settled","settlements":["0190163d-8694-739b-aea5-966c26f80006"]}"#,
             ),
             (Message::TaskQueued {}, r#"{"kind":"task_queued"}"#),
+            (
+                Message::InboxFilled { inboxes: vec![SubscriptionId::from_uuid(uuid(7))] },
+                r#"{"kind":"inbox_filled","inboxes":["0190163d-8694-739b-aea5-966c26f80007"]}"#,
+            ),
         ] {
             assert_eq!(String::from_utf8(message.to_bytes().unwrap()).unwrap(), text);
             assert_eq!(Message::from_bytes(text.as_bytes()).unwrap(), message);

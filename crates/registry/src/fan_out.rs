@@ -2,15 +2,19 @@
 //!
 //! A ring and the relay run the same code: the group's row says whether the work is still to be done.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     Result,
     db::Conn,
-    delivery::{self, HeldDelivery, NewDelivery},
+    delivery::{self, HeldDelivery, NewDelivery, Profile},
     event::waiting::{self, Waiting},
-    id::{ClaimId, DeliveryId, EventGroupId},
+    id::{ClaimId, DeliveryId, EventGroupId, SubscriptionId},
     subscription::{directory::Directory, spread},
     trace::TraceContext,
 };
@@ -88,11 +92,21 @@ impl FanOut {
             .once(move |conn| write(conn, &directory, &groups, claim, now, now + lease))
             .await?;
         self.context.metrics.fanned_out(events, deliveries.len());
+        let (fetched, sent): (Vec<NewDelivery>, Vec<NewDelivery>) =
+            deliveries.into_iter().partition(|delivery| delivery.profile == Profile::Inbox);
+        self.ring_inboxes(&fetched);
         let (waiting, ready): (Vec<NewDelivery>, Vec<NewDelivery>) =
-            deliveries.into_iter().partition(|delivery| delivery.ordering.is_some());
+            sent.into_iter().partition(|delivery| delivery.ordering.is_some());
         self.ring(claim, now + lease, ready).await;
         lines::let_go(&self.context, &waiting);
         Ok(events)
+    }
+
+    /// Rings whoever waits at the inboxes.
+    fn ring_inboxes(&self, fetched: &[NewDelivery]) {
+        let inboxes: BTreeSet<SubscriptionId> =
+            fetched.iter().map(|delivery| delivery.id.subscription).collect();
+        self.context.bus.ring_inboxes(&inboxes.into_iter().collect::<Vec<_>>());
     }
 
     /// Rings the deliverers of the partitions. What cannot be rung is due at once, for the sweep.

@@ -216,7 +216,8 @@ impl Mail {
     ) -> Result<()> {
         let place = match kind {
             Kind::Consumer => "webhooks",
-            Kind::Hook | Kind::Task | Kind::Callback => "v1/hooks",
+            // Nothing is sent to inboxes: there is nothing to warn of.
+            Kind::Hook | Kind::Task | Kind::Callback | Kind::Inbox => "v1/hooks",
         };
         let link = format!("{}/{place}/{}/health", self.origin, report.subscription);
         let (subscription, last_reason) = (report.subscription, report.last_reason.as_str());
@@ -239,6 +240,8 @@ fn entries(health: &Health, change: &HealthChange, report: &Report, url: &str) -
         Kind::Task => {
             (ObjectKind::TaskEndpoint, Action::TaskEndpointAddressForbidden, Action::TaskEndpointDisabled)
         }
+        // Nothing is sent to an inbox, so that nothing is ever told of one here.
+        Kind::Inbox => (ObjectKind::Inbox, Action::InboxUpdated, Action::InboxUpdated),
         // Nothing disables a callback: each run that names it is tried.
         Kind::Callback => (ObjectKind::Callback, Action::CallbackAddressForbidden, Action::HookDisabled),
     };

@@ -57,5 +57,7 @@ async fn remove(namespace: &str) {
     for name in Queue::all().map(|queue| format!("{namespace}{}", queue.name())).chain([dead.clone()]) {
         channel.queue_delete(name.into(), Default::default()).await.expect("deleted");
     }
-    channel.exchange_delete(dead.into(), Default::default()).await.expect("deleted");
+    for name in [dead, format!("{namespace}everybody")] {
+        channel.exchange_delete(name.into(), Default::default()).await.expect("deleted");
+    }
 }

@@ -39,6 +39,8 @@ pub(crate) enum Case {
     /// 300 events per second with 3 matches each: alone, beside 100,000 subscriptions, and beside an event for 10,000 of them
     #[value(alias = "l")]
     Scale,
+    /// An inbox that 16 readers drain: messages leased and acknowledged per second
+    Inbox,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -59,6 +61,7 @@ pub(crate) mod label {
     pub(crate) const SCALE_FEW: &str = "3 subscriptions";
     pub(crate) const SCALE_MANY: &str = "3 of 100,000 subscriptions";
     pub(crate) const SCALE_BESIDE: &str = "the same beside an event for 10,000";
+    pub(crate) const INBOX: &str = "an inbox, 16 readers";
     pub(crate) const RUNS: &str = "action runs";
     pub(crate) const RUNS_PACED: &str = "action runs at 200/s";
 }
@@ -122,6 +125,7 @@ impl Case {
         Self::Runs,
         Self::Capacity,
         Self::Scale,
+        Self::Inbox,
     ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
@@ -164,8 +168,8 @@ impl Case {
                 paced(label::SCALE_MANY, 300, 3, None),
                 paced(label::SCALE_BESIDE, 300, 3, None),
             ],
-            // No load: see `listeners`.
-            Self::Listeners => Vec::new(),
+            // No load: see `listeners` and `inbox`.
+            Self::Listeners | Self::Inbox => Vec::new(),
         }
     }
 

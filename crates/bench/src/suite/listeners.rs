@@ -97,7 +97,7 @@ fn task(agent_type: &str) -> Value {
     json!({"title": "bench", "description": "is never done", "agent_type": agent_type})
 }
 
-fn text(reply: &Value, field: &str) -> Result<String> {
+pub(super) fn text(reply: &Value, field: &str) -> Result<String> {
     let value = reply.get(field).and_then(Value::as_str);
     Ok(value.with_context(|| format!("no {field} in {reply}"))?.to_owned())
 }
@@ -110,19 +110,27 @@ fn request(key: &str, api: SocketAddr, method: &str, path: &str, body: Option<&V
 }
 
 /// Requests that are answered at once, on one connection.
-struct Api {
+pub(super) struct Api {
     conn: Conn,
     addr: SocketAddr,
     key: String,
 }
 
 impl Api {
-    async fn connect(addr: SocketAddr, key: &str) -> Result<Self> {
+    pub(super) async fn connect(addr: SocketAddr, key: &str) -> Result<Self> {
         Ok(Self { conn: Conn::connect(&addr.to_string()).await?, addr, key: key.to_owned() })
     }
 
-    async fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
-        let request = request(&self.key, self.addr, "POST", path, Some(body));
+    pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Value> {
+        self.ask("POST", path, Some(body)).await
+    }
+
+    pub(super) async fn get(&mut self, path: &str) -> Result<Value> {
+        self.ask("GET", path, None).await
+    }
+
+    async fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let request = request(&self.key, self.addr, method, path, body);
         let answer = tokio::time::timeout(PATIENCE, self.conn.call(&request)).await;
         let answer = answer.with_context(|| format!("{path} is not answered"))??;
         let text = String::from_utf8_lossy(answer.body).into_owned();

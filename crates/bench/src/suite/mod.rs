@@ -8,6 +8,7 @@ mod case;
 mod child;
 mod cluster;
 mod crowd;
+mod inbox;
 mod listeners;
 mod reference;
 mod results;
@@ -102,6 +103,7 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
             for mode in args.modes.iter().copied() {
                 let reports = match (case, mode) {
                     (Case::Listeners, _) => vec![rig.listen(mode, args.quick).await?],
+                    (Case::Inbox, _) => vec![rig.drain(mode, args.quick).await?],
                     (Case::Scale, Mode::Services) => Box::pin(scale::measure(&rig, args.quick)).await?,
                     // The registry is no process of its own.
                     (Case::Scale, Mode::Up) => Vec::new(),

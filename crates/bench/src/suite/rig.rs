@@ -14,7 +14,7 @@ use super::{
     Args,
     case::{Posts, Shape},
     child::Process,
-    listeners,
+    inbox, listeners,
     system::{Mode, Plan, System, free_addresses},
     workdir::WorkDir,
 };
@@ -117,6 +117,19 @@ impl<'a> Rig<'a> {
         let [nowhere] = free_addresses()?;
         let mut system = System::start(mode, &self.plan(&folder, nowhere)).await?;
         let measured = Box::pin(listeners::measure(&system, quick)).await;
+        system.check()?;
+        measured
+    }
+
+    /// Starts Hookyard in `mode`, with an inbox that is filled and drained.
+    ///
+    /// # Errors
+    /// When a child fails or a message is not acknowledged exactly once.
+    pub(crate) async fn drain(&self, mode: Mode, quick: bool) -> Result<Report> {
+        let folder = self.folder()?;
+        let [nowhere] = free_addresses()?;
+        let mut system = System::start(mode, &self.plan(&folder, nowhere)).await?;
+        let measured = Box::pin(inbox::measure(&system, quick)).await;
         system.check()?;
         measured
     }

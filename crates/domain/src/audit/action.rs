@@ -92,6 +92,11 @@ words! {
         ConsumerAddressForbidden "consumer.address_forbidden";
         ConsumerSecretShown "consumer.secret_shown";
         ConsumerSecretRotated "consumer.secret_rotated";
+        InboxCreated "inbox.created";
+        InboxUpdated "inbox.updated";
+        InboxDeleted "inbox.deleted";
+        InboxPaused "inbox.paused";
+        InboxResumed "inbox.resumed";
         TaskEndpointSecretShown "task_endpoint.secret_shown";
         TaskEndpointDisabled "task_endpoint.disabled";
         TaskEndpointAddressForbidden "task_endpoint.address_forbidden";
@@ -136,6 +141,7 @@ words! {
         Grant "grant";
         Hook "hook";
         Consumer "consumer";
+        Inbox "inbox";
         Task "task";
         TaskEndpoint "task_endpoint";
         Callback "callback";

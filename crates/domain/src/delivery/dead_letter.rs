@@ -101,7 +101,7 @@ fn change(
         Selection::Matching { subscription, since, until } => planned_for_values(conn, |conn| {
             Ok(sql_query(format!(
             "WITH chosen AS MATERIALIZED (SELECT d.event_id AS e, d.subscription_id AS s FROM deliveries d \
-                WHERE d.tenant_id = $1 AND d.state IN (0, 2) AND d.state = 2 AND ($3 IS NULL OR d.subscription_id = $3) \
+                WHERE d.tenant_id = $1 AND d.state = 2 AND ($3 IS NULL OR d.subscription_id = $3) \
                   AND ($4 IS NULL OR d.event_id >= $4) AND ($5 IS NULL OR d.event_id < $5) AND {condition} \
                 ORDER BY d.event_id LIMIT $6 FOR UPDATE SKIP LOCKED) \
              UPDATE deliveries d SET {set} FROM chosen k \
@@ -134,7 +134,7 @@ pub fn count(conn: &mut PgConnection) -> Result<i64> {
     }
     let row: Count = sql_query(
         "SELECT count(*) AS count FROM \
-            (SELECT FROM deliveries WHERE state IN (0, 2) AND state = 2 LIMIT 100000) dead",
+            (SELECT FROM deliveries WHERE state = 2 LIMIT 100000) dead",
     )
     .get_result(conn)?;
     Ok(row.count)

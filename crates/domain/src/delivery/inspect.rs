@@ -121,7 +121,7 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &DeliveryQuery) ->
         None => "true",
         Some(DeliveryState::Pending) => "d.state = 0 AND d.state IN (0, 2)",
         Some(DeliveryState::Delivered) => "d.state = 1",
-        Some(DeliveryState::Dead) => "d.state = 2 AND d.state IN (0, 2)",
+        Some(DeliveryState::Dead) => "d.state = 2",
         Some(DeliveryState::Cancelled) => "d.state = 3",
         Some(DeliveryState::Discarded) => "d.state = 4",
     };

@@ -84,7 +84,8 @@ const fn column(profile: Profile) -> Column {
         Profile::Hook => Column::Hook,
         Profile::Callback => Column::Callback,
         Profile::Consumer | Profile::Task => Column::Consumer,
-        Profile::Farewell => Column::Farewell,
+        // Nothing of an inbox is ever tried; if it were, nobody's health would be changed by it.
+        Profile::Farewell | Profile::Inbox => Column::Farewell,
     }
 }
 
@@ -135,7 +136,7 @@ pub fn judge(
     jitter: f64,
 ) -> (Verdict, Effect) {
     match reaction(outcome.class(), profile) {
-        Arrived if matches!(profile, Profile::Farewell | Profile::Callback) => {
+        Arrived if matches!(profile, Profile::Farewell | Profile::Callback | Profile::Inbox) => {
             (Verdict::Delivered, Effect::None)
         }
         Arrived => (Verdict::Delivered, Effect::Healthy),

@@ -26,17 +26,18 @@ fn words(profile: Profile, outcome: Outcome, tries_spent: u16) -> String {
 
 /// What the contract says of a status, for a first try.
 fn contract(profile: Profile, code: u16) -> String {
-    use Profile::{Callback, Consumer, Farewell, Hook, Task};
+    use Profile::{Callback, Consumer, Farewell, Hook, Inbox, Task};
     let first_wait = match profile {
         Hook | Callback => 1,
         Consumer | Task => 5,
-        Farewell => 0,
+        // Nothing of an inbox is tried; if it were, it would change nobody's health.
+        Farewell | Inbox => 0,
     };
     let retry = format!("retry +{first_wait} None");
     match (profile, code) {
-        (Farewell | Callback, 200..=299) => "delivered None".to_owned(),
+        (Farewell | Callback | Inbox, 200..=299) => "delivered None".to_owned(),
         (_, 200..=299) => "delivered Healthy".to_owned(),
-        (Farewell, _) => "dead None".to_owned(),
+        (Farewell | Inbox, _) => "dead None".to_owned(),
         (Callback, 300..=499) => "dead None".to_owned(),
         (Hook, 401 | 403) => "dead Refused".to_owned(),
         (Hook, 408 | 425) => retry,
@@ -68,6 +69,7 @@ fn every_way_of_not_answering_is_retried_and_a_forbidden_address_is_final() {
             "retry +5 None",
             "retry +5 None",
             "dead None",
+            "dead None",
         ]) {
             assert_eq!(words(profile, outcome, 0), expected, "{profile:?} {outcome:?}");
         }
@@ -78,6 +80,7 @@ fn every_way_of_not_answering_is_retried_and_a_forbidden_address_is_final() {
         "dead FailingAudited",
         "dead DisableAudited",
         "dead DisableAudited",
+        "dead None",
         "dead None",
     ];
     assert_eq!(forbidden, expected);

@@ -24,6 +24,8 @@ pub enum Profile {
     Task,
     /// The reverse unsubscribe of a hook that we disable: `DELETE <url>`, once, whatever comes back.
     Farewell,
+    /// In an inbox: nobody tries it, its owner fetches it.
+    Inbox,
 }
 
 /// One row of the table of profiles.
@@ -62,16 +64,19 @@ const CONSUMER: Schedule =
 const TASK: Schedule = Schedule { timeout: s(10), ..CONSUMER };
 const FAREWELL: Schedule =
     Schedule { timeout: s(5), waits: &[], jitter: 0.0, max_deferrals: 0, deferral_horizon: DAY };
+/// Of no use: there is no try.
+const INBOX: Schedule = FAREWELL;
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 5] = [Self::Hook, Self::Callback, Self::Consumer, Self::Task, Self::Farewell];
+    pub const ALL: [Self; 6] =
+        [Self::Hook, Self::Callback, Self::Consumer, Self::Task, Self::Farewell, Self::Inbox];
 
     /// Whether its deliveries are numbered: those to somebody who has subscribed to events ([`super::sequence`]).
     #[must_use]
     pub const fn is_numbered(self) -> bool {
         match self {
-            Self::Hook | Self::Consumer => true,
+            Self::Hook | Self::Consumer | Self::Inbox => true,
             Self::Callback | Self::Task | Self::Farewell => false,
         }
     }
@@ -85,6 +90,7 @@ impl Profile {
             Self::Consumer => &CONSUMER,
             Self::Task => &TASK,
             Self::Farewell => &FAREWELL,
+            Self::Inbox => &INBOX,
         }
     }
 
@@ -103,6 +109,7 @@ impl Profile {
             Self::Consumer => "consumer",
             Self::Task => "task",
             Self::Farewell => "farewell",
+            Self::Inbox => "inbox",
         }
     }
 
@@ -115,6 +122,7 @@ impl Profile {
             Self::Consumer => 2,
             Self::Task => 3,
             Self::Farewell => 4,
+            Self::Inbox => 5,
         }
     }
 }
@@ -151,6 +159,6 @@ mod tests {
             assert!((27.55..27.65).contains(&hours), "27.6 h, not {hours}");
         }
         let seconds = |profile: Profile| profile.timeout().as_secs();
-        assert_eq!(Profile::ALL.map(seconds), [5, 10, 15, 10, 5]);
+        assert_eq!(Profile::ALL.map(seconds), [5, 10, 15, 10, 5, 5]);
     }
 }

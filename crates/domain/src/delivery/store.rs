@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// No lease: the claim of a delivery that waits for its time.
-pub(super) fn nobody() -> ClaimId {
+pub(crate) fn nobody() -> ClaimId {
     ClaimId::from_uuid(uuid::Uuid::nil())
 }
 
@@ -34,7 +34,7 @@ pub(super) fn split(ids: impl IntoIterator<Item = DeliveryId>) -> (Vec<EventId>,
 ///
 /// Statements on a batch name the partition. Through the parent, the planner, who knows nothing yet of a partition that
 /// has been filling for an hour, reads ranges of it for every key.
-pub(super) fn by_partition<T>(
+pub(crate) fn by_partition<T>(
     items: impl IntoIterator<Item = T>,
     event: impl Fn(&T) -> EventId,
 ) -> BTreeMap<String, Vec<T>> {

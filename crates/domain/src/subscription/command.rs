@@ -51,7 +51,7 @@ pub fn sent(conn: &mut PgConnection, tenant: TenantId, failure: &Failure) -> Res
             let payload = event::payload(&event.body).map(<[u8]>::to_vec);
             Sent { body: payload.unwrap_or(event.body), ..Sent::default() }
         }
-        Profile::Hook | Profile::Farewell => Sent { body: event.body, ..Sent::default() },
+        Profile::Hook | Profile::Farewell | Profile::Inbox => Sent { body: event.body, ..Sent::default() },
         Profile::Consumer => {
             let (method, header_names) = manner(conn, tenant, failure)?.unwrap_or_default();
             let made = body::find(conn, failure.delivery())?;
@@ -93,7 +93,9 @@ pub fn curl(url: &str, failure: &Failure, sent: &Sent) -> String {
     let message_id = failure.event_id.to_string().replacen("evt_", "msg_", 1);
     let signature = match failure.profile {
         Profile::Consumer => format!("v1,{MASK} v1a,{MASK}"),
-        Profile::Hook | Profile::Task | Profile::Callback | Profile::Farewell => format!("v1,{MASK}"),
+        Profile::Hook | Profile::Task | Profile::Callback | Profile::Farewell | Profile::Inbox => {
+            format!("v1,{MASK}")
+        }
     };
     let mut headers = vec![
         ("content-type", "application/json".to_owned()),
@@ -110,7 +112,7 @@ pub fn curl(url: &str, failure: &Failure, sent: &Sent) -> String {
             headers.push(("x-codetether-signature", format!("sha256={MASK}")))
         }
         Profile::Hook if failure.has_secret => headers.push(("x-triggersapi-signature", MASK.to_owned())),
-        Profile::Task | Profile::Hook | Profile::Consumer | Profile::Farewell => {}
+        Profile::Task | Profile::Hook | Profile::Consumer | Profile::Farewell | Profile::Inbox => {}
     }
     headers.extend(sent.header_names.iter().map(|name| (name.as_str(), MASK.to_owned())));
     let seconds = failure.profile.timeout().as_secs();

@@ -116,7 +116,7 @@ struct Row {
     consumer: ConsumerRow,
 }
 
-/// What a consumer has beside its subscription; nothing of it for the other kinds.
+/// What a consumer, or an inbox, has beside its subscription; nothing of it for the other kinds.
 #[derive(QueryableByName)]
 struct ConsumerRow {
     #[diesel(sql_type = Nullable<Array<Text>>)]
@@ -156,18 +156,20 @@ struct ConsumerRow {
 /// One statement is one snapshot: the horizon and the rows are of the same instant. Rows from above the ceiling were
 /// written by another life of the cluster (a restored dump) and were read at the first look.
 ///
-/// A tenant's secret counts for hooks without one; whoever changes it touches the tenant's hooks. What consumers have is looked up
+/// A tenant's secret counts for hooks without one; whoever changes it touches the tenant's hooks. What consumers and inboxes have is looked up
 /// for each of them (`OFFSET 0` keeps the planner from reading them all), as nearly always there is none.
 fn refresh_statement() -> String {
     format!(
         "SELECT h.horizon, s.id, s.tenant_id, s.kind, s.url, s.pattern, s.filter, s.state, s.signing_secret, \
      s.webhook_secret, (SELECT t.webhook_secret FROM tenants t WHERE t.id = s.tenant_id) AS tenant_webhook_secret, \
-     s.expires_at, c.patterns, c.tags, c.method, c.rate_limit, c.ttl_s, c.ordering_key, c.transformation, c.transformed_since, c.headers, \
+     s.expires_at, COALESCE(c.patterns, i.patterns) AS patterns, COALESCE(c.tags, i.tags) AS tags, c.method, c.rate_limit, \
+     COALESCE(c.ttl_s, i.ttl_s) AS ttl_s, c.ordering_key, c.transformation, c.transformed_since, c.headers, \
      c.signing_key, c.previous_secret, c.previous_key, c.previous_until, c.certificate, c.certificate_until, c.certificate_key \
      FROM {HORIZON} \
      LEFT JOIN subscriptions s ON s.changed_in >= $1 AND ($1 = 0 OR s.changed_in < h.ceiling) \
      AND ($1 > 0 OR s.state <> 4) \
-     LEFT JOIN LATERAL (SELECT * FROM consumers k WHERE k.id = s.id AND s.kind = 3 OFFSET 0) c ON true"
+     LEFT JOIN LATERAL (SELECT * FROM consumers k WHERE k.id = s.id AND s.kind = 3 OFFSET 0) c ON true \
+     LEFT JOIN LATERAL (SELECT * FROM inboxes k WHERE k.id = s.id AND s.kind = 4 OFFSET 0) i ON true"
     )
 }
 
@@ -250,9 +252,11 @@ impl Inner {
         let Some((id, tenant)) = row.id.zip(row.tenant_id) else { return };
         let state = row.state.unwrap_or(HookState::Deleted);
         self.forget(id);
-        // Only whoever delivers has to do with endpoints of tasks and callbacks, of which there may be very many.
-        if state == HookState::Deleted || (row.kind.is_some_and(|kind| !kind.is_matched()) && vault.is_none())
-        {
+        // Only whoever delivers has to do with endpoints of tasks and callbacks, of which there may be very many, and not with
+        // inboxes, which have nothing to sign with.
+        let of_no_use =
+            |kind: Kind| if vault.is_none() { !kind.is_matched() } else { kind == Kind::Inbox };
+        if state == HookState::Deleted || row.kind.is_some_and(of_no_use) {
             return;
         }
         match parsed(id, tenant, state, row, vault) {
@@ -327,7 +331,8 @@ fn parsed(
         }
     };
     let kind = row.kind.unwrap_or(Kind::Hook);
-    let consumer = (kind == Kind::Consumer).then(|| consumer_of(&row.consumer)).transpose()?.map(Box::new);
+    let has_more = matches!(kind, Kind::Consumer | Kind::Inbox);
+    let consumer = has_more.then(|| consumer_of(&row.consumer)).transpose()?.map(Box::new);
     let secrets = match vault.map(|vault| opened(id, tenant, &row, vault)) {
         None => None,
         Some(Ok(secrets)) => Some(Arc::new(secrets)),

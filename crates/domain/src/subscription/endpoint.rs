@@ -58,7 +58,7 @@ impl Named<'_> {
     /// nobody who can read the table can try secrets against it.
     fn identity(&self, key: &hmac::Key) -> Vec<u8> {
         let mut text = match self.kind {
-            Kind::Hook | Kind::Consumer | Kind::Task => b"task endpoint\0".to_vec(),
+            Kind::Hook | Kind::Consumer | Kind::Inbox | Kind::Task => b"task endpoint\0".to_vec(),
             Kind::Callback => b"callback endpoint\0".to_vec(),
         };
         text.extend_from_slice(&(self.url.as_str().len() as u64).to_be_bytes());

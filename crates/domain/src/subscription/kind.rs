@@ -21,11 +21,13 @@ pub enum Kind {
     Callback,
     /// Somebody subscribed to events, with all that a consumer can say about how it wants them (contract §4).
     Consumer,
+    /// Somebody subscribed to events and fetches them himself (contract §2).
+    Inbox,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Hook, Self::Task, Self::Callback, Self::Consumer];
+    pub const ALL: [Self; 5] = [Self::Hook, Self::Task, Self::Callback, Self::Consumer, Self::Inbox];
 
     /// How the database keeps it.
     #[must_use]
@@ -35,6 +37,7 @@ impl Kind {
             Self::Task => 1,
             Self::Callback => 2,
             Self::Consumer => 3,
+            Self::Inbox => 4,
         }
     }
 
@@ -46,6 +49,7 @@ impl Kind {
             Self::Task => Profile::Task,
             Self::Callback => Profile::Callback,
             Self::Consumer => Profile::Consumer,
+            Self::Inbox => Profile::Inbox,
         }
     }
 
@@ -53,7 +57,7 @@ impl Kind {
     #[must_use]
     pub const fn is_matched(self) -> bool {
         match self {
-            Self::Hook | Self::Consumer => true,
+            Self::Hook | Self::Consumer | Self::Inbox => true,
             Self::Task | Self::Callback => false,
         }
     }
@@ -63,7 +67,7 @@ impl Kind {
     pub const fn is_given_up(self) -> bool {
         match self {
             Self::Task | Self::Consumer => true,
-            Self::Hook | Self::Callback => false,
+            Self::Hook | Self::Callback | Self::Inbox => false,
         }
     }
 }

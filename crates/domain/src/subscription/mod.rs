@@ -1,7 +1,7 @@
 //! Subscriptions: who wants which events where, and how it goes there.
 //!
-//! There are four kinds: the REST hook of contract §3 and the consumer of contract §4, which are matched with events, and the
-//! endpoints of tasks (contract §5) and of callbacks (contract §6), which are not.
+//! There are five kinds: the REST hook of contract §3, the consumer of contract §4 and the inbox of contract §2, which are matched with
+//! events, and the endpoints of tasks (contract §5) and of callbacks (contract §6), which are not.
 
 pub mod command;
 pub mod condition;
@@ -12,6 +12,7 @@ mod ending;
 pub mod endpoint;
 mod filter;
 mod health;
+pub mod inbox;
 mod kind;
 pub mod listeners;
 mod pattern;
@@ -82,7 +83,7 @@ pub struct Subscription {
     pub tenant: TenantId,
     /// What it is.
     pub kind: Kind,
-    /// Where deliveries go.
+    /// Where deliveries go; of an inbox, its address.
     pub url: url::Url,
     /// Which types; none = all.
     pub patterns: Box<[EventPattern]>,
@@ -95,7 +96,8 @@ pub struct Subscription {
     pub secrets: Option<Arc<Secrets>>,
     /// When it ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
-    /// What it has as a consumer; `None` for the other kinds.
+    /// What it has as a consumer, or as an inbox (tags, and after which time a message is not given out any more); `None` for the
+    /// other kinds.
     pub consumer: Option<Box<Consumer>>,
 }
 

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{audited, consumers, delivery_view::View, hooks};
+use super::{audited, consumers, delivery_view::View, hooks, inboxes};
 use crate::{
     access::{
         Caller,
@@ -168,6 +168,10 @@ pub(super) fn takes_deliveries(
         Profile::Consumer => {
             let consumer = consumers::found(conn, tenant, delivery.subscription_id)?;
             return Ok(consumers::takes_events(&consumer)?);
+        }
+        Profile::Inbox => {
+            inboxes::live(conn, tenant, delivery.subscription_id)?;
+            return Ok(());
         }
         Profile::Task | Profile::Callback => {}
     }

@@ -18,7 +18,8 @@ pub(crate) struct View {
     event_id: String,
     /// The event's type.
     event_type: String,
-    /// `hook`, `task` (a webhook of a task), `callback` (of an action run) or `farewell` (the reverse unsubscribe of a hook).
+    /// `hook`, `task` (a webhook of a task), `callback` (of an action run), `consumer`, `inbox` (a message that waits in one) or `farewell` (the reverse
+    /// unsubscribe of a hook).
     #[schema(example = "hook")]
     kind: &'static str,
     /// To whom: the hook, or the endpoint of tasks.

@@ -15,6 +15,7 @@ pub(crate) mod gaps;
 pub(crate) mod health;
 mod hook_view;
 pub(crate) mod hooks;
+pub(crate) mod inboxes;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod oauth;

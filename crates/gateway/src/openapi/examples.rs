@@ -49,7 +49,9 @@ fn named(name: &str) -> Option<Value> {
             "detail": "url does not let these credentials in: it answered 401"
         }})),
         "AuthenticationList" => Some(json!({"data": [authentication()]})),
-        _ => super::automation_examples::named(name).or_else(|| super::worker_examples::named(name)),
+        _ => super::automation_examples::named(name)
+            .or_else(|| super::worker_examples::named(name))
+            .or_else(|| super::inbox_shapes::named(name)),
     }
 }
 
@@ -281,7 +283,7 @@ fn detail() -> Value {
     detail
 }
 
-fn event() -> Value {
+pub(super) fn event() -> Value {
     json!({
         "id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",
         "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",

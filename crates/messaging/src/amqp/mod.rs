@@ -5,6 +5,7 @@
 //! open a channel on the link's connection, work until it is lost, and begin again. lapin's own recovery stays off (it has
 //! open bugs, amqp-rs/lapin#450).
 
+mod broadcast;
 mod consumer;
 mod link;
 mod publisher;
@@ -24,6 +25,8 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+pub(crate) use broadcast::Ears;
+use broadcast::Voice;
 pub(crate) use consumer::{Deliveries, Receipt};
 use link::{Link, LinkState};
 use publisher::{Publisher, Request};
@@ -51,6 +54,8 @@ pub(crate) struct Amqp {
 struct Shared {
     context: Arc<Context>,
     requests: mpsc::Sender<Request>,
+    /// Speaks to everybody.
+    voice: Voice,
     consuming: LinkState,
     /// The publisher and the consumers.
     workers: TaskTracker,
@@ -95,10 +100,13 @@ impl Amqp {
         };
         let (publishing, consuming) = (start_link("publisher"), start_link("consumer"));
         let (requests, waiting) = mpsc::channel(REQUESTS);
+        let (voice, speaker) = broadcast::speaker(publishing.clone(), Arc::clone(&context));
+        workers.spawn_on(speaker, &runtime);
         workers.spawn_on(Publisher::new(waiting, publishing, Arc::clone(&context)).run(), &runtime);
         let shared = Shared {
             context,
             requests,
+            voice,
             consuming,
             workers,
             links,
@@ -161,6 +169,26 @@ impl Amqp {
         );
         shared.workers.spawn_on(worker.run(), &shared.runtime);
         deliveries
+    }
+
+    /// Says a message to everybody; what cannot be said now is lost.
+    pub(crate) fn broadcast(&self, message: &Message) {
+        match message.to_bytes() {
+            Ok(bytes) => {
+                if self.shared.voice.try_send(bytes).is_err() {
+                    tracing::debug!("a message to everybody was lost");
+                }
+            }
+            Err(error) => tracing::error!(?error, ?message, "message cannot be written"),
+        }
+    }
+
+    pub(crate) fn listen(&self) -> Ears {
+        let shared = &self.shared;
+        let (ears, listener) =
+            broadcast::listener(shared.consuming.clone(), Arc::clone(&shared.context), self.clone());
+        shared.workers.spawn_on(listener, &shared.runtime);
+        ears
     }
 
     pub(crate) fn readiness(&self) -> &Readiness {

@@ -1,7 +1,8 @@
 //! What must exist on the broker, and under which names.
 //!
 //! Messages go through the default exchange to quorum queues. A message that came back too often, or that nobody can read,
-//! goes to the queue `dead` through an exchange of the same name; nobody reads it but people.
+//! goes to the queue `dead` through an exchange of the same name; nobody reads it but people. What everybody hears goes through the
+//! exchange `everybody` ([`super::broadcast`]).
 
 use lapin::{
     Channel, ErrorKind, ExchangeKind,
@@ -27,16 +28,24 @@ pub(super) struct Names {
     queues: Vec<ShortString>,
     /// The dead-letter exchange and its queue.
     dead: ShortString,
+    /// The exchange of messages to everybody.
+    everybody: ShortString,
 }
 
 impl Names {
     pub(super) fn new(namespace: &str) -> Self {
         let queues = Queue::all().map(|queue| format!("{namespace}{}", queue.name()).into()).collect();
-        Self { queues, dead: format!("{namespace}dead").into() }
+        let everybody = format!("{namespace}everybody").into();
+        Self { queues, dead: format!("{namespace}dead").into(), everybody }
     }
 
     pub(super) fn of(&self, queue: Queue) -> ShortString {
         self.queues[queue.index()].clone()
+    }
+
+    /// The exchange of messages to everybody.
+    pub(super) fn everybody(&self) -> ShortString {
+        self.everybody.clone()
     }
 
     /// The queue of that name, if it is one of ours.

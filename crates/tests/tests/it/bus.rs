@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a broken harness should stop its test")]
 
 mod broker;
+mod everybody;
 mod road;
 mod stage;
 
@@ -18,6 +19,7 @@ use hookyard_domain::{
 use hookyard_messaging::{Bus, DELIVERY_LIMIT, Incoming, Lane, Message, PublishError, Queue};
 use uuid::Uuid;
 
+use everybody::each_listener_hears_what_is_said_to_everybody;
 use stage::{QUEUE, drain, next, nothing_more, number, publish, ring};
 
 macro_rules! over_both {
@@ -48,6 +50,7 @@ over_both! {
     a_reader_that_leaves_gives_back_what_it_was_not_given
     a_wait_that_is_dropped_loses_nothing
     closing_ends_readers_and_publishers
+    each_listener_hears_what_is_said_to_everybody
 }
 
 async fn every_message_arrives_as_it_was_sent(bus: Bus) {

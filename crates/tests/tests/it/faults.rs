@@ -6,6 +6,7 @@
 mod action_runs;
 mod broker;
 mod database;
+mod inboxes;
 mod kills;
 mod overload;
 mod tasks;

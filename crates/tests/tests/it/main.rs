@@ -23,6 +23,7 @@ mod gateway_events;
 mod hardening;
 mod hook_health;
 mod hooks;
+mod inboxes;
 mod keys;
 mod lifecycle;
 mod llm;

@@ -4,7 +4,7 @@
 pub(crate) mod secret;
 pub(crate) mod switch;
 mod view;
-mod wish;
+pub(super) mod wish;
 
 use std::sync::{Arc, OnceLock};
 

@@ -71,14 +71,15 @@ impl Wish {
         }
         Ok(Self {
             url: fields.get("url").map(|json| url(json, context)).transpose()?,
-            event_types: fields.get("eventTypes").map(event_types).transpose()?,
+            event_types: fields.get("eventTypes").map(|json| event_types(json, "eventTypes")).transpose()?,
             disabled: fields.flag("disabled")?,
             secret: fields.get("secret").map(secret).transpose()?,
             headers: said(&fields, "headers", headers)?.map(Option::unwrap_or_default),
             certificate: said(&fields, "client_certificate", |json| certificate(json, now))?,
             transformation: said(&fields, "transformation", transformation)?,
             description: said(&fields, "description", description)?.map(Option::unwrap_or_default),
-            tags: said(&fields, "companyTags", company_tags)?.map(Option::unwrap_or_default),
+            tags: said(&fields, "companyTags", |json| company_tags(json, "companyTags"))?
+                .map(Option::unwrap_or_default),
             filter: said(&fields, "filter", filter)?,
             method: said(&fields, "method", method)?.map(Option::unwrap_or_default),
             rate_limit: said(&fields, "rate_limit", |_| {
@@ -119,7 +120,7 @@ impl Wish {
     pub(super) fn apply(&self, before: Terms, catalogue: &[CatalogueEntry]) -> Result<Terms, ApiError> {
         let (event_types, patterns) = match &self.event_types {
             None => (before.event_types, before.patterns),
-            Some(names) => (names.clone(), patterns(names, catalogue)?),
+            Some(names) => (names.clone(), patterns(names, catalogue, "eventTypes")?),
         };
         let transformation =
             |made: &Option<Transformation>| made.as_ref().map(|made| made.canonical_text().to_owned());
@@ -157,10 +158,17 @@ pub(super) fn nothing() -> Terms {
 }
 
 /// The types or patterns that names stand for, each once.
-fn patterns(names: &[String], catalogue: &[CatalogueEntry]) -> Result<Vec<String>, ApiError> {
+///
+/// # Errors
+/// 422 `INVALID_EVENT_TYPE` for a name that is archived, or none, at its place in `member`.
+pub(in crate::handlers) fn patterns(
+    names: &[String],
+    catalogue: &[CatalogueEntry],
+    member: &str,
+) -> Result<Vec<String>, ApiError> {
     let mut patterns: Vec<String> = Vec::with_capacity(names.len());
     for (at, name) in names.iter().enumerate() {
-        let wanted = Wanted::of(name, catalogue).map_err(|error| error.field(format!("eventTypes[{at}]")))?;
+        let wanted = Wanted::of(name, catalogue).map_err(|error| error.field(format!("{member}[{at}]")))?;
         if !patterns.contains(&wanted.pattern_text) {
             patterns.push(wanted.pattern_text);
         }
@@ -176,8 +184,12 @@ fn url(json: &Json, context: &Context) -> Result<String, ApiError> {
     Ok(text.to_owned())
 }
 
-fn event_types(json: &Json) -> Result<Vec<String>, ApiError> {
-    let wrong = |reason: &str| problem::invalid("INVALID_EVENT_TYPE", "eventTypes", reason);
+/// The names in a list of at least one.
+///
+/// # Errors
+/// 422 `INVALID_EVENT_TYPE`.
+pub(in crate::handlers) fn event_types(json: &Json, member: &'static str) -> Result<Vec<String>, ApiError> {
+    let wrong = |reason: &str| problem::invalid("INVALID_EVENT_TYPE", member, reason);
     let items = json.as_array().filter(|items| !items.is_empty());
     let items = items.ok_or_else(|| wrong("must be a list of at least one event type"))?;
     if items.len() > MAX_EVENT_TYPES {
@@ -236,7 +248,11 @@ fn transformation(json: &Json) -> Result<Transformation, ApiError> {
         .map_err(|error| refused("INVALID_TRANSFORMATION", "the transformation", error))
 }
 
-fn filter(json: &Json) -> Result<String, ApiError> {
+/// A filter as it is stored.
+///
+/// # Errors
+/// 422 `INVALID_FILTER`, with the place.
+pub(in crate::handlers) fn filter(json: &Json) -> Result<String, ApiError> {
     let checked = Filter::parse(json).map_err(|error| refused("INVALID_FILTER", "the filter", error))?;
     Ok(checked.canonical_text())
 }
@@ -255,20 +271,24 @@ fn description(json: &Json) -> Result<String, ApiError> {
     Ok(text.to_owned())
 }
 
-fn company_tags(json: &Json) -> Result<Vec<String>, ApiError> {
+/// The tags in a list, each once.
+///
+/// # Errors
+/// 422 `INVALID_FIELD`, with the place.
+pub(in crate::handlers) fn company_tags(json: &Json, member: &'static str) -> Result<Vec<String>, ApiError> {
     let wrong = |field: String, reason: &str| {
         ApiError::unprocessable("INVALID_FIELD", format!("{field} {reason}")).field(field).reason(reason)
     };
     let Some(items) = json.as_array() else {
-        return Err(invalid("companyTags", "must be a list of strings such as region:uk"));
+        return Err(invalid(member, "must be a list of strings such as region:uk"));
     };
     if items.len() > MAX_TAGS {
         let reason = format!("must have at most {MAX_TAGS} entries, not {}", items.len());
-        return Err(invalid("companyTags", &reason));
+        return Err(invalid(member, &reason));
     }
     let mut all: Vec<String> = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
-        let field = format!("companyTags[{at}]");
+        let field = format!("{member}[{at}]");
         let text = text_of(item).map_err(|reason| wrong(field.clone(), reason))?;
         tags::check(text).map_err(|reason| wrong(field, &reason))?;
         if !all.iter().any(|there| there == text) {

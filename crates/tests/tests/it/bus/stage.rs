@@ -84,7 +84,9 @@ impl Names {
         for name in Queue::all().map(|queue| self.queue(queue)).chain([self.dead()]) {
             side.channel.queue_delete(name.into(), Default::default()).await.unwrap();
         }
-        side.channel.exchange_delete(self.dead().into(), Default::default()).await.unwrap();
+        for name in [self.dead(), self.namespace.clone() + "everybody"] {
+            side.channel.exchange_delete(name.into(), Default::default()).await.unwrap();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How each route is called: one row for each. In paths and bodies `{hook}`, `{consumer}`, `{event}`, `{dead}` (a delivery that ended without
 //! success), `{type}`, `{key}`, `{user}`, `{session}`, `{invitation}`, `{client}`, `{grant}`, `{source_key}`, `{task}`, `{ended}` (a task that
-//! was cancelled), `{asking}` (one that asks), `{question}` (what it asks), `{answerable}` (the token of a link to answer it), `{schedule}` and `{url}` (the hook's) stand for new objects of a tenant.
+//! was cancelled), `{asking}` (one that asks), `{question}` (what it asks), `{answerable}` (the token of a link to answer it), `{schedule}`, `{inbox}` (with the `{message}` and the
+//! `{token}` of a lease there) and `{url}` (the hook's) stand for new objects of a tenant.
 
 /// How one route is called.
 #[derive(Debug)]
@@ -113,6 +114,20 @@ pub(super) const ROWS: &[Row] = &[
     about("POST /webhooks/{id}/disable", "/webhooks/{consumer}/disable"),
     about("GET /webhooks/{id}/secret", "/webhooks/{consumer}/secret"),
     about("POST /webhooks/{id}/secret/rotate", "/webhooks/{consumer}/secret/rotate"),
+
+    plain("GET /v1/inboxes", "/v1/inboxes"),
+    plain("POST /v1/inboxes", "/v1/inboxes").body(r#"{"name":"new"}"#).status(201),
+    about("GET /v1/inboxes/{id}", "/v1/inboxes/{inbox}"),
+    about("PATCH /v1/inboxes/{id}", "/v1/inboxes/{inbox}").body(r#"{"name":"changed"}"#),
+    about("DELETE /v1/inboxes/{id}", "/v1/inboxes/{inbox}"),
+    about("POST /v1/inboxes/{id}/pause", "/v1/inboxes/{inbox}/pause"),
+    about("POST /v1/inboxes/{id}/resume", "/v1/inboxes/{inbox}/resume"),
+    about("GET /v1/inboxes/{id}/messages", "/v1/inboxes/{inbox}/messages"),
+    about("GET /v1/inboxes/{id}/messages/stream", "/v1/inboxes/{inbox}/messages/stream?seconds=1"),
+    about("POST /v1/inboxes/{id}/messages/lease", "/v1/inboxes/{inbox}/messages/lease"),
+    about("POST /v1/inboxes/{id}/messages/ack", "/v1/inboxes/{inbox}/messages/ack").body(r#"{"messages":[{"id":"{message}","lease_token":"{token}"}]}"#),
+    about("POST /v1/inboxes/{id}/messages/release", "/v1/inboxes/{inbox}/messages/release").body(r#"{"messages":[{"id":"{message}","lease_token":"{token}"}]}"#),
+    about("POST /v1/inboxes/{id}/messages/extend", "/v1/inboxes/{inbox}/messages/extend").body(r#"{"messages":[{"id":"{message}","lease_token":"{token}"}]}"#),
 
     plain("GET /v1/deliveries", "/v1/deliveries"),
     about("GET /v1/deliveries/{id}", "/v1/deliveries/{dead}"),

@@ -17,8 +17,8 @@ use hookyard_domain::{
     },
     delivery::DeliveryState,
     id::{
-        ClientId, ConnectionId, CredentialId, GrantId, InputId, InvitationId, SessionId, TaskId, TenantId,
-        UserId,
+        ClaimId, ClientId, ConnectionId, CredentialId, EventId, GrantId, InputId, InvitationId, SessionId,
+        TaskId, TenantId, UserId,
     },
     person::Role,
     task::respond::RespondLinks,
@@ -138,6 +138,9 @@ impl World {
             let made = admin.post_json("/webhooks", &body).await.expect(201);
             objects.push(("consumer", made["id"].as_str().unwrap().to_owned()));
         }
+        if ["inbox", "message", "token"].into_iter().any(named) {
+            objects.extend(self.inbox(side).await);
+        }
         if named("type") {
             let name = format!("matrix.t{unique:x}");
             let body = json!({"name": name, "description": "x"});
@@ -173,6 +176,15 @@ impl World {
             objects.extend(self.held(side, unique).await);
         }
         Objects(objects)
+    }
+
+    /// An inbox, with the names of a message and of a lease: nobody fans out here, so that there is neither.
+    async fn inbox(&self, side: &Side) -> [(&'static str, String); 3] {
+        let made = side.admin.post_json("/v1/inboxes", &json!({"name": "matrix"})).await.expect(201);
+        let now = self.system.clock.now();
+        let message = EventId::new(now).to_string().replacen("evt_", "msg_", 1);
+        let text = made["id"].as_str().unwrap().to_owned();
+        [("inbox", text), ("message", message), ("token", ClaimId::new(now).to_string())]
     }
 
     /// A connection; put there past the trial of its credentials.

@@ -1,0 +1,99 @@
+//! Messages that nobody acknowledges: quarantined, requeued, given up, expired.
+
+use hookyard_messaging::Bus;
+use serde_json::{Value, json};
+
+use super::{ack, counts, fill, filled, inbox, lease, say, sequences};
+use crate::pipeline::stage::{Stage, text};
+
+async fn dead_letters(stage: &Stage, inbox: &str) -> Vec<Value> {
+    let page = stage.client.get(&format!("/v1/dead-letters?hook_id={inbox}")).await.expect(200);
+    page["data"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_leased_too_often_is_quarantined_as_a_dead_letter_and_can_be_requeued() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let id = inbox(&stage.client, json!({"max_leases": 2})).await;
+    fill(&stage, &id, 3).await;
+    // The first is forgotten twice, the second is given back twice, the third waits behind them.
+    for count in [1, 2] {
+        let held = lease(&stage.client, &id, 2).await;
+        assert_eq!(sequences(&held), [1, 2]);
+        assert!(held.iter().all(|message| message["lease_count"] == count));
+        let back = say(&stage.client, &id, "release", &held[1..], json!({"reason": "too heavy"})).await;
+        assert_eq!(back, [if count == 2 { "quarantined" } else { "released" }]);
+        stage.advance(60_000);
+    }
+    // Whoever asks next gets what comes behind it.
+    assert_eq!(sequences(&lease(&stage.client, &id, 1).await), [3]);
+    let now = counts(&stage.client, &id).await;
+    assert_eq!((&now["quarantined"], &now["leased"], &now["waiting"]), (&json!(2), &json!(1), &json!(0)));
+    let page = stage.client.get(&format!("/v1/inboxes/{id}/messages?state=quarantined")).await.expect(200);
+    let told: Vec<(i64, &str, &str)> = page["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["sequence"].as_i64().unwrap(), text(&one["state"]), text(&one["last_reason"])))
+        .collect();
+    assert_eq!(told, [(1, "quarantined", "over_leased"), (2, "quarantined", "too heavy")]);
+    // They stand among the dead letters, and are requeued and given up there.
+    let letters = dead_letters(&stage, &id).await;
+    assert_eq!(letters.len(), 2);
+    assert!(letters.iter().all(|letter| letter["kind"] == "inbox" && letter["state"] == "dead"));
+    let second = text(&page["data"][1]["delivery_id"]).to_owned();
+    stage.client.delete(&format!("/v1/dead-letters/{second}")).await.expect(200);
+    let all = json!({"all": true, "hook_id": id});
+    assert_eq!(stage.client.post_json("/v1/dead-letters/retry", &all).await.expect(202)["moved"], 1);
+    let again = lease(&stage.client, &id, 10).await;
+    assert_eq!(sequences(&again), [1]);
+    assert_eq!(again[0]["lease_count"], 1, "it begins anew");
+    assert_eq!(ack(&stage.client, &id, &again).await, ["acknowledged"]);
+    // One that was given up, or is done, can be had again, too.
+    stage.client.post(&format!("/v1/deliveries/{second}/retry"), "").await.expect(202);
+    assert_eq!(sequences(&lease(&stage.client, &id, 10).await), [2]);
+    let audited = stage.system.audited(Some(stage.system.tenant)).await;
+    assert_eq!(
+        audited,
+        ["inbox.created", "dead_letters.discarded", "dead_letters.retried", "delivery.retried"]
+    );
+    stage.let_everything_happen().await;
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_many_gets_them_although_others_have_to_be_put_aside_first() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let id = inbox(&stage.client, json!({"max_leases": 1})).await;
+    fill(&stage, &id, 6).await;
+    lease(&stage.client, &id, 4).await;
+    stage.advance(60_000);
+    assert_eq!(sequences(&lease(&stage.client, &id, 2).await), [5, 6]);
+    assert_eq!(counts(&stage.client, &id).await["quarantined"], 4);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_was_not_acknowledged_in_time_expires() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let id = inbox(&stage.client, json!({"ttl_seconds": 60})).await;
+    fill(&stage, &id, 2).await;
+    let held = lease(&stage.client, &id, 1).await;
+    stage.advance(61_000);
+    let event = stage.post("n.a", json!({})).await;
+    filled(&stage.client, &id, 3).await;
+    assert_eq!(sequences(&lease(&stage.client, &id, 10).await), [3]);
+    assert_eq!(ack(&stage.client, &id, &held).await, ["gone"]);
+    let page = stage.client.get(&format!("/v1/inboxes/{id}/messages")).await.expect(200);
+    for at in [0, 1] {
+        let told = &page["data"][at];
+        assert_eq!(
+            (&told["state"], &told["last_reason"]),
+            (&json!("cancelled"), &json!("expired")),
+            "{told}"
+        );
+    }
+    assert_eq!(page["data"][2]["state"], "leased");
+    let _third = event;
+    stage.close().await;
+}

@@ -1,0 +1,11 @@
+DROP TRIGGER deliveries_into_inbox ON deliveries;
+DROP FUNCTION hookyard_put_into_inbox();
+DROP INDEX deliveries_dead;
+DELETE FROM deliveries WHERE profile = 5;
+ALTER TABLE deliveries DROP COLUMN leased_until;
+DROP TABLE inboxes;
+DELETE FROM subscription_health WHERE subscription_id IN (SELECT id FROM subscriptions WHERE kind = 4);
+DELETE FROM subscriptions WHERE kind = 4;
+ALTER TABLE subscriptions DROP CONSTRAINT subscriptions_signed;
+DROP INDEX subscriptions_inboxes;
+ALTER TABLE subscriptions ALTER COLUMN signing_secret SET NOT NULL;
