@@ -9,6 +9,7 @@ pub mod dead_letter;
 pub mod failed;
 pub mod inspect;
 mod judge;
+pub mod log;
 pub mod ordered;
 mod outcome;
 pub mod pace;

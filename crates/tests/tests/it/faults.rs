@@ -8,6 +8,7 @@ mod broker;
 mod database;
 mod kills;
 mod overload;
+mod recoveries;
 mod tasks;
 mod together;
 

@@ -31,6 +31,7 @@ mod oauth;
 mod openapi;
 mod people;
 mod pipeline;
+mod recovery;
 mod runner;
 mod secrets;
 mod signing_keys;
