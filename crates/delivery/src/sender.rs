@@ -128,7 +128,7 @@ pub(crate) fn body(job: &Job) -> Bytes {
 }
 
 fn headers(job: &Job, body: &[u8], signing: Signing<'_>, number: u16, now: DateTime<Utc>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(12);
+    let mut headers = HeaderMap::with_capacity(14);
     let mut put = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
@@ -144,11 +144,18 @@ fn headers(job: &Job, body: &[u8], signing: Signing<'_>, number: u16, now: DateT
     put("webhook-id", &id);
     put("webhook-timestamp", &timestamp.to_string());
     let signing_secret = &job.secrets.signing;
-    let signature = match &job.secrets.consumer {
-        Some(keys) => consumer::signatures(signing_secret, keys, &id, now, body),
-        None => signing_secret.standard_webhooks(&id, timestamp, body),
+    let sign = |text: &[u8]| match &job.secrets.consumer {
+        Some(keys) => consumer::signatures(signing_secret, keys, &id, now, text),
+        None => signing_secret.standard_webhooks(&id, timestamp, text),
     };
-    put("webhook-signature", &signature);
+    put("webhook-signature", &sign(body));
+    // Signed by itself, as a message that is the number: the body was signed before there was one, and whoever verifies bodies
+    // verifies numbers, too (docs/decisions/0049).
+    if let Some(sequence) = job.held.sequence {
+        let sequence = sequence.to_string();
+        put("x-hookyard-sequence", &sequence);
+        put("x-hookyard-sequence-signature", &sign(sequence.as_bytes()));
+    }
     let secret = job.secrets.webhook.as_ref();
     match job.held.profile {
         Profile::Task => {

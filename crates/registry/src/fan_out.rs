@@ -187,6 +187,7 @@ async fn release(
                 lease_until,
                 ordered: false,
                 expires_at: new.expires_at,
+                sequence: None,
             };
             (held, now)
         })

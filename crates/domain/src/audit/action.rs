@@ -102,6 +102,7 @@ words! {
         RecoveryStarted "recovery.started";
         RecoveryCancelled "recovery.cancelled";
         RecoveryEnded "recovery.ended";
+        GapsDelivered "gaps.delivered";
         DeadLettersRetried "dead_letters.retried";
         DeadLettersDiscarded "dead_letters.discarded";
         EventTypeCreated "event_type.created";

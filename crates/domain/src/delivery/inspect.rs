@@ -52,6 +52,9 @@ pub struct DeliveryView {
     /// What came of the last try, as a word.
     #[diesel(sql_type = Nullable<Text>)]
     pub last_reason: Option<String>,
+    /// Its number among the deliveries of its subscription, if that counts.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub sequence: Option<i64>,
 }
 
 impl DeliveryView {
@@ -63,7 +66,7 @@ impl DeliveryView {
 }
 
 pub(super) const VIEW: &str = "d.event_id, d.subscription_id, e.event_type, s.url, d.profile, d.state, d.attempts, \
-     d.deferrals, NULLIF(d.next_attempt_at, 'infinity') AS next_attempt_at, d.settled_at, d.last_status, d.last_reason";
+     d.deferrals, NULLIF(d.next_attempt_at, 'infinity') AS next_attempt_at, d.settled_at, d.last_status, d.last_reason, d.sequence";
 
 pub(super) const VIEWED: &str = "deliveries d \
      JOIN events e ON e.tenant_id = d.tenant_id AND e.id = d.event_id JOIN subscriptions s ON s.id = d.subscription_id";

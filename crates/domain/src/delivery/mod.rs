@@ -7,6 +7,7 @@
 pub mod body;
 pub mod dead_letter;
 pub mod failed;
+pub mod gaps;
 pub mod inspect;
 mod judge;
 pub mod log;
@@ -16,6 +17,7 @@ pub mod pace;
 mod profile;
 pub mod replay;
 pub mod rung;
+pub mod sequence;
 pub mod store;
 
 use chrono::{DateTime, Utc};
@@ -142,6 +144,8 @@ pub struct HeldDelivery {
     pub ordered: bool,
     /// When it is not sent any more.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Its number among the deliveries of its subscription: [`sequence`].
+    pub sequence: Option<i64>,
 }
 
 /// Why a delivery was cancelled that was not sent in time.

@@ -67,6 +67,15 @@ impl Profile {
     /// Every profile.
     pub const ALL: [Self; 5] = [Self::Hook, Self::Callback, Self::Consumer, Self::Task, Self::Farewell];
 
+    /// Whether its deliveries are numbered: those to somebody who has subscribed to events ([`super::sequence`]).
+    #[must_use]
+    pub const fn is_numbered(self) -> bool {
+        match self {
+            Self::Hook | Self::Consumer => true,
+            Self::Callback | Self::Task | Self::Farewell => false,
+        }
+    }
+
     /// The profile's row.
     #[must_use]
     pub const fn schedule(self) -> &'static Schedule {

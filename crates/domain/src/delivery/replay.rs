@@ -6,10 +6,10 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Array, Nullable, SmallInt, Timestamptz, Uuid},
+    sql_types::{Array, Bool, Nullable, SmallInt, Timestamptz, Uuid},
 };
 
-use super::Profile;
+use super::{Profile, sequence};
 use crate::{
     Result,
     id::{DeliveryId, EventId, SubscriptionId, TenantId},
@@ -26,7 +26,8 @@ struct Row {
 
 /// Puts deliveries of these events to one endpoint on the schedule, due at `now`; those with a line are held back in it, and the
 /// walk through the lines lets them go one after the other. Returns which; what is under way already is not among them. What is
-/// asked for by hand does not expire.
+/// asked for by hand does not expire. Those that are made here get numbers ([`sequence`]), the others keep theirs. Within a
+/// transaction.
 ///
 /// # Errors
 /// When the database is away.
@@ -42,21 +43,31 @@ pub fn schedule(
         return Ok(Vec::new());
     }
     let (ids, lines): (Vec<EventId>, Vec<Option<uuid::Uuid>>) = events.iter().copied().unzip();
-    let rows: Vec<Row> = sql_query(
-        "INSERT INTO deliveries AS d (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
-            due_at, next_attempt_at, claim, ordering) \
+    let counts = profile.is_numbered();
+    if counts {
+        sequence::lock(conn, subscription)?;
+    }
+    let rows: Vec<Row> = sql_query(format!(
+        "WITH k AS MATERIALIZED (SELECT e, o, counted, row_number() OVER (PARTITION BY counted ORDER BY e DESC) - 1 AS behind \
+            FROM (SELECT e, o, $6 AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e AND d.subscription_id = $2) \
+               AS counted FROM unnest($3, $7) AS k (e, o)) AS k), \
+         numbers AS ({}) \
+         INSERT INTO deliveries AS d (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
+            due_at, next_attempt_at, claim, ordering, sequence) \
          SELECT e, $2, $1, $4, 0, 0, 0, 0, $5, CASE WHEN o IS NULL THEN $5 ELSE 'infinity' END, \
-            '00000000-0000-0000-0000-000000000000', o FROM unnest($3, $6) AS k (e, o) \
+            '00000000-0000-0000-0000-000000000000', o, CASE WHEN counted THEN (SELECT last FROM numbers) - behind END FROM k \
          ON CONFLICT (event_id, subscription_id) DO UPDATE SET state = 0, tries = 0, deferrals = 0, \
             due_at = excluded.due_at, next_attempt_at = excluded.next_attempt_at, claim = excluded.claim, \
             ordering = COALESCE(excluded.ordering, d.ordering), settled_at = NULL, expires_at = NULL \
          WHERE d.state <> 0 AND d.tenant_id = $1 AND d.profile = excluded.profile RETURNING d.event_id",
-    )
+        sequence::give("SELECT $2, count(*) FROM k WHERE counted HAVING count(*) > 0")
+    ))
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(subscription)
     .bind::<Array<Uuid>, _>(ids)
     .bind::<SmallInt, _>(profile)
     .bind::<Timestamptz, _>(now)
+    .bind::<Bool, _>(counts)
     .bind::<Array<Nullable<Uuid>>, _>(lines)
     .load(conn)?;
     Ok(rows.into_iter().map(|row| row.event_id).collect())

@@ -1,14 +1,19 @@
 //! Queries of the delivery engine. All of them take many rows at once (invariant 5).
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    Connection, PgConnection, QueryableByName, RunQueryDsl,
+    result::{DatabaseErrorKind, Error::DatabaseError},
+    sql_query,
     sql_types::{Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{Attempt, DeliveryState, Fate, HeldDelivery, NewDelivery, Profile, Settled};
+use super::{Attempt, DeliveryState, Fate, HeldDelivery, NewDelivery, Profile, Settled, sequence};
 use crate::{
     Result,
     db::{partition, prepared::prepared},
@@ -58,7 +63,7 @@ fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
 }
 
-/// Makes deliveries, held under `claim` until `lease_until`; those that stand in a line are held back, and
+/// Makes deliveries that are of no subscription that counts, held under `claim` until `lease_until`; those that stand in a line are held back, and
 /// [`super::ordered::release`] lets go those that may, after the commit. One that exists already stays as it is (invariant 3).
 ///
 /// # Errors
@@ -94,9 +99,10 @@ pub fn insert(
     Ok(())
 }
 
-/// Takes groups of events and makes their deliveries, in one statement: a group is gone when its deliveries are there.
-/// Returns the groups that were taken; of one that somebody else has taken, or is taking, no delivery is made. Deliveries that stand
-/// in a line are held back, as by [`insert`].
+/// Takes groups of events and makes their deliveries, numbered ([`sequence`]), in one statement: a group is gone when its deliveries
+/// are there. Returns the groups that were taken; of one that somebody else has taken, or is taking, no delivery is made. Deliveries
+/// that stand in a line are held back, as by [`insert`]. One that exists already stays as it is, and no number is spent on it. Not
+/// within a transaction.
 ///
 /// # Errors
 /// When the database is away; nothing is taken then.
@@ -108,6 +114,31 @@ pub fn fan_out(
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
 ) -> Result<HashSet<EventGroupId>> {
+    let mut missing = Cow::Borrowed(deliveries);
+    loop {
+        match fan_out_new(conn, groups, &missing, claim, now, lease_until) {
+            // Hardly ever: somebody has sent one of the events again before it was fanned out.
+            Err(DatabaseError(DatabaseErrorKind::UniqueViolation, error)) => {
+                let there = sequence::existing(conn, missing.iter().map(|(_, new)| new.id))?;
+                if there.is_empty() {
+                    return Err(DatabaseError(DatabaseErrorKind::UniqueViolation, error).into());
+                }
+                missing.to_mut().retain(|(_, new)| !there.contains(&new.id));
+            }
+            taken => return Ok(taken?),
+        }
+    }
+}
+
+/// As [`fan_out`], of deliveries none of which exists.
+fn fan_out_new(
+    conn: &mut PgConnection,
+    groups: &[EventGroupId],
+    deliveries: &[(EventGroupId, NewDelivery)],
+    claim: ClaimId,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> diesel::QueryResult<HashSet<EventGroupId>> {
     #[derive(QueryableByName)]
     struct Taken {
         #[diesel(sql_type = Uuid)]
@@ -128,14 +159,20 @@ pub fn fan_out(
     } else {
         (", next_attempt_at, claim", "$6, $7", "", "")
     };
+    // Within one subscription numbers go by the events' ids. A full join, which has the same rows here, cannot be made by comparing
+    // each of thousands of deliveries with each counter, as the planner, who expects ten, would have it.
     let statement = prepared(format!(
         "WITH taken AS (DELETE FROM event_groups WHERE id IN \
             (SELECT id FROM event_groups WHERE id = ANY($8) ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id), \
+         new AS MATERIALIZED (SELECT e, s, t, p{names}, row_number() OVER (PARTITION BY s ORDER BY e DESC) - 1 AS behind \
+            FROM unnest($1, $2, $3, $4, $9{parameters}) AS new (e, s, t, p, g{names}) JOIN taken ON taken.id = new.g), \
+         numbers AS ({}), \
          made AS (INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, \
-               deferrals, due_at{columns}) \
-            SELECT e, s, t, p, 0, 0, 0, 0, $5, {values} FROM unnest($1, $2, $3, $4, $9{parameters}) \
-               AS new (e, s, t, p, g{names}) JOIN taken ON taken.id = new.g ON CONFLICT DO NOTHING) \
+               deferrals, due_at{columns}, sequence) \
+            SELECT e, s, t, p, 0, 0, 0, 0, $5, {values}, numbers.last - behind \
+            FROM new FULL JOIN numbers ON numbers.subscription_id = new.s) \
          SELECT id FROM taken",
+        sequence::give("SELECT s, count(*) FROM new GROUP BY s ORDER BY s")
     ))
     .bind::<Array<Uuid>, _>(events)
     .bind::<Array<Uuid>, _>(subscriptions)
@@ -183,6 +220,8 @@ pub(super) struct HeldRow {
     ordered: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     expires_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    sequence: Option<i64>,
 }
 
 impl From<HeldRow> for HeldDelivery {
@@ -200,12 +239,13 @@ impl From<HeldRow> for HeldDelivery {
             lease_until: row.next_attempt_at,
             ordered: row.ordered,
             expires_at: row.expires_at,
+            sequence: row.sequence,
         }
     }
 }
 
 pub(super) const HELD: &str = "d.event_id, d.subscription_id, d.tenant_id, d.profile, d.tries, d.attempts, d.deferrals, d.due_at, \
-     d.next_attempt_at, d.claim, d.expires_at, d.ordering IS NOT NULL AS ordered";
+     d.next_attempt_at, d.claim, d.expires_at, d.sequence, d.ordering IS NOT NULL AS ordered";
 
 /// Claims deliveries that are due: retries whose time has come, and those whose lease ended without an outcome.
 /// Oldest first; what another sweep is claiming is passed over.

@@ -23,6 +23,9 @@ pub(crate) struct View {
     kind: &'static str,
     /// To whom: the hook, or the endpoint of tasks.
     hook_id: String,
+    /// Its number among the deliveries of the hook, as `x-hookyard-sequence` tells it; `null` of a task, a callback and a farewell.
+    #[schema(minimum = 1, example = 17)]
+    sequence: Option<i64>,
     /// Where it goes.
     url: String,
     /// `pending`, `delivered`, `dead`, `cancelled` or `discarded`.
@@ -50,6 +53,7 @@ impl From<DeliveryView> for View {
             event_id: delivery.event_id.to_string(),
             kind: delivery.profile.as_str(),
             hook_id: delivery.subscription_id.to_string(),
+            sequence: delivery.sequence,
             state: delivery.state.as_str(),
             attempts: delivery.attempts,
             deferrals: delivery.deferrals,

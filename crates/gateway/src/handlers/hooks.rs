@@ -13,9 +13,9 @@ use hookyard_domain::{
     Error,
     audit::Action,
     db::Conn,
-    delivery::{self, NewDelivery, Profile},
+    delivery::{self, Profile, replay},
     event::{self, Draft, EventType, Origin, Provenance},
-    id::{ClaimId, DeliveryId, SubscriptionId, TenantId},
+    id::{DeliveryId, SubscriptionId, TenantId},
     subscription::{
         self, Ending, EventPattern, HookState, Kind,
         store::{self, HookQuery, HookView},
@@ -277,8 +277,7 @@ pub(super) fn queue_test(
     let id = DeliveryId { event: event.id, subscription: tested.id };
     event::store::insert_alone(conn, &event)?;
     // Due at once and held by nobody: the next sweep takes it.
-    let nobody = ClaimId::from_uuid(uuid::Uuid::nil());
-    delivery::store::insert(conn, &[NewDelivery::plain(id, tenant, tested.profile)], nobody, now, now)?;
+    replay::schedule(conn, tenant, tested.id, tested.profile, &[event.id], now)?;
     Ok(id)
 }
 
