@@ -39,7 +39,7 @@ const FIRST_PAGE: usize = 16;
 const WITHOUT_BODIES: usize = 2_000;
 
 /// After this a recovery looks again whether its endpoint has room.
-const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(1);
+const LOOK_AGAIN: TimeDelta = TimeDelta::milliseconds(200);
 
 /// Why a recovery was stopped.
 const ENDPOINT_GONE: &str = "the endpoint was disabled or deleted";

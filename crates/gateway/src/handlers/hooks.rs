@@ -277,7 +277,7 @@ pub(super) fn queue_test(
     let id = DeliveryId { event: event.id, subscription: tested.id };
     event::store::insert_alone(conn, &event)?;
     // Due at once and held by nobody: the next sweep takes it.
-    replay::schedule(conn, tenant, tested.id, tested.profile, &[event.id], now)?;
+    replay::schedule(conn, tenant, tested.id, tested.profile, &[(event.id, None)], now)?;
     Ok(id)
 }
 

@@ -86,7 +86,7 @@ impl Wish {
             None => which,
             // `missed` is the word of replays.
             Some(word) => word
-                .parse()
+                .parse::<Which>()
                 .ok()
                 .filter(|which| *which != Which::NotArrived)
                 .ok_or_else(|| invalid("which", "must be failed, missing, undelivered or all"))?,

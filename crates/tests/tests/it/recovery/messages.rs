@@ -24,6 +24,7 @@ async fn messages_are_found_by_status_type_time_and_endpoint() {
     stage.answer("bad", 500);
     let mut events = orders(&stage, 1).await;
     events.push(stage.post("read.completed.initial", json!({})).await);
+    stage.advance(5);
     let noon = stage.system.clock.now();
     stage.advance(5);
     events.push(stage.post("order.closed", json!({})).await);
