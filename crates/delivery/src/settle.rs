@@ -15,7 +15,10 @@ use hookyard_domain::{
     db::{Conn, Db},
     delivery::{DeliveryState, Effect, Fate, HeldDelivery, Outcome, Profile, Settled, store},
     id::{SettlementId, SubscriptionId},
-    subscription::Report,
+    subscription::{
+        Report,
+        breaker::{self, Change},
+    },
     trace::TraceContext,
 };
 use hookyard_messaging::{Bus, Message, Queue};
@@ -36,6 +39,8 @@ pub(crate) enum Note {
     Parked { held: HeldDelivery, at: DateTime<Utc>, ring: Option<Arc<Ring>> },
     /// It ends untried, for this reason.
     Cancelled { held: HeldDelivery, reason: &'static str, ring: Option<Arc<Ring>> },
+    /// The breaker of an endpoint has changed.
+    Breaker { endpoint: SubscriptionId, change: Change },
 }
 
 /// Where notes go.
@@ -118,6 +123,7 @@ impl Writer {
         let mut cancelled: BTreeMap<&'static str, Vec<HeldDelivery>> = BTreeMap::new();
         let mut reports: Vec<Report> = Vec::new();
         let mut moved = Vec::new();
+        let mut breakers: BTreeMap<SubscriptionId, Change> = BTreeMap::new();
         let mut places: HashMap<SubscriptionId, usize> = HashMap::new();
         for note in notes {
             match note {
@@ -151,13 +157,18 @@ impl Writer {
                     cancelled.entry(reason).or_default().push(held);
                     rings.push(ring);
                 }
+                // The last of several counts.
+                Note::Breaker { endpoint, change } => {
+                    breakers.insert(endpoint, change);
+                }
             }
         }
         let settlement = (!tried.is_empty()).then(|| SettlementId::new(now));
         self.metrics.settled(tried.len());
-        let group = Arc::new((tried, parked, cancelled, reports));
+        let breakers: Vec<(SubscriptionId, Change)> = breakers.into_iter().collect();
+        let group = Arc::new((tried, parked, cancelled, reports, breakers));
         self.until_written(move |conn| {
-            let (tried, parked, cancelled, reports) = &*group;
+            let (tried, parked, cancelled, reports, breakers) = &*group;
             if let Some(settlement) = settlement {
                 store::settle(conn, tried, settlement, reports, now)?;
             }
@@ -165,7 +176,7 @@ impl Writer {
             for (reason, held) in cancelled {
                 store::cancel_held(conn, held, now, reason)?;
             }
-            Ok(())
+            breaker::tell(conn, breakers)
         })
         .await;
         drop(rings);

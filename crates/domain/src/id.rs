@@ -163,6 +163,8 @@ ids! {
     ActionRunId "arun_" "action run";
     /// A key that callbacks are signed with. Receivers know it by its `kid`.
     SigningKeyId "sgk_" "signing key";
+    /// A job that sends again what did not arrive.
+    RecoveryId "rec_" "recovery";
 }
 
 /// A delivery: one event on its way to one subscription. There is at most one for each pair (invariant 3).

@@ -15,7 +15,7 @@ use crate::{
     access::{Access, Checkpoint},
     context::Context,
     handlers::{
-        audit,
+        activity, audit,
         automation::{
             about, budgets, llm_keys, schedules, stats, stream, tasks, tasks_change, webhooks, worker,
             workers,
@@ -30,8 +30,9 @@ use crate::{
         },
         invitations,
         keys::{api as keys, integration as integration_key, source as source_keys, worker as worker_tokens},
+        messages,
         oauth::{authorize, clients, grants, introspect, metadata, token},
-        ops, pages, replay, samples, session, signing_keys, users,
+        ops, pages, preview, recoveries, replay, samples, session, signing_keys, users,
         v2::{actions, authentications, authentications_change, runs},
         zapier::{event_types as choices, subscribe, unsubscribe},
     },
@@ -135,6 +136,17 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/inboxes/{id}/messages/ack", scope(Scope::EventsRead), Requests => inbox_settle::ack;
     POST "/v1/inboxes/{id}/messages/release", scope(Scope::EventsRead), Requests => inbox_settle::release;
     POST "/v1/inboxes/{id}/messages/extend", scope(Scope::EventsRead), Requests => inbox_settle::extend;
+    GET "/v1/hooks/{id}/activity", scope(Scope::HooksRead), Requests => activity::show;
+    POST "/v1/hooks/{id}/preview", scope(Scope::HooksWrite), Requests => preview::preview_hook;
+    GET "/webhooks/{id}/activity", scope(Scope::HooksRead), Requests => activity::show_consumer;
+    POST "/webhooks/{id}/preview", scope(Scope::HooksWrite), Requests => preview::preview_consumer;
+    POST "/webhooks/{id}/replay", scope(Scope::HooksWrite), Requests => replay::replay_to_consumer;
+    GET "/v1/messages", scope(Scope::HooksRead), Requests => messages::list;
+    GET "/v1/messages/{id}", scope(Scope::HooksRead), Requests => messages::show;
+    GET "/v1/recoveries", scope(Scope::HooksRead), Requests => recoveries::list;
+    POST "/v1/recoveries", scope(Scope::HooksWrite), Requests => recoveries::create;
+    GET "/v1/recoveries/{id}", scope(Scope::HooksRead), Requests => recoveries::show;
+    POST "/v1/recoveries/{id}/cancel", scope(Scope::HooksWrite), Requests => recoveries::cancel;
 
     GET "/v1/deliveries", scope(Scope::HooksRead), Requests => deliveries::list;
     GET "/v1/deliveries/{id}", scope(Scope::HooksRead), Requests => deliveries::show;

@@ -185,6 +185,12 @@ pub struct GatewaySettings {
     /// `OVERLOADED`. Default: 100.
     #[serde(deserialize_with = "in_range::<_, _, 0, 100_000>")]
     pub inbox_streams: u32,
+    /// Deliveries per second of a recovery that does not say, 1 to 100,000; no more than `recovery_max_per_second`. Default: 50.
+    #[serde(deserialize_with = "in_range::<_, _, 1, 100_000>")]
+    pub recovery_per_second: u32,
+    /// Deliveries per second that a recovery may ask for, 1 to 100,000. Default: 1,000.
+    #[serde(deserialize_with = "in_range::<_, _, 1, 100_000>")]
+    pub recovery_max_per_second: u32,
 }
 
 /// What becomes of integers that JavaScript cannot hold (docs/decisions/0007).
@@ -217,6 +223,8 @@ impl Default for GatewaySettings {
             large_integers: LargeIntegers::AsJavascript,
             inboxes: 50,
             inbox_streams: 100,
+            recovery_per_second: 50,
+            recovery_max_per_second: 1_000,
         }
     }
 }
@@ -260,6 +268,10 @@ impl Settings {
         if (self.http.max_body_bytes_in_flight as usize) < MAX_BATCH_BYTES {
             let reason = format!("must hold at least one batch of {MAX_BATCH_BYTES} bytes");
             return Err(SettingsError::contradiction("http.max_body_bytes_in_flight", reason));
+        }
+        if self.gateway.recovery_max_per_second < self.gateway.recovery_per_second {
+            let reason = "must not be above gateway.recovery_max_per_second".to_owned();
+            return Err(SettingsError::contradiction("gateway.recovery_per_second", reason));
         }
         if let Some(url) = &self.http.public_url
             && !is_origin(url)

@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     events: IntCounter,
     deliveries: IntCounter,
     relayed: IntCounter,
+    recovered: IntCounter,
     pending: IntGauge,
     dead: IntGauge,
     oldest_due: IntGauge,
@@ -24,6 +25,8 @@ impl Metrics {
                 "hookyard_registry_relayed_events_total",
                 "Events fanned out by the relay, because nobody rang in time.",
             )?,
+            recovered: registry
+                .counter("hookyard_registry_recovered_total", "Deliveries put on their way by recoveries.")?,
             pending: registry
                 .gauge("hookyard_deliveries_pending", "Deliveries under way, counted up to a million.")?,
             dead: registry.gauge("hookyard_dead_letters", "Dead letters, counted up to 100,000.")?,
@@ -41,6 +44,10 @@ impl Metrics {
 
     pub(crate) fn relayed(&self, events: usize) {
         self.relayed.inc_by(events as u64);
+    }
+
+    pub(crate) fn recovered(&self, deliveries: usize) {
+        self.recovered.inc_by(deliveries as u64);
     }
 
     pub(crate) fn backlog(&self, backlog: &Backlog, dead: i64, now: DateTime<Utc>) {

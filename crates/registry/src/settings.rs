@@ -19,6 +19,9 @@ pub struct Settings {
     pub upkeep_interval_s: u64,
     /// Days for which events and their deliveries are kept. Range 1–3,650. Default: 30.
     pub retention_days: u32,
+    /// Deliveries of one recovery that may be under way at once: it waits while so many of those that it has sent have not ended.
+    /// Range 1–10,000. Default: 500.
+    pub recovery_under_way: u32,
 }
 
 impl Default for Settings {
@@ -30,6 +33,7 @@ impl Default for Settings {
             relay_after_ms: 2_000,
             upkeep_interval_s: 30,
             retention_days: 30,
+            recovery_under_way: 500,
         }
     }
 }
@@ -40,13 +44,14 @@ impl Settings {
     /// # Errors
     /// Names the first setting that is out of its range, and the range.
     pub fn check(&self) -> Result<(), String> {
-        let ranges: [(&str, u64, u64, u64); 6] = [
+        let ranges: [(&str, u64, u64, u64); 7] = [
             ("workers", self.workers as u64, 1, 16),
             ("prefetch", u64::from(self.prefetch), 1, 1_000),
             ("relay_interval_ms", self.relay_interval_ms, 50, 60_000),
             ("relay_after_ms", self.relay_after_ms, 100, 600_000),
             ("upkeep_interval_s", self.upkeep_interval_s, 1, 3_600),
             ("retention_days", u64::from(self.retention_days), 1, 3_650),
+            ("recovery_under_way", u64::from(self.recovery_under_way), 1, 10_000),
         ];
         for (name, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
@@ -70,6 +75,10 @@ mod tests {
                 good,
                 "{retention_days}"
             );
+        }
+        for (recovery_under_way, good) in [(0, false), (1, true), (10_000, true), (10_001, false)] {
+            let settings = Settings { recovery_under_way, ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), good, "{recovery_under_way}");
         }
     }
 }

@@ -8,7 +8,7 @@ use hookyard_domain::{
     Result,
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
     db::partition,
-    delivery, email, idempotency, rate_limit,
+    delivery, email, idempotency, rate_limit, recovery,
     subscription::{self, Ending, Kind},
 };
 use serde_json::json;
@@ -76,6 +76,9 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
             subscription::endpoint::forget_removed(conn, before, ENDPOINTS_AT_ONCE)?;
             email::store::forget_old(conn, before)?;
             delivery::pace::forget_old(conn, now)?;
+            subscription::activity::forget_old(conn, now)?;
+            subscription::breaker::forget_old(conn, now)?;
+            recovery::store::forget_old(conn, before)?;
             idempotency::forget_old(conn, now)?;
             rate_limit::forget_old(conn, now)
         })

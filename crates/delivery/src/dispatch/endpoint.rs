@@ -45,6 +45,20 @@ pub(crate) enum Gate {
     Broken(Instant),
 }
 
+/// How the breaker changed at the end of a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is open, since one instant until another.
+    Open {
+        since: Instant,
+        until: Instant,
+        /// In a row.
+        failures: u32,
+    },
+    /// It was open, and the endpoint has answered.
+    Closed,
+}
+
 /// The state of one endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endpoint {
@@ -52,6 +66,8 @@ pub(crate) struct Endpoint {
     failures: u32,
     /// While `Some`, only a probe may begin, and only after this instant.
     open_until: Option<Instant>,
+    /// Since when, while it is.
+    open_since: Option<Instant>,
     cooldown: Duration,
     paused_until: Option<Instant>,
     /// Where the next delivery is put that has to wait in the schedule.
@@ -67,6 +83,7 @@ impl Endpoint {
             in_flight: 0,
             failures: 0,
             open_until: None,
+            open_since: None,
             cooldown: bounds.cooldown,
             paused_until: None,
             next_place: None,
@@ -115,18 +132,19 @@ impl Endpoint {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// A try has ended.
-    pub(crate) fn end(&mut self, bounds: &Bounds, sign: Sign, took: Duration, now: Instant) {
+    /// A try has ended. Returns how that changed the breaker, if it did.
+    pub(crate) fn end(&mut self, bounds: &Bounds, sign: Sign, took: Duration, now: Instant) -> Option<Turn> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.capacity.ended(took, now);
         match sign {
             Sign::Answered => {
                 self.failures = 0;
-                self.open_until = None;
                 self.cooldown = bounds.cooldown;
                 // Whoever was put far behind while it was slow or away is not made to wait for it: new places begin now.
                 self.next_place = None;
                 self.capacity.taken(now);
+                self.open_since = None;
+                self.open_until.take().map(|_until| Turn::Closed)
             }
             Sign::Ill => {
                 self.capacity.failed(took, now);
@@ -139,13 +157,17 @@ impl Endpoint {
                 } else if breaks {
                     self.capacity.cut(now);
                 }
-                if probe_failed || breaks {
-                    self.open_until = Some(now + self.cooldown);
-                }
+                (probe_failed || breaks).then(|| {
+                    let until = now + self.cooldown;
+                    self.open_until = Some(until);
+                    let since = *self.open_since.get_or_insert(now);
+                    Turn::Open { since, until, failures: self.failures }
+                })
             }
             Sign::Pause(until) => {
                 self.capacity.cut(now);
                 self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
+                None
             }
         }
     }
@@ -205,22 +227,25 @@ mod tests {
         let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
         let fail = |endpoint: &mut Endpoint, now| {
             endpoint.begin(Instant::now());
-            endpoint.end(&BOUNDS, Sign::Ill, MS, now);
+            endpoint.end(&BOUNDS, Sign::Ill, MS, now)
         };
-        fail(&mut endpoint, start);
-        fail(&mut endpoint, start);
+        let open = |since, until, failures| Some(Turn::Open { since, until, failures });
+        assert_eq!(fail(&mut endpoint, start), None);
+        assert_eq!(fail(&mut endpoint, start), None);
         assert_eq!(endpoint.gate(start), Gate::Open, "two failures are not enough");
-        fail(&mut endpoint, start);
+        assert_eq!(fail(&mut endpoint, start), open(start, start + Duration::from_secs(1), 3));
         let reopened = start + Duration::from_secs(1);
         assert_eq!(endpoint.gate(start), Gate::Broken(reopened));
         assert_eq!(endpoint.gate(reopened), Gate::Open);
         endpoint.begin(Instant::now());
         assert_eq!(endpoint.gate(reopened), Gate::Full, "one probe at a time");
-        endpoint.end(&BOUNDS, Sign::Ill, MS, reopened);
-        assert_eq!(endpoint.gate(reopened), Gate::Broken(reopened + Duration::from_secs(2)), "twice as long");
         let later = reopened + Duration::from_secs(2);
+        assert_eq!(endpoint.end(&BOUNDS, Sign::Ill, MS, reopened), open(start, later, 4));
+        assert_eq!(endpoint.gate(reopened), Gate::Broken(later), "twice as long");
         endpoint.begin(Instant::now());
-        endpoint.end(&BOUNDS, Sign::Answered, MS, later);
+        assert_eq!(endpoint.end(&BOUNDS, Sign::Answered, MS, later), Some(Turn::Closed));
+        endpoint.begin(Instant::now());
+        assert_eq!(endpoint.end(&BOUNDS, Sign::Answered, MS, later), None, "told once");
         assert_eq!(endpoint.gate(later), Gate::Open);
     }
 

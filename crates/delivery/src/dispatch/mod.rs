@@ -30,7 +30,7 @@ use hookyard_domain::{
         store,
     },
     id::{SubscriptionId, TenantId},
-    subscription::directory::Directory,
+    subscription::{breaker::Change, directory::Directory},
     wire::WebhookSecret,
 };
 use hookyard_egress::Egress;
@@ -41,7 +41,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use self::endpoint::Sign;
 use self::{
     destination::Destinations,
-    endpoint::{Bounds, Endpoint, Gate},
+    endpoint::{Bounds, Endpoint, Gate, Turn as BreakerTurn},
     fair::FairQueue,
     pace::{Paces, Turn},
 };
@@ -196,7 +196,9 @@ impl Dispatcher {
             for command in commands.drain(..) {
                 match command {
                     Command::Ready(jobs) => self.admit(jobs).await,
-                    Command::Ended { endpoint, lane, sign, took } => self.end(endpoint, lane, sign, took),
+                    Command::Ended { endpoint, lane, sign, took } => {
+                        self.end(endpoint, lane, sign, took).await;
+                    }
                     Command::Lost { endpoint, lane } => self.lose(endpoint, lane),
                     Command::Paced { endpoint, per_second, slots, taken } => {
                         self.paced(endpoint, per_second, slots, taken);
@@ -256,12 +258,22 @@ impl Dispatcher {
         }
     }
 
-    fn end(&mut self, id: SubscriptionId, lane: Lane, sign: Sign, took: Duration) {
+    async fn end(&mut self, id: SubscriptionId, lane: Lane, sign: Sign, took: Duration) {
         let (bounds, now) = (self.bounds, self.deps.clock.instant());
-        if let Some(endpoint) = self.endpoints.get_mut(&id) {
-            endpoint.end(&bounds, sign, took, now);
-        }
+        let turn = self.endpoints.get_mut(&id).and_then(|endpoint| endpoint.end(&bounds, sign, took, now));
         self.free(id, lane);
+        let Some(turn) = turn else { return };
+        // Its owner is told what we know (docs/decisions/0047).
+        let utc = self.deps.clock.now();
+        let ago =
+            |since: Instant| TimeDelta::from_std(now.saturating_duration_since(since)).unwrap_or_default();
+        let change = match turn {
+            BreakerTurn::Open { since, until, failures } => {
+                Change::Open { opened_at: utc - ago(since), next_probe_at: at(until, now, utc), failures }
+            }
+            BreakerTurn::Closed => Change::Closed,
+        };
+        self.deps.settler.note(Note::Breaker { endpoint: id, change }).await;
     }
 
     fn lose(&mut self, id: SubscriptionId, lane: Lane) {

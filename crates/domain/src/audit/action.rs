@@ -103,6 +103,10 @@ words! {
         CallbackAddressForbidden "callback.address_forbidden";
         TaskAnswered "task.answered";
         DeliveryRetried "delivery.retried";
+        ConsumerReplayed "consumer.replayed";
+        RecoveryStarted "recovery.started";
+        RecoveryCancelled "recovery.cancelled";
+        RecoveryEnded "recovery.ended";
         GapsDelivered "gaps.delivered";
         DeadLettersRetried "dead_letters.retried";
         DeadLettersDiscarded "dead_letters.discarded";
@@ -147,6 +151,7 @@ words! {
         Callback "callback";
         Delivery "delivery";
         DeadLetters "dead_letters";
+        Recovery "recovery";
         EventType "event_type";
         Connection "connection";
         Schedule "schedule";

@@ -10,6 +10,7 @@ pub mod failed;
 pub mod gaps;
 pub mod inspect;
 mod judge;
+pub mod log;
 pub mod ordered;
 mod outcome;
 pub mod pace;

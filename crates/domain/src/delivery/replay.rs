@@ -1,66 +1,33 @@
-//! Sending again: one event, or the events of a time range, to one hook.
+//! Sending again: puts deliveries back on the schedule, or makes them where there were none. Which events these are is decided by
+//! whoever asks (`crate::recovery`).
 //!
-//! A replay puts the delivery back on the schedule, or makes it when the hook did not exist yet or its filter was
-//! another. What is under way already stays as it is, so that a replay doubles nothing.
+//! What is under way already stays as it is, so that nothing is doubled.
 
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Timestamptz, Uuid},
+    sql_types::{Array, Bool, Nullable, SmallInt, Timestamptz, Uuid},
 };
 
 use super::{Profile, sequence};
 use crate::{
     Result,
-    db::prepared::planned_for_values,
-    event::store::StoredEvent,
-    id::{EventId, SubscriptionId, TenantId, first_uuid_at},
+    id::{DeliveryId, EventId, SubscriptionId, TenantId},
 };
 
-/// Which events of the range are sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// Those that did not arrive: dead, cancelled, discarded, or never made for this hook.
-    Missed,
-    /// All of them, also those that arrived.
-    All,
+/// An event that is sent again, and the line that it stands in at its endpoint, if it stands in one.
+pub type Again = (EventId, Option<uuid::Uuid>);
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Uuid)]
+    event_id: EventId,
 }
 
-/// The events of a range that a replay to this hook has to look at, oldest first: those that the tenant posted. Tests are
-/// left out, and so are our own events: the good-bye of a hook is one of them.
-///
-/// # Errors
-/// When the database is away.
-pub fn candidates(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    subscription: SubscriptionId,
-    which: Which,
-    (since, until): (DateTime<Utc>, DateTime<Utc>),
-    after: Option<EventId>,
-    limit: i64,
-) -> Result<Vec<StoredEvent>> {
-    planned_for_values(conn, |conn| {
-        Ok(sql_query(format!(
-            "SELECT {} FROM events e LEFT JOIN deliveries d ON d.event_id = e.id AND d.subscription_id = $2 \
-         WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND e.origin = 0 \
-           AND (d.state IS NULL OR d.state IN (2, 3, 4) OR ($6 AND d.state = 1)) ORDER BY e.id LIMIT $7",
-            crate::event::store::STORED
-        ))
-        .bind::<Uuid, _>(tenant)
-        .bind::<Uuid, _>(subscription)
-        .bind::<Uuid, _>(first_uuid_at(since))
-        .bind::<Uuid, _>(first_uuid_at(until))
-        .bind::<Nullable<Uuid>, _>(after)
-        .bind::<Bool, _>(which == Which::All)
-        .bind::<BigInt, _>(limit)
-        .load(conn)?)
-    })
-}
-
-/// Puts deliveries of these events to one subscription on the schedule, due at `now`. Returns how many; what is under way
-/// already does not count. What is asked for by hand does not expire. Those that are made here get numbers ([`sequence`]), the others
-/// keep theirs. Within a transaction.
+/// Puts deliveries of these events to one endpoint on the schedule, due at `now`; those with a line are held back in it, and the
+/// walk through the lines lets them go one after the other. Returns which; what is under way already is not among them. What is
+/// asked for by hand does not expire. Those that are made here get numbers ([`sequence`]), the others keep theirs. Within a
+/// transaction.
 ///
 /// # Errors
 /// When the database is away.
@@ -69,40 +36,58 @@ pub fn schedule(
     tenant: TenantId,
     subscription: SubscriptionId,
     profile: Profile,
-    events: &[EventId],
+    events: &[Again],
     now: DateTime<Utc>,
-) -> Result<usize> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        #[expect(dead_code, reason = "rows are counted")]
-        event_id: EventId,
+) -> Result<Vec<EventId>> {
+    if events.is_empty() {
+        return Ok(Vec::new());
     }
+    let (ids, lines): (Vec<EventId>, Vec<Option<uuid::Uuid>>) = events.iter().copied().unzip();
     let counts = profile.is_numbered();
     if counts {
         sequence::lock(conn, subscription)?;
     }
     let rows: Vec<Row> = sql_query(format!(
-        "WITH k AS MATERIALIZED (SELECT e, counted, row_number() OVER (PARTITION BY counted ORDER BY e DESC) - 1 AS behind \
-            FROM (SELECT e, $6 AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e AND d.subscription_id = $2) \
-               AS counted FROM unnest($3) AS k (e)) AS k), \
+        "WITH k AS MATERIALIZED (SELECT e, o, counted, row_number() OVER (PARTITION BY counted ORDER BY e DESC) - 1 AS behind \
+            FROM (SELECT e, o, $6 AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e AND d.subscription_id = $2) \
+               AS counted FROM unnest($3, $7) AS k (e, o)) AS k), \
          numbers AS ({}) \
          INSERT INTO deliveries AS d (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
-            due_at, next_attempt_at, claim, sequence) \
-         SELECT e, $2, $1, $4, 0, 0, 0, 0, $5, $5, '00000000-0000-0000-0000-000000000000', \
-            CASE WHEN counted THEN (SELECT last FROM numbers) - behind END FROM k \
+            due_at, next_attempt_at, claim, ordering, sequence) \
+         SELECT e, $2, $1, $4, 0, 0, 0, 0, $5, CASE WHEN o IS NULL THEN $5 ELSE 'infinity' END, \
+            '00000000-0000-0000-0000-000000000000', o, CASE WHEN counted THEN (SELECT last FROM numbers) - behind END FROM k \
          ON CONFLICT (event_id, subscription_id) DO UPDATE SET state = 0, tries = 0, deferrals = 0, \
             due_at = excluded.due_at, next_attempt_at = excluded.next_attempt_at, claim = excluded.claim, \
-            settled_at = NULL, expires_at = NULL \
+            ordering = COALESCE(excluded.ordering, d.ordering), settled_at = NULL, expires_at = NULL \
          WHERE d.state <> 0 AND d.tenant_id = $1 AND d.profile = excluded.profile RETURNING d.event_id",
         sequence::give("SELECT $2, count(*) FROM k WHERE counted HAVING count(*) > 0")
     ))
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(subscription)
-    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(ids)
     .bind::<SmallInt, _>(profile)
     .bind::<Timestamptz, _>(now)
     .bind::<Bool, _>(counts)
+    .bind::<Array<Nullable<Uuid>>, _>(lines)
     .load(conn)?;
-    Ok(rows.len())
+    Ok(rows.into_iter().map(|row| row.event_id).collect())
+}
+
+/// Makes a delivery that waits between two tries due at `now`. Returns whether it was one: what somebody holds, or what waits for
+/// the delivery before it, stays as it is.
+///
+/// # Errors
+/// When the database is away.
+pub fn hurry(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId, now: DateTime<Utc>) -> Result<bool> {
+    let moved = sql_query(
+        "UPDATE deliveries SET next_attempt_at = $4, due_at = $4 \
+         WHERE event_id = $2 AND subscription_id = $3 AND tenant_id = $1 AND state + 0 = 0 AND attempts > 0 \
+           AND claim = '00000000-0000-0000-0000-000000000000' AND next_attempt_at > $4 AND next_attempt_at <> 'infinity'",
+    )
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(id.event)
+    .bind::<Uuid, _>(id.subscription)
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)?;
+    Ok(moved == 1)
 }

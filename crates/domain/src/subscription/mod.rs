@@ -3,6 +3,8 @@
 //! There are five kinds: the REST hook of contract §3, the consumer of contract §4 and the inbox of contract §2, which are matched with
 //! events, and the endpoints of tasks (contract §5) and of callbacks (contract §6), which are not.
 
+pub mod activity;
+pub mod breaker;
 pub mod command;
 pub mod condition;
 pub mod consumer;
@@ -17,6 +19,7 @@ mod kind;
 pub mod listeners;
 mod pattern;
 mod record;
+pub mod single;
 mod state;
 pub mod store;
 mod url_rule;

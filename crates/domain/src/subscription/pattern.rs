@@ -57,6 +57,16 @@ impl EventPattern {
         }
     }
 
+    /// The same as a regular expression of Postgres.
+    #[must_use]
+    pub fn expression(&self) -> String {
+        if matches!(self.0, Kind::Everything) {
+            return String::new();
+        }
+        // Words have no characters that mean anything else.
+        format!("^{}$", self.as_str().replace('.', "\\.").replace('*', "[^.]+"))
+    }
+
     /// The pattern as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -111,6 +121,15 @@ impl FromSql<Text, Pg> for EventPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_is_a_regular_expression() {
+        for (pattern, expression) in
+            [("*", ""), ("a.b", r"^a\.b$"), ("a.*", r"^a\.[^.]+$"), ("*.b-c", r"^[^.]+\.b-c$")]
+        {
+            assert_eq!(pattern.parse::<EventPattern>().unwrap().expression(), expression);
+        }
+    }
 
     #[test]
     fn a_star_is_one_word_and_a_lone_star_is_everything() {

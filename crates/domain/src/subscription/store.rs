@@ -7,7 +7,7 @@ use diesel::{
 };
 use ring::digest::{SHA256, digest};
 
-use super::{Health, HealthChange, HookState, Kind, Record, Report, record};
+use super::{Health, HealthChange, HookState, Kind, Record, Report, activity::slot_of, record};
 use crate::{
     Error, Result,
     db::prepared::{planned_for_values, prepared},
@@ -449,8 +449,13 @@ pub fn lock_health(
 pub fn add_to_health(conn: &mut PgConnection, changes: &[(&Report, &HealthChange)]) -> Result<()> {
     let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let reports = || changes.iter().map(|(report, _)| *report);
+    // The activity is counted on the way: the same reports, no statement more.
     prepared(
-        "INSERT INTO subscription_health AS h (subscription_id, delivery_count, failure_count, consecutive_failures, \
+        "WITH counted AS (INSERT INTO endpoint_activity AS a (subscription_id, slot, delivered, failed) \
+            SELECT s, slot, d, f FROM unnest($1, $11, $12, $13) AS k (s, slot, d, f) ORDER BY s \
+            ON CONFLICT (subscription_id, slot) DO UPDATE \
+               SET delivered = a.delivered + excluded.delivered, failed = a.failed + excluded.failed) \
+         INSERT INTO subscription_health AS h (subscription_id, delivery_count, failure_count, consecutive_failures, \
             consecutive_refusals, first_failure_at, last_delivered_at, last_attempt_at, last_status, last_reason) \
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          ON CONFLICT (subscription_id) DO UPDATE SET \
@@ -477,6 +482,9 @@ pub fn add_to_health(conn: &mut PgConnection, changes: &[(&Report, &HealthChange
         reports().map(|r| r.last_status.and_then(|s| i16::try_from(s).ok())).collect::<Vec<_>>(),
     )
     .bind::<Array<Text>, _>(reports().map(|r| r.last_reason.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(reports().map(|r| slot_of(r.last_attempt_at)).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(reports().map(|r| int(r.delivered)).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(reports().map(|r| int(r.failed)).collect::<Vec<_>>())
     .execute(conn)?;
     Ok(())
 }

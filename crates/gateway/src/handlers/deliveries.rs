@@ -212,7 +212,8 @@ pub(super) fn details(conn: &mut Conn, sent: Vec<DeliveryView>) -> DomainResult<
 
 /// Send a delivery again
 ///
-/// Whatever became of it, it has all its tries before it again. Only one that is still under way is left alone.
+/// Whatever became of it, it has all its tries before it again. One that waits for its next try is tried now, with the tries
+/// that it has left. Only one that is being tried, or waits for the delivery before it, is left alone.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{id}/retry",
@@ -240,7 +241,10 @@ pub(crate) async fn retry(
         if delivery.profile != Profile::Farewell {
             takes_deliveries(conn, tenant, &delivery)?;
         }
-        if replay::schedule(conn, tenant, id.subscription, delivery.profile, &[id.event], now)? == 0 {
+        let again = [(id.event, None)];
+        if replay::schedule(conn, tenant, id.subscription, delivery.profile, &again, now)?.is_empty()
+            && !replay::hurry(conn, tenant, id, now)?
+        {
             return Err(ApiError::conflict("DELIVERY_PENDING", "the delivery is still under way").into());
         }
         let again = found(conn, tenant, id)?;

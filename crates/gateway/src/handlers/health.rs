@@ -14,7 +14,9 @@ use hookyard_domain::{
     id::SubscriptionId,
     person::Locale,
     subscription::{
-        HookState, Kind, REFUSALS_TO_DISABLE, command,
+        HookState, Kind, REFUSALS_TO_DISABLE,
+        breaker::{self, Breaker},
+        command,
         condition::{self, Condition, Failure, Pace},
         diagnosis::Problem,
     },
@@ -56,6 +58,9 @@ pub(crate) struct View {
     /// 401 and 403 in a row.
     #[schema(minimum = 0)]
     consecutive_refusals: i32,
+    /// Whether deliveries are held back after failures in a row.
+    #[schema(inline)]
+    breaker: BreakerView,
     /// When the first of those failures happened.
     #[schema(format = DateTime)]
     first_failure_at: Option<String>,
@@ -116,6 +121,35 @@ pub(crate) struct Disabling {
     disables_at: Option<String>,
 }
 
+/// What protects an endpoint that fails: after failures in a row it is left alone for a while, then one try is made as a probe.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HealthBreaker)]
+pub(crate) struct BreakerView {
+    /// `closed`: everything goes. `open`: nothing goes before `next_probe_at`. `half_open`: the next try is the probe.
+    #[schema(example = "open")]
+    state: &'static str,
+    /// Since when it is not closed.
+    #[schema(format = DateTime)]
+    opened_at: Option<String>,
+    /// When the next probe may be made.
+    #[schema(format = DateTime)]
+    next_probe_at: Option<String>,
+    /// Failures in a row, as whoever delivers has counted them.
+    failures: Option<i32>,
+}
+
+impl From<Breaker> for BreakerView {
+    fn from(breaker: Breaker) -> Self {
+        let told = breaker.told();
+        Self {
+            state: breaker.as_str(),
+            opened_at: told.map(|told| wire_time(told.opened_at)),
+            next_probe_at: told.map(|told| wire_time(told.next_probe_at)),
+            failures: told.map(|told| told.failures),
+        }
+    }
+}
+
 /// A try that failed.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = HealthFailure)]
@@ -167,7 +201,7 @@ impl From<&Failure> for FailureView {
         ("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
         ("Accept-Language" = Option<String>, Header, description = "`en` (the default) or `fr`.")
     ),
-    responses((status = 200, description = "How it fares.", body = View, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/", "state": "failing", "state_reason": "http_401", "healthy": false, "summary": "3 tries in a row have failed. The receiver refuses us: it wants a credential, or does not accept ours. After 2 more refusals in a row it is disabled.", "problem": {"kind": "unauthorized", "explanation": "The receiver refuses us: it wants a credential, or does not accept ours.", "advice": "Let the receiver verify the signature instead of a log-in, or check its key."}, "consecutive_failures": 3, "consecutive_refusals": 3, "first_failure_at": "2025-11-12T15:45:00.731Z", "last_delivered_at": "2025-11-12T15:40:00.731Z", "last_attempt_at": "2025-11-12T15:51:12.004Z", "last_status": 401, "last_reason": "http_401", "disabling": {"percent": 60, "warned": 50, "refusals_left": 2, "disables_at": null}, "median_latency_ms": 84, "timeout_ms": 5000, "last_failure": {"delivery_id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m6", "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6", "attempt": 1, "started_at": "2025-11-12T15:51:11.920Z", "latency_ms": 84, "status": 401, "reason": "http_401", "reply": "{\"error\":\"unauthorized\"}"}, "curl": "curl -i -X POST 'https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/' --max-time 5 \\\n  -H 'content-type: application/json' \\\n  -H 'webhook-signature: v1,***' \\\n  --data-raw '{}'"})))
+    responses((status = 200, description = "How it fares.", body = View, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/", "state": "failing", "state_reason": "http_401", "healthy": false, "summary": "3 tries in a row have failed. The receiver refuses us: it wants a credential, or does not accept ours. After 2 more refusals in a row it is disabled.", "problem": {"kind": "unauthorized", "explanation": "The receiver refuses us: it wants a credential, or does not accept ours.", "advice": "Let the receiver verify the signature instead of a log-in, or check its key."}, "consecutive_failures": 3, "consecutive_refusals": 3, "breaker": {"state": "closed", "opened_at": null, "next_probe_at": null, "failures": null}, "first_failure_at": "2025-11-12T15:45:00.731Z", "last_delivered_at": "2025-11-12T15:40:00.731Z", "last_attempt_at": "2025-11-12T15:51:12.004Z", "last_status": 401, "last_reason": "http_401", "disabling": {"percent": 60, "warned": 50, "refusals_left": 2, "disables_at": null}, "median_latency_ms": 84, "timeout_ms": 5000, "last_failure": {"delivery_id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m6", "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6", "attempt": 1, "started_at": "2025-11-12T15:51:11.920Z", "latency_ms": 84, "status": 401, "reason": "http_401", "reply": "{\"error\":\"unauthorized\"}"}, "curl": "curl -i -X POST 'https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/' --max-time 5 \\\n  -H 'content-type: application/json' \\\n  -H 'webhook-signature: v1,***' \\\n  --data-raw '{}'"})))
 )]
 pub(crate) async fn show(
     context: Data<Context>,
@@ -193,7 +227,7 @@ pub(crate) async fn show(
         ("id" = String, Path, description = "The consumer's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
         ("Accept-Language" = Option<String>, Header, description = "`en` (the default) or `fr`.")
     ),
-    responses((status = 200, description = "How it fares.", body = View, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://example.com/webhooks", "state": "active", "state_reason": null, "healthy": true, "summary": "Deliveries arrive.", "problem": null, "consecutive_failures": 0, "consecutive_refusals": 0, "first_failure_at": null, "last_delivered_at": "2025-11-12T15:51:12.004Z", "last_attempt_at": "2025-11-12T15:51:12.004Z", "last_status": 200, "last_reason": null, "disabling": {"percent": 0, "warned": 0, "refusals_left": null, "disables_at": null}, "median_latency_ms": 84, "timeout_ms": 15000, "last_failure": null, "curl": null})))
+    responses((status = 200, description = "How it fares.", body = View, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://example.com/webhooks", "state": "active", "state_reason": null, "healthy": true, "summary": "Deliveries arrive.", "problem": null, "consecutive_failures": 0, "consecutive_refusals": 0, "breaker": {"state": "closed", "opened_at": null, "next_probe_at": null, "failures": null}, "first_failure_at": null, "last_delivered_at": "2025-11-12T15:51:12.004Z", "last_attempt_at": "2025-11-12T15:51:12.004Z", "last_status": 200, "last_reason": null, "disabling": {"percent": 0, "warned": 0, "refusals_left": null, "disables_at": null}, "median_latency_ms": 84, "timeout_ms": 15000, "last_failure": null, "curl": null})))
 )]
 pub(crate) async fn show_consumer(
     context: Data<Context>,
@@ -226,12 +260,13 @@ async fn answer(
             Some(failure) => command::sent(conn, tenant, failure)?,
             None => None,
         };
-        Ok((condition, failure, sent, condition::pace(conn, tenant, id)?))
+        let breaker = breaker::standing(breaker::find(conn, tenant, id)?, &condition, now);
+        Ok((condition, failure, sent, condition::pace(conn, tenant, id)?, breaker))
     };
-    let (condition, failure, sent, pace) = context.db.once(read).await.map_err(problem::of)?;
+    let (condition, failure, sent, pace, breaker) = context.db.once(read).await.map_err(problem::of)?;
     let curl =
         failure.as_ref().zip(sent).map(|(failure, sent)| command::curl(&condition.url, failure, &sent));
-    let view = view(&condition, failure.as_ref(), pace, curl, locale, now);
+    let view = view(&condition, failure.as_ref(), (pace, breaker), curl, locale, now);
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_LANGUAGE, locale.as_str()))
         .insert_header((VARY, "Accept-Language"))
@@ -241,7 +276,7 @@ async fn answer(
 fn view(
     condition: &Condition,
     failure: Option<&Failure>,
-    pace: Option<Pace>,
+    (pace, breaker): (Option<Pace>, Breaker),
     curl: Option<String>,
     locale: Locale,
     now: DateTime<Utc>,
@@ -256,13 +291,14 @@ fn view(
         state: condition.state.as_str(),
         state_reason: condition.state_reason.clone(),
         healthy: live && condition.consecutive_failures == 0 && condition.state != HookState::Failing,
-        summary: summary(condition, problem, locale),
+        summary: summary(condition, problem, breaker, locale),
         problem: problem.map(|problem| {
             let words = problem.words(locale);
             ProblemView { kind: problem.as_str(), explanation: words.explanation, advice: words.advice }
         }),
         consecutive_failures: condition.consecutive_failures,
         consecutive_refusals: condition.consecutive_refusals,
+        breaker: breaker.into(),
         first_failure_at: condition.first_failure_at.map(wire_time),
         last_delivered_at: condition.last_delivered_at.map(wire_time),
         last_attempt_at: condition.last_attempt_at.map(wire_time),
@@ -282,7 +318,7 @@ fn view(
 }
 
 /// All of it in some sentences.
-fn summary(condition: &Condition, problem: Option<Problem>, locale: Locale) -> String {
+fn summary(condition: &Condition, problem: Option<Problem>, breaker: Breaker, locale: Locale) -> String {
     let failures = condition.consecutive_failures;
     let refusals_left = i64::from(REFUSALS_TO_DISABLE) - i64::from(condition.consecutive_refusals);
     let mut sentences: Vec<String> = Vec::new();
@@ -307,6 +343,24 @@ fn summary(condition: &Condition, problem: Option<Problem>, locale: Locale) -> S
         (_, Locale::Fr) => format!("{failures} tentatives de suite ont échoué."),
     });
     sentences.extend(problem.map(|problem| problem.words(locale).explanation.to_owned()));
+    sentences.extend(match (breaker, locale) {
+        (Breaker::Closed, _) => None,
+        (Breaker::Open(told), Locale::En) => Some(format!(
+            "It is left alone until {}; then one try is made as a probe.",
+            wire_time(told.next_probe_at)
+        )),
+        (Breaker::Open(told), Locale::Fr) => Some(format!(
+            "Il est laissé tranquille jusqu'au {} ; une tentative d'essai est faite ensuite.",
+            wire_time(told.next_probe_at)
+        )),
+        (Breaker::HalfOpen(_), Locale::En) => {
+            Some("The next try is a probe: when it is answered, deliveries go on.".to_owned())
+        }
+        (Breaker::HalfOpen(_), Locale::Fr) => Some(
+            "La prochaine tentative est un essai : s'il reçoit une réponse, les livraisons reprennent."
+                .to_owned(),
+        ),
+    });
     if condition.state.takes_events() && condition.consecutive_refusals > 0 && refusals_left > 0 {
         sentences.push(match (locale, refusals_left) {
             (Locale::En, 1) => "After one more refusal it is disabled.".to_owned(),

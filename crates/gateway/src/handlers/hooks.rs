@@ -27,11 +27,17 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{audited, hook_view::View, rings, samples};
+use super::{
+    audited, endpoints,
+    hook_view::View,
+    recoveries::{self, EnableRequest, Enabled, EnabledHook},
+    rings, samples,
+};
 use crate::{
     access::{
         Caller,
         idempotent::{Refusal, Reply, idempotent, key},
+        visitor::accepted_locale,
     },
     body::{JsonBody, SMALL},
     context::Context,
@@ -112,6 +118,11 @@ pub(crate) async fn show(
 /// A hook of the tenant in whatever state.
 pub(super) fn found(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> Result<HookView, Error> {
     store::find(conn, tenant, id)?.ok_or(Error::NotFound { what: "hook" })
+}
+
+/// 409 for hooks that are gone.
+pub(super) fn is_there(hook: &HookView) -> Result<(), ApiError> {
+    if hook.state == HookState::Deleted { takes_events(hook) } else { Ok(()) }
 }
 
 /// 409 for hooks that take no deliveries.
@@ -266,31 +277,41 @@ pub(super) fn queue_test(
     let id = DeliveryId { event: event.id, subscription: tested.id };
     event::store::insert_alone(conn, &event)?;
     // Due at once and held by nobody: the next sweep takes it.
-    replay::schedule(conn, tenant, tested.id, tested.profile, &[event.id], now)?;
+    replay::schedule(conn, tenant, tested.id, tested.profile, &[(event.id, None)], now)?;
     Ok(id)
 }
 
 /// Enable a hook
 ///
-/// A disabled hook is `pending` again and takes events from now on. What it missed can be replayed. Nothing happens to a
-/// hook that is not disabled.
+/// A disabled hook is `pending` again and takes events from now on. With `replay` a [recovery](#tag/Recoveries) of what was kept
+/// is started in the same step: `true` sends what was under way when it was disabled and what has happened since, an object says
+/// which events and how fast. Nothing happens to a hook that is not disabled, but for a `replay` with `since`.
 #[utoipa::path(
     post,
     path = "/v1/hooks/{id}/enable",
     operation_id = "enable_hook",
     tag = "Hooks",
-    params(("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")),
-    responses((status = 200, description = "The hook as it is now.", body = View)),
-    extensions(("x-errors" = json!(["HOOK_DELETED"])))
+    params(
+        ("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("Accept-Language" = Option<String>, Header, description = "`en` (the default) or `fr`.")
+    ),
+    request_body(content = EnableRequest, description = "May be left out.", example = json!({"replay": {"event_types": ["order.*"], "per_second": 10}})),
+    responses((status = 200, description = "The hook as it is now, and the recovery if one was asked for.", body = EnabledHook)),
+    extensions(("x-errors" = json!(["HOOK_DELETED", "INVALID_FIELD", "INVALID_EVENT_TYPE", "INVALID_BODY", "RECOVERY_RUNNING"])))
 )]
 pub(crate) async fn enable(
     context: Data<Context>,
     caller: Caller,
     Id(id): Id<SubscriptionId>,
+    request: HttpRequest,
+    body: JsonBody<SMALL>,
 ) -> Result<Reply, ApiError> {
     let (tenant, now) = (caller.tenant(), context.clock.now());
+    let locale = accepted_locale(request.headers());
+    let replay = recoveries::with_enabling(&body, &context.settings.gateway, now)?;
     idempotent(&context, None, move |conn| {
         let mut hook = locked(conn, tenant, id)?;
+        let disabled_at = endpoints::found(conn, tenant, id, (&[Kind::Hook], "hook"))?.disabled_at;
         match hook.state {
             HookState::Pending | HookState::Active | HookState::Failing => {}
             HookState::Disabled => {
@@ -302,7 +323,10 @@ pub(crate) async fn enable(
             }
             HookState::Deleted => takes_events(&hook)?,
         }
-        Ok(Reply::json(StatusCode::OK, &View::from(hook))?)
+        let recovery =
+            replay.map(|wish| wish.start_enabled(conn, &caller, (id, disabled_at), now)).transpose()?;
+        let recovery = recovery.map(|recovery| recoveries::View::of(recovery, locale));
+        Ok(Reply::json(StatusCode::OK, &Enabled { endpoint: View::from(hook), recovery })?)
     })
     .await
 }

@@ -1,6 +1,7 @@
 //! The handlers: each parses, calls, renders. Access is decided before them, in `access`; which handler answers what
 //! stands in `routes`.
 
+pub(crate) mod activity;
 pub(crate) mod audit;
 mod audited;
 pub(crate) mod automation;
@@ -8,6 +9,7 @@ pub(crate) mod consumers;
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod delivery_view;
+mod endpoints;
 pub(crate) mod event_types;
 pub(crate) mod events;
 mod fields;
@@ -18,10 +20,13 @@ pub(crate) mod hooks;
 pub(crate) mod inboxes;
 pub(crate) mod invitations;
 pub(crate) mod keys;
+pub(crate) mod messages;
 pub(crate) mod oauth;
 pub(crate) mod ops;
 pub(crate) mod pages;
+pub(crate) mod preview;
 mod record_view;
+pub(crate) mod recoveries;
 pub(crate) mod replay;
 pub(crate) mod rings;
 pub(crate) mod samples;

@@ -1,4 +1,5 @@
-//! `POST /v1/hooks/{id}/replay`: one event, or the events of a time range, to one hook again.
+//! `POST /v1/hooks/{id}/replay` and `POST /webhooks/{id}/replay`: one event, or the events of a time range, to one endpoint again,
+//! within the request. What takes longer is a recovery (`recoveries`).
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +8,21 @@ use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error, Result as DomainResult,
-    audit::Action,
+    audit::{Action, Entry, ObjectKind, ObjectRef},
     db::Conn,
-    delivery::{
-        Profile,
-        replay::{self, Which},
-    },
-    event::{self, Origin, store::StoredEvent, wire_time},
-    id::{EventId, SubscriptionId, TenantId},
-    subscription::{EventPattern, Filter, store::HookView},
-    wire::parse_stored,
+    delivery::replay,
+    event::{self, Origin, wire_time},
+    id::{EventId, SubscriptionId},
+    recovery::{Candidate, Range, Wanted, Which, candidates, next_size},
+    subscription::{Kind, Subscription},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    audited,
+    audited, endpoints,
     fields::{Fields, invalid},
-    hooks::{found, takes_events},
 };
 use crate::{
     access::{
@@ -40,14 +37,11 @@ use crate::{
 /// Events that one call looks at.
 const MAX_EXAMINED: usize = 10_000;
 
-/// Events that are read at once.
-const PAGE: usize = 500;
-
-/// Bytes of events that are read at once, about: large events make small pages.
-const PAGE_BYTES: usize = 8 << 20;
-
 /// Events of the first page, while it is not known how large they are.
 const FIRST_PAGE: usize = 16;
+
+/// Events of a page that nobody reads.
+const WITHOUT_BODIES: usize = 2_000;
 
 /// After this time a call ends with what it has, so that it is answered within what clients wait.
 const LONG_ENOUGH: Duration = Duration::from_secs(10);
@@ -79,7 +73,7 @@ impl Plan {
             return Err(invalid("until", "must be after `since`"));
         }
         let which = match fields.text("which")? {
-            None | Some("missed") => Which::Missed,
+            None | Some("missed") => Which::NotArrived,
             Some("all") => Which::All,
             Some(_) => return Err(invalid("which", "must be missed or all")),
         };
@@ -95,7 +89,7 @@ impl Plan {
                 "since": wire_time(*since),
                 "until": wire_time(*until),
                 "after": after.map(|event| event.to_string()),
-                "which": match which { Which::Missed => "missed", Which::All => "all" },
+                "which": which.as_str(),
                 "queued": answer.queued,
             }),
         }
@@ -175,13 +169,60 @@ pub(crate) async fn replay(
     request: HttpRequest,
     body: JsonBody<SMALL>,
 ) -> Result<Reply, ApiError> {
+    go(&context, caller, (id, Kind::Hook), &request, &body).await
+}
+
+/// Replay events to a consumer
+///
+/// As to a hook: one event by its id, whatever the consumer wants, or the events of a time range that match the consumer as it is
+/// now. For more than some thousand events start a recovery: it goes at a pace, and goes on by itself.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/replay",
+    operation_id = "replay_to_consumer",
+    tag = "Consumers",
+    params(
+        ("id" = String, Path, description = "The consumer's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
+    ),
+    request_body(
+        content = ReplayRequest,
+        examples(
+            ("range" = (summary = "What a consumer missed since a time", value = json!({"since": "2025-11-12T00:00:00Z", "which": "missed"}))),
+            ("event" = (summary = "One event", value = json!({"event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6"})))
+        )
+    ),
+    responses((status = 202, description = "On their way.", body = ReplayAnswer, example = json!({"queued": 37, "examined": 412, "has_more": false, "resume_after": null, "dry_run": false}))),
+    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "CONSUMER_DISABLED", "CONSUMER_DELETED"])))
+)]
+pub(crate) async fn replay_to_consumer(
+    context: Data<Context>,
+    caller: Caller,
+    Id(id): Id<SubscriptionId>,
+    request: HttpRequest,
+    body: JsonBody<SMALL>,
+) -> Result<Reply, ApiError> {
+    go(&context, caller, (id, Kind::Consumer), &request, &body).await
+}
+
+async fn go(
+    context: &Data<Context>,
+    caller: Caller,
+    (id, kind): (SubscriptionId, Kind),
+    request: &HttpRequest,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
     let now = context.clock.now();
-    let plan = Plan::parse(&body, now)?;
-    let key = key(&request, &caller, &body)?;
+    let plan = Plan::parse(body, now)?;
+    let key = key(request, &caller, body)?;
     let tenant = caller.tenant();
-    idempotent(&context, key, move |conn| {
-        let hook = found(conn, tenant, id)?;
-        takes_events(&hook)?;
+    let (what, object, action) = match kind {
+        Kind::Consumer => ("consumer", ObjectKind::Consumer, Action::ConsumerReplayed),
+        Kind::Hook | Kind::Task | Kind::Callback => ("hook", ObjectKind::Hook, Action::HookReplayed),
+    };
+    idempotent(context, key, move |conn| {
+        let endpoint = endpoints::found(conn, tenant, id, (&[kind], what))?.subscription;
+        endpoints::takes_events(&endpoint)?;
         let answer = match plan {
             Plan::Event(event) => {
                 let stored =
@@ -189,14 +230,15 @@ pub(crate) async fn replay(
                 if stored.origin == Origin::Test {
                     return Err(invalid("event_id", "is a test of one hook and goes nowhere else").into());
                 }
-                let queued = replay::schedule(conn, tenant, id, Profile::Hook, &[event], now)?;
+                let again = [(event, None)];
+                let queued = replay::schedule(conn, tenant, id, kind.profile(), &again, now)?.len();
                 ReplayAnswer { queued, examined: 1, ..ReplayAnswer::default() }
             }
-            Plan::Range { .. } => run(conn, tenant, &hook, &plan, now)?,
+            Plan::Range { .. } => run(conn, &endpoint, &plan, now)?,
         };
         if !answer.dry_run && answer.queued > 0 {
-            let entry = audited::of_hook(&caller, Action::HookReplayed, id);
-            audited::record(conn, &caller, &entry.after(plan.told(&answer)), now)?;
+            let entry = Entry::new(tenant, action, ObjectRef::new(object, id)).after(plan.told(&answer));
+            audited::record(conn, &caller, &entry, now)?;
         }
         Ok(Reply::json(StatusCode::ACCEPTED, &answer)?)
     })
@@ -205,82 +247,82 @@ pub(crate) async fn replay(
 
 fn run(
     conn: &mut Conn,
-    tenant: TenantId,
-    hook: &HookView,
+    endpoint: &Subscription,
     plan: &Plan,
     now: DateTime<Utc>,
 ) -> DomainResult<ReplayAnswer> {
-    let Plan::Range { since, until, mut after, which, dry_run } = *plan else {
+    let Plan::Range { since, until, after, which, dry_run } = *plan else {
         return Ok(ReplayAnswer::default());
     };
-    let matcher = Matcher::of(hook)?;
+    let wanted = Wanted::new(endpoint, None);
+    let range = Range {
+        tenant: endpoint.tenant,
+        endpoint: endpoint.id,
+        profile: endpoint.kind.profile(),
+        which,
+        since,
+        until,
+        types: wanted.exact_types(),
+    };
+    let mut queued = 0;
+    let walked = walk(conn, (&range, &wanted), after, MAX_EXAMINED, |conn, page| {
+        let again: Vec<replay::Again> = page.iter().filter_map(|event| wanted.of(event)).collect();
+        queued += if dry_run {
+            again.len()
+        } else {
+            replay::schedule(conn, range.tenant, range.endpoint, range.profile, &again, now)?.len()
+        };
+        Ok(())
+    })?;
+    Ok(ReplayAnswer {
+        queued,
+        examined: walked.examined,
+        has_more: walked.has_more,
+        resume_after: walked.last.filter(|_| walked.has_more).map(|event| event.to_string()),
+        dry_run,
+    })
+}
+
+/// How far a walk through events has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Walked {
+    /// Events that were looked at.
+    pub(super) examined: usize,
+    /// The last of them.
+    last: Option<EventId>,
+    /// Whether there may be more.
+    pub(super) has_more: bool,
+}
+
+/// Goes through the events of a range page by page, at most so many and for [`LONG_ENOUGH`].
+pub(super) fn walk(
+    conn: &mut Conn,
+    (range, wanted): (&Range, &Wanted<'_>),
+    after: Option<EventId>,
+    most: usize,
+    mut each: impl FnMut(&mut Conn, &[Candidate]) -> DomainResult<()>,
+) -> DomainResult<Walked> {
     let started = Instant::now();
-    let mut answer = ReplayAnswer { dry_run, ..ReplayAnswer::default() };
-    let mut size = FIRST_PAGE;
+    let mut walked = Walked { last: after, ..Walked::default() };
+    let bodies = wanted.reads_content();
+    let mut size = if bodies { FIRST_PAGE } else { WITHOUT_BODIES };
     loop {
-        size = size.min(MAX_EXAMINED - answer.examined);
-        let limit = i64::try_from(size).unwrap_or(1);
-        let page = replay::candidates(conn, tenant, hook.id, which, (since, until), after, limit)?;
-        let wanted: Vec<EventId> =
-            page.iter().filter(|event| matcher.admits(event)).map(|event| event.id).collect();
-        answer.examined += page.len();
-        answer.queued += match (dry_run, wanted.is_empty()) {
-            (_, true) => 0,
-            (true, false) => wanted.len(),
-            (false, false) => replay::schedule(conn, tenant, hook.id, Profile::Hook, &wanted, now)?,
-        };
-        after = page.last().map(|event| event.id).or(after);
+        size = size.min(most - walked.examined);
+        let page = candidates(conn, range, walked.last, bodies, size)?;
+        each(conn, &page)?;
+        walked.examined += page.len();
+        walked.last = page.last().map(|event| event.id).or(walked.last);
         if page.len() < size {
-            return Ok(answer);
+            return Ok(walked);
         }
-        if answer.examined >= MAX_EXAMINED || LONG_ENOUGH < started.elapsed() {
+        if walked.examined >= most || LONG_ENOUGH < started.elapsed() {
             // There may be no more after all; then the next call says so.
-            answer.has_more = true;
-            answer.resume_after = after.map(|event| event.to_string());
-            return Ok(answer);
+            walked.has_more = true;
+            return Ok(walked);
         }
-        size = next_size(&page);
-    }
-}
-
-/// As many events as fit into the bytes that a page may take, by the size of the last ones.
-fn next_size(page: &[StoredEvent]) -> usize {
-    let bytes: usize = page.iter().map(|event| event.body.len()).sum();
-    let average = (bytes / page.len().max(1)).max(1);
-    (PAGE_BYTES / average).clamp(1, PAGE)
-}
-
-/// What a hook wants, as the registry would decide it.
-struct Matcher {
-    pattern: Option<EventPattern>,
-    filter: Option<Filter>,
-}
-
-impl Matcher {
-    fn of(hook: &HookView) -> DomainResult<Self> {
-        // What is stored was parsed before; when it cannot be any more, that is our defect.
-        let defect = |error: Box<dyn std::error::Error + Send + Sync>| Error::Database(error);
-        let pattern = hook.pattern.as_ref().map(|text| text.parse()).transpose();
-        let filter = match &hook.filter {
-            None => None,
-            Some(text) => {
-                let json = parse_stored(text.as_bytes()).map_err(|error| defect(error.into()))?;
-                Some(Filter::parse(&json).map_err(|error| defect(error.into()))?)
-            }
-        };
-        Ok(Self {
-            pattern: pattern
-                .map_err(|error: hookyard_domain::subscription::PatternError| defect(error.into()))?,
-            filter,
-        })
-    }
-
-    fn admits(&self, event: &StoredEvent) -> bool {
-        self.pattern.as_ref().is_none_or(|pattern| pattern.matches(&event.event_type))
-            && self.filter.as_ref().is_none_or(|filter| {
-                // Our own bytes can be read; an event that cannot matches no filter.
-                parse_stored(&event.body).is_ok_and(|json| filter.matches(&json))
-            })
+        if bodies {
+            size = next_size(&page);
+        }
     }
 }
 
@@ -297,7 +339,7 @@ mod tests {
         let since = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let range = |which, dry_run| Ok(Plan::Range { since, until: now, after: None, which, dry_run });
         let with = |rest: &str| plan(&format!(r#"{{"since":"2023-11-14T22:13:20Z"{rest}}}"#));
-        assert_eq!(with(""), range(Which::Missed, false));
+        assert_eq!(with(""), range(Which::NotArrived, false));
         assert_eq!(with(r#","which":"all","dry_run":true,"x":1"#), range(Which::All, true));
         for (text, code) in [
             ("{}", "MISSING_SELECTION"),

@@ -69,6 +69,8 @@ static KNOWN: &[Known] = &[
     known("TASK_ENDPOINT_DISABLED", 409, "The webhook of tasks takes no deliveries.", "this webhook of tasks takes no deliveries; a task that names its URL enables it again", None, None),
     known("CALLBACK_ENDPOINT_GONE", 409, "The endpoint of a callback was not used for a day and is removed.", "the endpoint of this callback is gone; POST /v2/action-runs/{id}/callback brings it back", None, None),
     known("DELIVERY_PENDING", 409, "The delivery has not ended yet.", "the delivery is still under way", None, None),
+    known("RECOVERY_RUNNING", 409, "A recovery of the endpoint has not ended.", "a recovery of this endpoint is under way; wait for its end, or cancel it", None, None),
+    known("RECOVERY_ENDED", 409, "The recovery has ended otherwise.", "the recovery has ended already", None, None),
     known("INPUT_CLOSED", 410, "It was possible once: the task has ended, or the time is over.", "the time for an answer is over", None, None),
     known("RUN_ENDED", 410, "The run has ended, or the lease or the time of the attempt is over.", "the run has ended, it is cancelled; stop the work", None, None),
     known("PAYLOAD_TOO_LARGE", 413, "The body is too large.", "the body is larger than the allowed 65536 bytes", None, None),

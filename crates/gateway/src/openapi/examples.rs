@@ -22,6 +22,15 @@ fn named(name: &str) -> Option<Value> {
         "Invitation" => Some(invitation()),
         "Delivery" => Some(delivery()),
         "DeliveryDetail" => Some(detail()),
+        "Message" => Some(message()),
+        "MessageDetail" => {
+            let mut detail = message();
+            detail["tries"] = json!([{"number": 1, "started_at": "2025-11-12T15:45:00.100Z", "latency_ms": 182, "status": 500, "reason": "http_500", "reply": "it is the database"}]);
+            Some(detail)
+        }
+        "Recovery" => Some(recovery()),
+        "EnabledHook" => Some(with_recovery(hook())),
+        "EnabledConsumer" => Some(with_recovery(super::consumer_shapes::consumer())),
         "DeadLetter" => {
             let mut letter = detail();
             letter["event"] = event();
@@ -83,6 +92,54 @@ fn gaps() -> Value {
         "to": 1005,
         "last": 1005
     })
+}
+
+fn message() -> Value {
+    json!({
+        "id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7",
+        "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "event_type": "order.created",
+        "endpoint_id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m7",
+        "kind": "consumer",
+        "url": "https://example.com/webhooks",
+        "status": "Attempting",
+        "state": "pending",
+        "attempts": 1,
+        "last_status": 500,
+        "last_reason": "http_500",
+        "next_attempt_at": "2025-11-12T15:45:05.731Z",
+        "created_at": "2025-11-12T15:45:00.000Z",
+        "settled_at": null
+    })
+}
+
+fn recovery() -> Value {
+    json!({
+        "id": "rec_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "endpoint_id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6",
+        "which": "failed",
+        "state": "running",
+        "reason": null,
+        "summary": "200 of 412 events have been looked at, 180 were put on their way.",
+        "since": "2025-11-12T00:00:00.000Z",
+        "until": "2025-11-12T15:45:00.000Z",
+        "event_types": null,
+        "per_second": 10,
+        "total": 412,
+        "examined": 200,
+        "queued": 180,
+        "skipped": 20,
+        "under_way": 7,
+        "requested_by": {"kind": "credential", "id": "key_01hzy3v9k2s8d4f6g8h0j2k4m6", "name": "API key support"},
+        "created_at": "2025-11-12T15:45:00.000Z",
+        "updated_at": "2025-11-12T15:45:18.200Z",
+        "ended_at": null
+    })
+}
+
+fn with_recovery(mut endpoint: Value) -> Value {
+    endpoint["recovery"] = recovery();
+    endpoint
 }
 
 fn action_run() -> Value {

@@ -9,6 +9,7 @@ mod database;
 mod inboxes;
 mod kills;
 mod overload;
+mod recoveries;
 mod tasks;
 mod together;
 

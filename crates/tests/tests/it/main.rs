@@ -32,6 +32,7 @@ mod oauth;
 mod openapi;
 mod people;
 mod pipeline;
+mod recovery;
 mod runner;
 mod secrets;
 mod sequences;

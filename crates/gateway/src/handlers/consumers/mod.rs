@@ -3,7 +3,7 @@
 
 pub(crate) mod secret;
 pub(crate) mod switch;
-mod view;
+pub(super) mod view;
 pub(super) mod wish;
 
 use std::sync::{Arc, OnceLock};
@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// Bodies hold a chain of certificates and a key, a transformation and a filter at the most.
-const BODY: usize = 256 << 10;
+pub(super) const BODY: usize = 256 << 10;
 
 /// Types on whose examples a transformation is tried.
 const TRIED: usize = 20;
@@ -146,6 +146,40 @@ pub(crate) async fn create(
         Ok(Reply::json(StatusCode::CREATED, &View::of(made, now))?)
     })
     .await
+}
+
+/// A change that is only tried: its checks are those of one that is saved.
+#[derive(Debug)]
+pub(super) struct Change(Wish);
+
+impl Change {
+    /// Reads the body of a change.
+    ///
+    /// # Errors
+    /// The first member that is not acceptable.
+    pub(super) fn parse(body: &[u8], context: &Context, now: DateTime<Utc>) -> Result<Self, ApiError> {
+        Wish::parse(body, context, now).map(Self)
+    }
+
+    /// The terms of a consumer before and after the change.
+    ///
+    /// # Errors
+    /// 404; 409 for a consumer that is gone; 422 as when it is saved.
+    pub(super) fn of(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        id: SubscriptionId,
+    ) -> Result<(store::Terms, store::Terms), Refusal> {
+        let consumer = found(conn, tenant, id)?;
+        is_there(&consumer)?;
+        let before = consumer.terms();
+        let after = self.0.apply(before.clone(), &catalogue::of_tenant(conn, tenant)?)?;
+        if let Some(Some(transformation)) = &self.0.transformation {
+            try_out(conn, tenant, transformation, &after.patterns)?;
+        }
+        Ok((before, after))
+    }
 }
 
 /// Tries a transformation on what the events of these types look like.

@@ -22,13 +22,15 @@ use crate::{
     access::{
         Caller,
         idempotent::{Reply, idempotent, key},
+        visitor::accepted_locale,
     },
     body::{JsonBody, SMALL},
     context::Context,
     handlers::{
-        audited,
+        audited, endpoints,
         fields::Fields,
         hooks::{Queued, Tested, queue_test},
+        recoveries::{self, EnableRequest, Enabled, EnabledConsumer},
         rings,
         zapier::Wanted,
     },
@@ -60,22 +62,49 @@ pub(super) fn switched(
 
 /// Enable a consumer
 ///
-/// A disabled consumer is `pending` again and takes events from now on. Nothing happens to one that is not disabled.
+/// A disabled consumer is `pending` again and takes events from now on. With `replay` a [recovery](#tag/Recoveries) of what was
+/// kept is started in the same step: `true` sends what was under way when it was disabled and what has happened since, an object
+/// says which events and how fast. Nothing happens to one that is not disabled, but for a `replay` with `since`.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/enable",
     operation_id = "enable_consumer",
     tag = "Consumers",
-    params(("id" = String, Path, description = "The consumer's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")),
-    responses((status = 200, description = "The consumer as it is now.", body = View)),
-    extensions(("x-errors" = json!(["CONSUMER_DELETED"])))
+    params(
+        ("id" = String, Path, description = "The consumer's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("Accept-Language" = Option<String>, Header, description = "`en` (the default) or `fr`.")
+    ),
+    request_body(content = EnableRequest, description = "May be left out.", example = json!({"replay": true})),
+    responses((status = 200, description = "The consumer as it is now, and the recovery if one was asked for.", body = EnabledConsumer)),
+    extensions(("x-errors" = json!(["CONSUMER_DELETED", "INVALID_FIELD", "INVALID_EVENT_TYPE", "INVALID_BODY", "RECOVERY_RUNNING"])))
 )]
 pub(crate) async fn enable(
     context: Data<Context>,
     caller: Caller,
     Id(id): Id<SubscriptionId>,
-) -> Result<HttpResponse, ApiError> {
-    switch(&context, caller, id, false).await
+    request: HttpRequest,
+    body: JsonBody<SMALL>,
+) -> Result<Reply, ApiError> {
+    let (tenant, now) = (caller.tenant(), context.clock.now());
+    let locale = accepted_locale(request.headers());
+    let replay = recoveries::with_enabling(&body, &context.settings.gateway, now)?;
+    idempotent(&context, None, move |conn| {
+        let before = locked(conn, tenant, id)?;
+        is_there(&before)?;
+        let disabled_at = endpoints::found(conn, tenant, id, (&[Kind::Consumer], "consumer"))?.disabled_at;
+        switched(conn, &before, Some(false), (tenant, now))?;
+        let after = found(conn, tenant, id)?;
+        if after.state != before.state {
+            let entry = entry(&caller, Action::ConsumerEnabled, id);
+            let entry = entry.before(view::told(&before)).after(view::told(&after));
+            audited::record(conn, &caller, &entry, now)?;
+        }
+        let recovery =
+            replay.map(|wish| wish.start_enabled(conn, &caller, (id, disabled_at), now)).transpose()?;
+        let recovery = recovery.map(|recovery| recoveries::View::of(recovery, locale));
+        Ok(Reply::json(StatusCode::OK, &Enabled { endpoint: View::of(after, now), recovery })?)
+    })
+    .await
 }
 
 /// Disable a consumer
@@ -96,26 +125,18 @@ pub(crate) async fn disable(
     caller: Caller,
     Id(id): Id<SubscriptionId>,
 ) -> Result<HttpResponse, ApiError> {
-    switch(&context, caller, id, true).await
-}
-
-async fn switch(
-    context: &Data<Context>,
-    caller: Caller,
-    id: SubscriptionId,
-    disabled: bool,
-) -> Result<HttpResponse, ApiError> {
     let now = context.clock.now();
     let (consumer, told) = context
         .db
         .run(move |conn| {
             let tenant = caller.tenant();
             let before = locked(conn, tenant, id)?;
-            let told = switched(conn, &before, Some(disabled), (tenant, now))?;
+            let told = switched(conn, &before, Some(true), (tenant, now))?;
             let after = found(conn, tenant, id)?;
             if after.state != before.state {
-                let action = if disabled { Action::ConsumerDisabled } else { Action::ConsumerEnabled };
-                let entry = entry(&caller, action, id).before(view::told(&before)).after(view::told(&after));
+                let entry = entry(&caller, Action::ConsumerDisabled, id)
+                    .before(view::told(&before))
+                    .after(view::told(&after));
                 audited::record(conn, &caller, &entry, now)?;
             }
             Ok((after, told))
@@ -124,7 +145,7 @@ async fn switch(
         .map_err(problem::of)?;
     is_there(&consumer)?;
     if let Some(group) = told {
-        rings::events_accepted(context, group);
+        rings::events_accepted(&context, group);
     }
     Ok(HttpResponse::Ok().json(View::of(consumer, now)))
 }

@@ -308,7 +308,9 @@ pub(crate) async fn send_again(
             row.endpoint_id = Some(endpoint);
         }
         let profile = Profile::Callback;
-        if replay::schedule(conn, tenant, delivery.subscription, profile, &[delivery.event], now)? == 0 {
+        if replay::schedule(conn, tenant, delivery.subscription, profile, &[(delivery.event, None)], now)?
+            .is_empty()
+        {
             return Err(ApiError::conflict("DELIVERY_PENDING", "the callback is still under way").into());
         }
         let entry = audited::of_delivery(&caller, Action::DeliveryRetried, delivery)

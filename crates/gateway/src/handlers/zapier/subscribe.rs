@@ -101,7 +101,11 @@ fn url(fields: &Fields, rules: &UrlRules) -> Result<String, ApiError> {
     Ok(text.to_owned())
 }
 
-fn filter(json: &Json) -> Result<String, ApiError> {
+/// The filter of a hook as canonical JSON.
+///
+/// # Errors
+/// 422 `INVALID_FILTER` with the place.
+pub(in crate::handlers) fn filter(json: &Json) -> Result<String, ApiError> {
     match Filter::parse(json) {
         Ok(filter) => Ok(filter.canonical_text()),
         Err(error) => {

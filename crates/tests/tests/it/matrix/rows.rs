@@ -1,4 +1,4 @@
-//! How each route is called: one row for each. In paths and bodies `{hook}`, `{consumer}`, `{event}`, `{dead}` (a delivery that ended without
+//! How each route is called: one row for each. In paths and bodies `{hook}`, `{consumer}`, `{recovery}` (of the consumer), `{event}`, `{dead}` (a delivery that ended without
 //! success), `{type}`, `{key}`, `{user}`, `{session}`, `{invitation}`, `{client}`, `{grant}`, `{source_key}`, `{task}`, `{ended}` (a task that
 //! was cancelled), `{asking}` (one that asks), `{question}` (what it asks), `{answerable}` (the token of a link to answer it), `{schedule}`, `{inbox}` (with the `{message}` and the
 //! `{token}` of a lease there) and `{url}` (the hook's) stand for new objects of a tenant.
@@ -128,6 +128,17 @@ pub(super) const ROWS: &[Row] = &[
     about("POST /v1/inboxes/{id}/messages/ack", "/v1/inboxes/{inbox}/messages/ack").body(r#"{"messages":[{"id":"{message}","lease_token":"{token}"}]}"#),
     about("POST /v1/inboxes/{id}/messages/release", "/v1/inboxes/{inbox}/messages/release").body(r#"{"messages":[{"id":"{message}","lease_token":"{token}"}]}"#),
     about("POST /v1/inboxes/{id}/messages/extend", "/v1/inboxes/{inbox}/messages/extend").body(r#"{"messages":[{"id":"{message}","lease_token":"{token}"}]}"#),
+    about("GET /v1/hooks/{id}/activity", "/v1/hooks/{hook}/activity"),
+    about("POST /v1/hooks/{id}/preview", "/v1/hooks/{hook}/preview"),
+    about("GET /webhooks/{id}/activity", "/webhooks/{consumer}/activity"),
+    about("POST /webhooks/{id}/preview", "/webhooks/{consumer}/preview"),
+    about("POST /webhooks/{id}/replay", "/webhooks/{consumer}/replay").body(r#"{"event_id":"{event}"}"#).status(202),
+    plain("GET /v1/messages", "/v1/messages"),
+    about("GET /v1/messages/{id}", "/v1/messages/{dead}"),
+    plain("GET /v1/recoveries", "/v1/recoveries"),
+    plain("POST /v1/recoveries", "/v1/recoveries").body(r#"{"endpoint_id":"{hook}","since":"2020-01-01T00:00:00Z"}"#).status(202).untouched(404, "/v1/recoveries?endpoint_id={hook}"),
+    about("GET /v1/recoveries/{id}", "/v1/recoveries/{recovery}"),
+    about("POST /v1/recoveries/{id}/cancel", "/v1/recoveries/{recovery}/cancel"),
 
     plain("GET /v1/deliveries", "/v1/deliveries"),
     about("GET /v1/deliveries/{id}", "/v1/deliveries/{dead}"),

@@ -133,10 +133,16 @@ impl World {
         if ["hook", "url", "event", "dead"].into_iter().any(named) {
             objects.extend(self.delivered(admin, unique).await);
         }
-        if named("consumer") {
+        if ["consumer", "recovery"].into_iter().any(named) {
             let body = json!({"url": "https://example.com/in", "eventTypes": ["matrix.consumed"]});
             let made = admin.post_json("/webhooks", &body).await.expect(201);
-            objects.push(("consumer", made["id"].as_str().unwrap().to_owned()));
+            let consumer = made["id"].as_str().unwrap().to_owned();
+            if named("recovery") {
+                let body = json!({"endpoint_id": consumer, "since": "2020-01-01T00:00:00Z"});
+                let made = admin.post_json("/v1/recoveries", &body).await.expect(202);
+                objects.push(("recovery", made["id"].as_str().unwrap().to_owned()));
+            }
+            objects.push(("consumer", consumer));
         }
         if ["inbox", "message", "token"].into_iter().any(named) {
             objects.extend(self.inbox(side).await);

@@ -1,0 +1,211 @@
+//! The events that a recovery has to look at, oldest first, and those that a preview looks at, newest first.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
+};
+
+use super::Which;
+use crate::{
+    Result,
+    db::prepared::planned_for_values,
+    delivery::{CANCELLED_BY_TRANSFORMATION, Profile},
+    event::{EventType, Origin},
+    id::{EventId, SubscriptionId, TenantId, first_uuid_at},
+};
+
+/// Events that are read at once at the most.
+const PAGE: usize = 500;
+
+/// Bytes of events that are read at once, about: large events make small pages.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// An event that may be sent again.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct Candidate {
+    /// Which.
+    #[diesel(sql_type = Uuid)]
+    pub id: EventId,
+    /// What kind of thing happened.
+    #[diesel(sql_type = Text)]
+    pub event_type: EventType,
+    /// Who made it.
+    #[diesel(sql_type = SmallInt)]
+    pub origin: Origin,
+    /// When it was accepted.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// The canonical body; `None` where nobody looks at it.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub body: Option<Vec<u8>>,
+}
+
+/// Which events are looked at.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// Whose.
+    pub tenant: TenantId,
+    /// At which endpoint.
+    pub endpoint: SubscriptionId,
+    /// How its deliveries are tried.
+    pub profile: Profile,
+    /// By what became of them there.
+    pub which: Which,
+    /// Accepted at or after.
+    pub since: DateTime<Utc>,
+    /// Accepted before.
+    pub until: DateTime<Utc>,
+    /// Only of these types; `None` = of any.
+    pub types: Option<Vec<String>>,
+}
+
+impl Range {
+    /// The conditions on events `e` and their deliveries `d`: `$1` tenant, `$2` endpoint, `$3` and `$4` the range, `$5` after which,
+    /// `$6` profile, `$7` types. Tests go nowhere else; what is scheduled for later is not due yet; what has no body any more cannot
+    /// be sent.
+    fn from_where(&self) -> String {
+        // Spelled out, so that what failed is found by its own index.
+        let failed = format!(
+            "(d.state IN (2, 3, 4) AND (d.state = 2 OR d.state = 3 AND d.last_reason IS DISTINCT FROM '{CANCELLED_BY_TRANSFORMATION}'))"
+        );
+        let (join, state) = match self.which {
+            Which::Failed => ("JOIN", failed),
+            Which::Missing => ("LEFT JOIN", "d.state IS NULL".to_owned()),
+            Which::Undelivered => ("LEFT JOIN", format!("(d.state IS NULL OR {failed})")),
+            Which::NotArrived => ("LEFT JOIN", "(d.state IS NULL OR d.state IN (2, 3, 4))".to_owned()),
+            Which::All => ("LEFT JOIN", "(d.state IS NULL OR d.state <> 0)".to_owned()),
+        };
+        format!(
+            "FROM events e {join} deliveries d ON d.event_id = e.id AND d.subscription_id = $2 AND d.tenant_id = $1 \
+                AND d.event_id >= $3 AND d.event_id < $4 AND ($5 IS NULL OR d.event_id > $5) \
+             WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND e.origin IN (0, 1) \
+               AND {state} AND (d.profile IS NULL OR d.profile = $6) AND ($7 IS NULL OR e.event_type = ANY($7)) \
+               AND octet_length(e.body) > 0 AND NOT EXISTS (SELECT FROM scheduled_events w WHERE w.id = e.id)"
+        )
+    }
+}
+
+/// A page of the events of a range behind `after`, with their bodies if somebody looks at them.
+///
+/// # Errors
+/// When the database is away.
+pub fn candidates(
+    conn: &mut PgConnection,
+    range: &Range,
+    after: Option<EventId>,
+    with_bodies: bool,
+    limit: usize,
+) -> Result<Vec<Candidate>> {
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT e.id, e.event_type, e.origin, e.created_at, CASE WHEN $8 THEN e.body END AS body {} ORDER BY e.id LIMIT $9",
+            range.from_where()
+        ))
+        .bind::<Uuid, _>(range.tenant)
+        .bind::<Uuid, _>(range.endpoint)
+        .bind::<Uuid, _>(first_uuid_at(range.since))
+        .bind::<Uuid, _>(first_uuid_at(range.until))
+        .bind::<Nullable<Uuid>, _>(after)
+        .bind::<SmallInt, _>(range.profile)
+        .bind::<Nullable<Array<Text>>, _>(&range.types)
+        .bind::<Bool, _>(with_bodies)
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .load(conn)?)
+    })
+}
+
+/// How many events of a range there are behind `after`, counted up to `limit`, and the last of them.
+///
+/// # Errors
+/// When the database is away.
+pub fn count(
+    conn: &mut PgConnection,
+    range: &Range,
+    after: Option<EventId>,
+    limit: i64,
+) -> Result<(i64, Option<EventId>)> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+        #[diesel(sql_type = Nullable<Uuid>)]
+        last: Option<EventId>,
+    }
+    let row: Row = planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "WITH page AS MATERIALIZED (SELECT e.id {} ORDER BY e.id LIMIT $8) \
+             SELECT (SELECT count(*) FROM page) AS count, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last",
+            range.from_where()
+        ))
+        .bind::<Uuid, _>(range.tenant)
+        .bind::<Uuid, _>(range.endpoint)
+        .bind::<Uuid, _>(first_uuid_at(range.since))
+        .bind::<Uuid, _>(first_uuid_at(range.until))
+        .bind::<Nullable<Uuid>, _>(after)
+        .bind::<SmallInt, _>(range.profile)
+        .bind::<Nullable<Array<Text>>, _>(&range.types)
+        .bind::<BigInt, _>(limit)
+        .get_result(conn)?)
+    })?;
+    Ok((row.count, row.last))
+}
+
+/// The latest events of a tenant since a time, newest first, with their bodies; of these types, if any are named. What changed
+/// terms of an endpoint are tried on.
+///
+/// # Errors
+/// When the database is away.
+pub fn preview(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    since: DateTime<Utc>,
+    types: Option<&[String]>,
+    before: Option<EventId>,
+    limit: usize,
+) -> Result<Vec<Candidate>> {
+    planned_for_values(conn, |conn| {
+        Ok(sql_query(
+            "SELECT e.id, e.event_type, e.origin, e.created_at, e.body FROM events e \
+             WHERE e.tenant_id = $1 AND e.id >= $2 AND ($3 IS NULL OR e.id < $3) AND e.origin IN (0, 1) \
+               AND ($4 IS NULL OR e.event_type = ANY($4)) AND octet_length(e.body) > 0 ORDER BY e.id DESC LIMIT $5",
+        )
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(first_uuid_at(since))
+        .bind::<Nullable<Uuid>, _>(before)
+        .bind::<Nullable<Array<Text>>, _>(types)
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .load(conn)?)
+    })
+}
+
+/// As many events as fit into the bytes that a page may take, by the size of the last ones.
+#[must_use]
+pub fn next_size(page: &[Candidate]) -> usize {
+    let bytes: usize = page.iter().map(|event| event.body.as_ref().map_or(0, Vec::len)).sum();
+    let average = (bytes / page.len().max(1)).max(1);
+    (PAGE_BYTES / average).clamp(1, PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_events_make_small_pages() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let event = |bytes: Option<usize>| Candidate {
+            id: EventId::new(now),
+            event_type: "a.b".parse().unwrap(),
+            origin: Origin::Posted,
+            created_at: now,
+            body: bytes.map(|bytes| vec![b' '; bytes]),
+        };
+        for (bytes, expected) in
+            [(None, PAGE), (Some(100), PAGE), (Some(1 << 20), 8), (Some(PAGE_BYTES * 2), 1)]
+        {
+            assert_eq!(next_size(&[event(bytes), event(bytes)]), expected, "{bytes:?}");
+        }
+        assert_eq!(next_size(&[]), PAGE);
+    }
+}

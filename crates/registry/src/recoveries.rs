@@ -1,0 +1,201 @@
+//! Recoveries: works through the events that an endpoint did not get, at the pace that was asked for (`domain::recovery`).
+//!
+//! A step is three parts. Claiming takes a lease. Looking reads events and asks the endpoint's filter, without a transaction.
+//! Writing moves the cursor and puts deliveries on their way in one transaction, if the claim is still ours. Whoever is killed in
+//! between has done nothing; whoever overslept its lease writes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hookyard_domain::{
+    Error, Result,
+    audit::{self, Action},
+    db::Conn,
+    delivery::replay::{self, Again},
+    id::{ClaimId, EventId},
+    recovery::{
+        RecoveryState, Wanted, budget, candidates, count, next_due, next_size,
+        store::{self, Recovery, Step},
+    },
+    subscription::single,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{context::Context, health, settings::Settings};
+
+/// Recoveries claimed at once: they are worked on one after the other, within a lease.
+const AT_ONCE: i64 = 4;
+
+/// Steps in a row; then the others are looked at.
+const STEPS: usize = 50;
+
+/// Events counted in one step.
+const COUNTED: i64 = 20_000;
+
+/// Events of a page while it is not known how large they are.
+const FIRST_PAGE: usize = 16;
+
+/// Events of a page where nobody reads them.
+const WITHOUT_BODIES: usize = 2_000;
+
+/// After this a recovery looks again whether its endpoint has room.
+const LOOK_AGAIN: TimeDelta = TimeDelta::milliseconds(200);
+
+/// Why a recovery was stopped.
+const ENDPOINT_GONE: &str = "the endpoint was disabled or deleted";
+
+pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(Duration::from_millis(settings.relay_interval_ms));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let most = settings.recovery_under_way as usize;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        for _step in 0..STEPS {
+            if stop.is_cancelled() {
+                return;
+            }
+            match pass(&context, most).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "recoveries cannot go on yet");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// One step of each recovery that is due. Whether there was one.
+async fn pass(context: &Context, most: usize) -> Result<bool> {
+    let (now, claim) = (context.clock.now(), ClaimId::new(context.clock.now()));
+    let claimed = context.db.once(move |conn| store::claim_due(conn, now, claim, AT_ONCE)).await?;
+    let any = !claimed.is_empty();
+    for recovery in claimed {
+        let queued = step(context, recovery, most).await?;
+        context.metrics.recovered(queued);
+    }
+    Ok(any)
+}
+
+/// Returns how many deliveries were put on their way.
+async fn step(context: &Context, recovery: Recovery, most: usize) -> Result<usize> {
+    let now = context.clock.now();
+    let looked = {
+        let recovery = recovery.clone();
+        context.db.once(move |conn| look(conn, &recovery, most, now)).await?
+    };
+    let now = context.clock.now();
+    context.db.run(move |conn| write(conn, &recovery, &looked, now)).await
+}
+
+/// What a look has found.
+#[derive(Debug)]
+struct Looked {
+    state: RecoveryState,
+    reason: Option<&'static str>,
+    cursor_at: Option<EventId>,
+    counted: i64,
+    examined: usize,
+    again: Vec<Again>,
+    /// Put on their way before, and not ended.
+    under_way: Vec<EventId>,
+    /// Not sooner than then.
+    not_before: DateTime<Utc>,
+}
+
+fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -> Result<Looked> {
+    let mut looked = Looked {
+        state: recovery.state,
+        reason: None,
+        cursor_at: recovery.cursor_at,
+        counted: 0,
+        examined: 0,
+        again: Vec::new(),
+        under_way: Vec::new(),
+        not_before: recovery.due_at,
+    };
+    let endpoint = single::find(conn, recovery.tenant_id, recovery.subscription_id, &[recovery.kind])?
+        .ok_or(Error::NotFound { what: "endpoint" })?
+        .subscription;
+    if !endpoint.takes_events(now) {
+        return Ok(Looked { state: RecoveryState::Stopped, reason: Some(ENDPOINT_GONE), ..looked });
+    }
+    let wanted = Wanted::new(&endpoint, recovery.patterns.as_deref());
+    let range = recovery.range(wanted.exact_types());
+    if recovery.state == RecoveryState::Counting {
+        let (counted, last) = count(conn, &range, recovery.cursor_at, COUNTED)?;
+        looked.counted = counted;
+        // Counted to its end: from its beginning again, to be sent.
+        (looked.state, looked.cursor_at) =
+            if counted < COUNTED { (RecoveryState::Running, None) } else { (RecoveryState::Counting, last) };
+        return Ok(looked);
+    }
+    looked.under_way = store::pending(conn, recovery.subscription_id, &recovery.under_way)?;
+    let per_second = u32::try_from(recovery.per_second).unwrap_or(1);
+    let room = budget(per_second, most, looked.under_way.len());
+    if room == 0 {
+        looked.not_before = now + LOOK_AGAIN;
+        return Ok(looked);
+    }
+    let bodies = wanted.reads_content();
+    let mut size = if bodies { FIRST_PAGE } else { WITHOUT_BODIES };
+    loop {
+        let page = candidates(conn, &range, looked.cursor_at, bodies, size)?;
+        for event in &page {
+            if looked.again.len() == room {
+                return Ok(looked);
+            }
+            looked.again.extend(wanted.of(event));
+            looked.cursor_at = Some(event.id);
+            looked.examined += 1;
+        }
+        if page.len() < size {
+            looked.state = RecoveryState::Completed;
+            return Ok(looked);
+        }
+        // A step is short, so that its lease is long enough, and a cancel is heard.
+        if looked.examined >= WITHOUT_BODIES {
+            return Ok(looked);
+        }
+        if bodies {
+            size = next_size(&page);
+        }
+    }
+}
+
+fn write(conn: &mut Conn, recovery: &Recovery, looked: &Looked, now: DateTime<Utc>) -> Result<usize> {
+    let Some(takes_events) = store::begin_step(conn, recovery)? else { return Ok(0) };
+    let (mut looked_state, mut reason) = (looked.state, looked.reason);
+    let queued = if takes_events {
+        let profile = recovery.kind.profile();
+        replay::schedule(conn, recovery.tenant_id, recovery.subscription_id, profile, &looked.again, now)?
+    } else {
+        (looked_state, reason) = (RecoveryState::Stopped, Some(ENDPOINT_GONE));
+        Vec::new()
+    };
+    let per_second = u32::try_from(recovery.per_second).unwrap_or(1);
+    let due_at = next_due(recovery.due_at, queued.len(), per_second, now).max(looked.not_before);
+    let mut under_way = looked.under_way.clone();
+    under_way.extend_from_slice(&queued);
+    let step = Step {
+        state: looked_state,
+        reason,
+        // What was looked at and not sent, because the endpoint is gone, was not looked at.
+        cursor_at: if takes_events { looked.cursor_at } else { recovery.cursor_at },
+        counted: looked.counted,
+        examined: if takes_events { i64::try_from(looked.examined).unwrap_or(i64::MAX) } else { 0 },
+        queued: i64::try_from(queued.len()).unwrap_or(i64::MAX),
+        under_way: if looked_state.has_ended() { Vec::new() } else { under_way },
+        due_at,
+    };
+    let after = store::finish_step(conn, recovery, &step, now)?;
+    if let Some(after) = after.filter(|after| after.state.has_ended()) {
+        let entry = after.entry(Action::RecoveryEnded);
+        audit::record_all(conn, &health::actor(), &[entry], now)?;
+    }
+    Ok(queued.len())
+}

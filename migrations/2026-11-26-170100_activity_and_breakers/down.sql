@@ -1,0 +1,2 @@
+DROP TABLE endpoint_breakers;
+DROP TABLE endpoint_activity;
