@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod oauth;
 pub mod person;
 pub mod rate_limit;
+pub mod retention;
 pub mod service_token;
 pub mod signing_key;
 pub mod subscription;

@@ -30,7 +30,7 @@ pub(crate) use shapes::{
     ActionRunRequest, AnswerRequest, AuthenticationChange, AuthenticationRequest, BatchRequest,
     BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest,
     EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest,
-    InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OpenApiDocument,
+    InvitationRequest, KeptEvent, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OpenApiDocument,
     OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest, QuestionRequest, ReleaseRequest,
     SchedulePatch, ScheduleRequest, SchemaProblem, SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest,
     TotpCode, UserPatch, WorkerTokenRequest,
@@ -39,8 +39,9 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        audit, automation, consumers, dead_letters, deliveries, event_types, events, health, hooks,
-        invitations, keys, oauth, ops, pages, replay, samples, session, signing_keys, users, v2, zapier,
+        audit, automation, consumers, dead_letters, deliveries, event_payload, event_types, events, health,
+        hooks, invitations, keys, oauth, ops, pages, replay, samples, session, signing_keys, users, v2,
+        zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -104,6 +105,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         events::list,
         events::show,
         events::deliveries,
+        event_payload::purge,
         deliveries::list,
         deliveries::show,
         deliveries::retry,

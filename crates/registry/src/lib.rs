@@ -9,6 +9,7 @@ mod health;
 mod lines;
 mod matching;
 mod metrics;
+mod payloads;
 mod relay;
 mod settings;
 mod upkeep;
@@ -68,6 +69,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     let consumer = shared.bus.consume(Queue::DeliverySettled, settings.prefetch).await;
     tasks.spawn(health::serve(Arc::clone(&shared), consumer, stop.clone()));
     tasks.spawn(relay::run(Arc::clone(&shared), Arc::clone(&fan_out), settings.clone(), stop.clone()));
+    tasks.spawn(payloads::run(Arc::clone(&shared), settings.clone(), stop.clone()));
     tasks.spawn(upkeep::run(Arc::clone(&shared), settings, stop.clone()));
     tasks.close();
     tasks.wait().await;

@@ -100,6 +100,7 @@ words! {
         DeliveryRetried "delivery.retried";
         DeadLettersRetried "dead_letters.retried";
         DeadLettersDiscarded "dead_letters.discarded";
+        EventPayloadPurged "event.payload_purged";
         EventTypeCreated "event_type.created";
         EventTypeUpdated "event_type.updated";
 
@@ -140,6 +141,7 @@ words! {
         Callback "callback";
         Delivery "delivery";
         DeadLetters "dead_letters";
+        Event "event";
         EventType "event_type";
         Connection "connection";
         Schedule "schedule";

@@ -27,7 +27,7 @@ pub enum Which {
 }
 
 /// The events of a range that a replay to this hook has to look at, oldest first: those that the tenant posted. Tests are
-/// left out, and so are our own events: the good-bye of a hook is one of them.
+/// left out, and so are our own events: the good-bye of a hook is one of them; and what has no payload any more.
 ///
 /// # Errors
 /// When the database is away.
@@ -43,7 +43,7 @@ pub fn candidates(
     planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
             "SELECT {} FROM events e LEFT JOIN deliveries d ON d.event_id = e.id AND d.subscription_id = $2 \
-         WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND e.origin = 0 \
+         WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND e.origin = 0 AND e.body <> '' \
            AND (d.state IS NULL OR d.state IN (2, 3, 4) OR ($6 AND d.state = 1)) ORDER BY e.id LIMIT $7",
             crate::event::store::STORED
         ))
@@ -59,7 +59,7 @@ pub fn candidates(
 }
 
 /// Puts deliveries of these events to one hook on the schedule, due at `now`. Returns how many; what is under way
-/// already does not count. What is asked for by hand does not expire.
+/// already does not count, nor what has no payload any more. What is asked for by hand does not expire.
 ///
 /// # Errors
 /// When the database is away.
@@ -81,6 +81,7 @@ pub fn schedule(
         "INSERT INTO deliveries AS d (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
             due_at, next_attempt_at, claim) \
          SELECT e, $2, $1, $4, 0, 0, 0, 0, $5, $5, '00000000-0000-0000-0000-000000000000' FROM unnest($3) AS k (e) \
+         WHERE EXISTS (SELECT FROM events v WHERE v.tenant_id = $1 AND v.id = k.e AND v.body <> '') \
          ON CONFLICT (event_id, subscription_id) DO UPDATE SET state = 0, tries = 0, deferrals = 0, \
             due_at = excluded.due_at, next_attempt_at = excluded.next_attempt_at, claim = excluded.claim, \
             settled_at = NULL, expires_at = NULL \

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{audited, consumers, delivery_view::View, hooks};
+use super::{audited, consumers, delivery_view::View, event_payload, hooks};
 use crate::{
     access::{
         Caller,
@@ -219,7 +219,7 @@ pub(super) fn details(conn: &mut Conn, sent: Vec<DeliveryView>) -> DomainResult<
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = View)),
-    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE"])))
+    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE", "PAYLOAD_PURGED"])))
 )]
 pub(crate) async fn retry(
     context: Data<Context>,
@@ -236,6 +236,7 @@ pub(crate) async fn retry(
         if delivery.profile != Profile::Farewell {
             takes_deliveries(conn, tenant, &delivery)?;
         }
+        event_payload::sendable(conn, tenant, id.event)?;
         if replay::schedule(conn, tenant, id.subscription, delivery.profile, &[id.event], now)? == 0 {
             return Err(ApiError::conflict("DELIVERY_PENDING", "the delivery is still under way").into());
         }

@@ -8,6 +8,7 @@ pub(crate) mod consumers;
 pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod delivery_view;
+pub(crate) mod event_payload;
 pub(crate) mod event_types;
 pub(crate) mod events;
 mod fields;

@@ -13,7 +13,7 @@ use hookyard_domain::{
         Profile,
         replay::{self, Which},
     },
-    event::{self, Origin, store::StoredEvent, wire_time},
+    event::{Origin, store::StoredEvent, wire_time},
     id::{EventId, SubscriptionId, TenantId},
     subscription::{EventPattern, Filter, store::HookView},
     wire::parse_stored,
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    audited,
+    audited, event_payload,
     fields::{Fields, invalid},
     hooks::{found, takes_events},
 };
@@ -166,7 +166,7 @@ pub(crate) struct ReplayRequest {
         )
     ),
     responses((status = 202, description = "On their way.", body = ReplayAnswer, example = json!({"queued": 37, "examined": 412, "has_more": false, "resume_after": null, "dry_run": false}))),
-    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "HOOK_DISABLED", "HOOK_DELETED"])))
+    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "HOOK_DISABLED", "HOOK_DELETED", "PAYLOAD_PURGED"])))
 )]
 pub(crate) async fn replay(
     context: Data<Context>,
@@ -184,8 +184,7 @@ pub(crate) async fn replay(
         takes_events(&hook)?;
         let answer = match plan {
             Plan::Event(event) => {
-                let stored =
-                    event::store::find(conn, tenant, event)?.ok_or(Error::NotFound { what: "event" })?;
+                let stored = event_payload::sendable(conn, tenant, event)?;
                 if stored.origin == Origin::Test {
                     return Err(invalid("event_id", "is a test of one hook and goes nowhere else").into());
                 }
