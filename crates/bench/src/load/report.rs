@@ -63,6 +63,9 @@ pub(crate) struct Report {
     /// Signing the token of a callback, in ms of computing; None where none was signed.
     #[serde(default)]
     pub(crate) signing_ms: Option<f64>,
+    /// Time from request to answer of lists, by name; empty where none was asked for.
+    #[serde(default)]
+    pub(crate) lists: BTreeMap<String, Summary>,
 }
 
 impl Report {

@@ -36,6 +36,9 @@ pub(crate) enum Case {
     /// One endpoint that takes 200 requests in a second and fails the others
     #[value(alias = "k")]
     Capacity,
+    /// One endpoint and every list, on a database with next to nothing and with a million events
+    #[value(alias = "l")]
+    Million,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -53,6 +56,8 @@ pub(crate) mod label {
     pub(crate) const TASKS_PACED: &str = "tasks at 100/s";
     pub(crate) const LISTENERS: &str = "1,000 listeners, 200 workers";
     pub(crate) const CAPACITY: &str = "an endpoint that takes 200/s";
+    pub(crate) const FEW_STORED: &str = "next to nothing stored";
+    pub(crate) const MILLION_STORED: &str = "a million events stored";
     pub(crate) const RUNS: &str = "action runs";
     pub(crate) const RUNS_PACED: &str = "action runs at 200/s";
 }
@@ -103,7 +108,7 @@ impl Posts {
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Calibrate,
         Self::One,
         Self::Five,
@@ -115,6 +120,7 @@ impl Case {
         Self::Listeners,
         Self::Runs,
         Self::Capacity,
+        Self::Million,
     ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
@@ -151,6 +157,9 @@ impl Case {
                 Shape { posts: Posts::Runs, ..paced(label::RUNS_PACED, 200, 1, None) },
             ],
             Self::Capacity => vec![fast(label::CAPACITY, 8_000, 0, Some("capacity=200&status=503"))],
+            Self::Million => {
+                vec![fast(label::FEW_STORED, 50_000, 1, None), fast(label::MILLION_STORED, 50_000, 1, None)]
+            }
             // No load: see `listeners`.
             Self::Listeners => Vec::new(),
         }

@@ -8,6 +8,7 @@ mod case;
 mod child;
 mod cluster;
 mod listeners;
+mod million;
 mod reference;
 mod results;
 mod rig;
@@ -98,11 +99,13 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
         record(&mut results, Run { mode: None, run, report }, args)?;
         for case in args.cases.iter().copied().filter(|case| *case != Case::Calibrate) {
             for mode in args.modes.iter().copied() {
-                let reports = if case == Case::Listeners {
-                    vec![rig.listen(mode, args.quick).await?]
-                } else {
-                    let shapes: Vec<Shape> = case.shapes(args.quick);
-                    rig.measure(mode, &shapes).await?
+                let reports = match case {
+                    Case::Listeners => vec![rig.listen(mode, args.quick).await?],
+                    Case::Million => Box::pin(rig.million(mode, args.quick)).await?,
+                    _ => {
+                        let shapes: Vec<Shape> = case.shapes(args.quick);
+                        rig.measure(mode, &shapes).await?
+                    }
                 };
                 for report in reports {
                     record(&mut results, Run { mode: Some(mode), run, report }, args)?;

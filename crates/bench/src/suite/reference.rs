@@ -48,6 +48,8 @@ pub(crate) const RUNS_PER_S: f64 = 1_000.0;
 pub(crate) const CAPACITY_PER_S: f64 = 180.0;
 /// Share of the tries at it that fail (the same).
 pub(crate) const CAPACITY_FAILED: f64 = 0.02;
+/// With a million events stored, rates keep this share and latencies grow by its inverse at most (the same).
+pub(crate) const MILLION: f64 = 0.90;
 /// Share of retries that must come within ±10 % of when they are due.
 pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
 /// Peak RSS of each service, in MiB (100 MB).

@@ -222,7 +222,21 @@ impl System {
     /// When the command line fails or does not print what its documentation says.
     pub(crate) fn make_key(&self, limited: bool) -> Result<String> {
         let tenant = self.cli(&["tenants", "create", "--name", "bench", "--json"], "tenant_id")?;
-        let make = ["keys", "create", "--tenant", &tenant, "--name", "bench", "--scopes", SCOPES];
+        self.key_of(&tenant, limited)
+    }
+
+    /// Makes a tenant and a key without limits; returns the tenant's UUID and the key.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub(crate) fn make_tenant(&self) -> Result<(String, String)> {
+        let tenant = self.cli(&["tenants", "create", "--name", "lists", "--json"], "tenant_id")?;
+        let id = psql(&self.database_url, "select id from tenants where name = 'lists'")?;
+        Ok((id.trim().to_owned(), self.key_of(&tenant, false)?))
+    }
+
+    fn key_of(&self, tenant: &str, limited: bool) -> Result<String> {
+        let make = ["keys", "create", "--tenant", tenant, "--name", "bench", "--scopes", SCOPES];
         let limit = if limited { "1000000000" } else { "0" };
         let limits = ["--rate-limit", limit, "--hook-write-limit", "0", "--json"];
         self.cli(&[&make[..], &limits[..]].concat(), "key")

@@ -171,10 +171,10 @@ fn copy(conn: &mut PgConnection, table: &Table, day: NaiveDate) -> Result<Copied
 /// Whether somebody still has to get event `o` of this day: one of its deliveries is under way, or it waits for its fan-out.
 fn is_wanted(day: NaiveDate) -> String {
     let (deliveries, (_, end)) = (partition::name("deliveries", day), partition::bounds(day));
-    // As it is written here it can be looked up among what has not arrived.
+    // `+ 0` has it looked up by its key among what has not arrived, however many are under way.
     format!(
         "(EXISTS (SELECT FROM {deliveries} d WHERE d.tenant_id = o.tenant_id AND d.event_id = o.id \
-            AND d.state IN (0, 2) AND d.state = 0) \
+            AND d.state IN (0, 2) AND d.state + 0 = 0) \
           OR o.id IN (SELECT unnest(g.event_ids) FROM event_groups g WHERE g.id < '{end}'))"
     )
 }
@@ -227,8 +227,10 @@ fn catch_up(conn: &mut PgConnection, table: &Table, day: NaiveDate) -> Result<()
     ))
     .execute(conn)?;
     sql_query(format!(
-        "UPDATE {copy} n SET body = '', payload_purged_at = o.payload_purged_at FROM {original} o \
-         WHERE n.body <> '' AND o.tenant_id = n.tenant_id AND o.id = n.id AND o.body = ''"
+        "WITH kept AS MATERIALIZED (SELECT tenant_id AS t, id AS e FROM {copy} WHERE body <> '') \
+         UPDATE {copy} n SET body = '', payload_purged_at = o.payload_purged_at FROM kept k \
+            JOIN {original} o ON o.tenant_id = k.t AND o.id = k.e AND o.body = '' \
+         WHERE n.tenant_id = k.t AND n.id = k.e"
     ))
     .execute(conn)?;
     Ok(())

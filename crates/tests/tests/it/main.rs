@@ -31,6 +31,7 @@ mod oauth;
 mod openapi;
 mod people;
 mod pipeline;
+mod retention;
 mod runner;
 mod secrets;
 mod signing_keys;
