@@ -158,14 +158,18 @@ pub(crate) fn with_the_table<T>(
     })
 }
 
-/// The days before this one that have a partition for events, oldest first; not those of which events wait for their time, or were
-/// fanned out later than that day.
-pub(crate) fn days_before(conn: &mut PgConnection, oldest: NaiveDate) -> Result<Vec<NaiveDate>> {
+/// The days before this one that have a partition for events, oldest first, without those that are `done`; and not those of which
+/// events wait for their time, or were fanned out on that day or later.
+pub(crate) fn days_before(
+    conn: &mut PgConnection,
+    oldest: NaiveDate,
+    done: &HashSet<NaiveDate>,
+) -> Result<Vec<NaiveDate>> {
     let mut days: Vec<NaiveDate> = existing(conn)?
         .iter()
         .filter(|name| name.starts_with("events_"))
         .filter_map(|name| day_of(name))
-        .filter(|day| *day < oldest)
+        .filter(|day| *day < oldest && !done.contains(day))
         .collect();
     days.sort_unstable();
     let needed = needed(conn, days.iter().copied(), oldest)?;

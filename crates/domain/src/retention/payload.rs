@@ -4,6 +4,8 @@
 //! What somebody still has to get keeps its payload: events with a delivery under way, or that wait for their fan-out. They follow
 //! when that has ended. A delivery is therefore never lost because its payload got old.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use diesel::{
     Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query,
@@ -58,11 +60,11 @@ pub fn step(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> Resu
     result
 }
 
-/// How far a day is.
+/// How far a day is that was begun: its events are done.
 #[derive(QueryableByName)]
 struct Standing {
-    #[diesel(sql_type = Bool)]
-    events: bool,
+    #[diesel(sql_type = Date)]
+    day: NaiveDate,
     #[diesel(sql_type = Bool)]
     attempts: bool,
     #[diesel(sql_type = Bool)]
@@ -71,14 +73,16 @@ struct Standing {
 
 fn piece(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> Result<Step> {
     rewrite::drop_orphans(conn)?;
+    let begun: Vec<Standing> = sql_query(
+        "SELECT day, attempts_at IS NOT NULL AS attempts, closed_at IS NOT NULL AS closed FROM payload_days",
+    )
+    .load(conn)?;
+    let closed: HashSet<NaiveDate> =
+        begun.iter().filter(|standing| standing.closed).map(|standing| standing.day).collect();
     let oldest = now.date_naive() - Days::new(u64::from(keep_days));
-    for day in partition::days_before(conn, oldest)? {
-        let standing = standing(conn, day)?;
-        if standing.closed {
-            continue;
-        }
-        let step = of_day(conn, day, &standing, now);
-        match step {
+    for day in partition::days_before(conn, oldest, &closed)? {
+        let standing = begun.iter().find(|standing| standing.day == day);
+        match of_day(conn, day, standing, now) {
             // Somebody has dropped the day meanwhile.
             Err(Error::Database(_)) if !partition::is_there(conn, &partition::name("events", day))? => {}
             Ok(Step::Idle) => {}
@@ -88,19 +92,13 @@ fn piece(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> Result<
     Ok(Step::Idle)
 }
 
-fn standing(conn: &mut PgConnection, day: NaiveDate) -> Result<Standing> {
-    let rows: Vec<Standing> = sql_query(
-        "SELECT true AS events, attempts_at IS NOT NULL AS attempts, closed_at IS NOT NULL AS closed \
-         FROM payload_days WHERE day = $1",
-    )
-    .bind::<Date, _>(day)
-    .load(conn)?;
-    let new = Standing { events: false, attempts: false, closed: false };
-    Ok(rows.into_iter().next().unwrap_or(new))
-}
-
-fn of_day(conn: &mut PgConnection, day: NaiveDate, standing: &Standing, now: DateTime<Utc>) -> Result<Step> {
-    if !standing.events {
+fn of_day(
+    conn: &mut PgConnection,
+    day: NaiveDate,
+    standing: Option<&Standing>,
+    now: DateTime<Utc>,
+) -> Result<Step> {
+    let Some(standing) = standing else {
         let table = events(day, now);
         if copy(conn, &table, day)? == Copied::Some {
             return Ok(Step::Worked);
@@ -114,7 +112,7 @@ fn of_day(conn: &mut PgConnection, day: NaiveDate, standing: &Standing, now: Dat
             Ok(())
         })?;
         return Ok(Step::Worked);
-    }
+    };
     if !standing.attempts {
         empty_bodies(conn, day)?;
         let table = attempts(day);

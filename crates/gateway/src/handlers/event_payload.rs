@@ -97,7 +97,7 @@ pub(crate) async fn purge(
             }
             Outcome::Wanted { deliveries, scheduled: false } => {
                 let message = format!(
-                    "{deliveries} deliveries of the event are under way; wait for them, or cancel them with `cancel_pending=true`"
+                    "deliveries of the event are under way: {deliveries}; wait for them, or cancel them with `cancel_pending=true`"
                 );
                 return Err(ApiError::conflict("DELIVERIES_PENDING", message).into());
             }

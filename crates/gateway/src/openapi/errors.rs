@@ -68,7 +68,7 @@ static KNOWN: &[Known] = &[
     known("CONSUMER_DELETED", 409, "The consumer is gone.", "the consumer is deleted; make a new one", None, None),
     known("TASK_ENDPOINT_DISABLED", 409, "The webhook of tasks takes no deliveries.", "this webhook of tasks takes no deliveries; a task that names its URL enables it again", None, None),
     known("CALLBACK_ENDPOINT_GONE", 409, "The endpoint of a callback was not used for a day and is removed.", "the endpoint of this callback is gone; POST /v2/action-runs/{id}/callback brings it back", None, None),
-    known("DELIVERIES_PENDING", 409, "The event still has to get somewhere.", "2 deliveries of the event are under way; wait for them, or cancel them with `cancel_pending=true`", None, None),
+    known("DELIVERIES_PENDING", 409, "The event still has to get somewhere.", "deliveries of the event are under way: 2; wait for them, or cancel them with `cancel_pending=true`", None, None),
     known("EVENT_SCHEDULED", 409, "The event waits for its `deliver_at`.", "the event waits for its `deliver_at`; purge it with `cancel_pending=true`, and it is sent to nobody", None, None),
     known("EVENT_FANNING_OUT", 409, "The event was accepted a moment ago.", "the event is being fanned out at this moment; try again in a second", None, None),
     known("PAYLOAD_PURGED", 409, "The payload of the event is gone.", "the payload of this event was purged: there is nothing left to send", None, None),

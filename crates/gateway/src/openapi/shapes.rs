@@ -4,8 +4,6 @@
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::handlers::samples::EventBody;
-
 /// A page of a list.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the type describes pages in the OpenAPI document")]

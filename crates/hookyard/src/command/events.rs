@@ -73,7 +73,7 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 anyhow::bail!("{event} waits for its deliver_at: with --cancel-pending it is sent to nobody")
             }
             Outcome::Wanted { deliveries, scheduled: false } => anyhow::bail!(
-                "{deliveries} deliveries of {event} are under way: wait for them, or cancel them with --cancel-pending"
+                "deliveries of {event} are under way ({deliveries}): wait for them, or cancel them with --cancel-pending"
             ),
             Outcome::FanningOut => anyhow::bail!("{event} is being fanned out at this moment: try again"),
         }
