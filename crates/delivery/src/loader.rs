@@ -6,8 +6,9 @@ use chrono::TimeDelta;
 use hookyard_domain::{
     clock::Clock,
     db::Db,
-    delivery::{NOT_TAKEN, rung},
+    delivery::{NOT_TAKEN, Profile, rung},
     id::{ClaimId, DeliveryId, EventId},
+    retention::PAYLOAD_PURGED,
     subscription::directory::Directory,
 };
 use hookyard_messaging::{Consumer, Incoming, Lane, Message};
@@ -144,6 +145,10 @@ impl Loader {
             let hook = self.directory.get(held.id.subscription);
             match (hook, loaded.get(&held.id.event)) {
                 _ if stop.is_cancelled() => self.settler.note(Note::Parked { held, at: now, ring }).await,
+                // A good-bye has no body. All others have lost what they were to bring.
+                (Some(_), Some(event)) if event.body.is_empty() && held.profile != Profile::Farewell => {
+                    self.settler.note(Note::Cancelled { held, reason: PAYLOAD_PURGED, ring }).await;
+                }
                 (Some(hook), Some(event)) => match hook.secrets.clone() {
                     Some(secrets) => {
                         let event = Arc::clone(event);

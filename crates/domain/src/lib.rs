@@ -20,6 +20,7 @@ pub mod oauth;
 pub mod person;
 pub mod rate_limit;
 pub mod recovery;
+pub mod retention;
 pub mod service_token;
 pub mod signing_key;
 pub mod subscription;

@@ -34,7 +34,7 @@ pub(crate) use shapes::{
     ActionRunRequest, AnswerRequest, AuthenticationChange, AuthenticationRequest, BatchRequest,
     BudgetRequest, CancelRequest, CheckpointRequest, ClaimRequest, CompleteRequest, DrainRequest,
     EventAccepted, EventRequest, EventTypePatch, EventTypeRequest, FailRequest, HeartbeatRequest,
-    InvitationRequest, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OpenApiDocument,
+    InvitationRequest, KeptEvent, KeyPatch, KeyRequest, LinkAnswerRequest, LlmKeyRequest, OpenApiDocument,
     OutputRequest, PageOf, PasswordChange, PasswordProof, ProgressRequest, QuestionRequest, ReleaseRequest,
     SchedulePatch, ScheduleRequest, SchemaProblem, SessionPatch, SourceKeyRequest, StoredEvent, TaskRequest,
     TotpCode, UserPatch, WorkerTokenRequest,
@@ -43,9 +43,9 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        activity, audit, automation, consumers, dead_letters, deliveries, event_types, events, gaps, health, hooks,
-        inboxes, invitations, keys, messages, oauth, ops, pages, preview, recoveries, replay, samples, session,
-        signing_keys, users, v2, zapier,
+        activity, audit, automation, consumers, dead_letters, deliveries, event_payload, event_types, events, gaps,
+        health, hooks, inboxes, invitations, keys, messages, oauth, ops, pages, preview, recoveries, replay,
+        samples, session, signing_keys, users, v2, zapier,
     },
     routes::{Entry, TABLE},
 };
@@ -136,6 +136,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         events::list,
         events::show,
         events::deliveries,
+        event_payload::purge,
         deliveries::list,
         deliveries::show,
         deliveries::retry,

@@ -235,6 +235,11 @@ impl<R> Page<R> {
         Self { data, next_cursor, has_more }
     }
 
+    /// A page that ended before it was full: it goes on behind this place.
+    pub(crate) fn stopped_at(data: Vec<R>, cursor: impl fmt::Display) -> Self {
+        Self { data, next_cursor: Some(cursor.to_string()), has_more: true }
+    }
+
     /// The same page of what leaves for each row.
     pub(crate) fn map<T>(self, view: impl FnMut(R) -> T) -> Page<T> {
         let Self { data, next_cursor, has_more } = self;

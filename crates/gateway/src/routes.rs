@@ -21,7 +21,7 @@ use crate::{
             workers,
         },
         consumers::{self, secret as consumer_secret, switch as consumer_switch},
-        dead_letters, deliveries,
+        dead_letters, deliveries, event_payload,
         event_types::{self, import},
         events, gaps, health, hooks,
         inboxes::{
@@ -92,6 +92,7 @@ pub(crate) static TABLE: &[Entry] = table! {
     GET "/v1/events", scope(Scope::EventsRead), Requests => events::list;
     GET "/v1/events/{id}", scope(Scope::EventsRead), Requests => events::show;
     GET "/v1/events/{id}/deliveries", scope(Scope::EventsRead), Requests => events::deliveries;
+    DELETE "/v1/events/{id}/payload", managed(Scope::Admin, Role::Admin), Requests => event_payload::purge;
 
     POST "/zapier/hook", scope(Scope::HooksWrite), HookWrites => subscribe::subscribe;
     DELETE "/zapier/hook", scope(Scope::HooksWrite), HookWrites => unsubscribe::unsubscribe;

@@ -15,8 +15,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     command::{
-        audit, config, event_types, health, keys, migrate, oauth, secrets as secrets_command, service_token,
-        source_keys, tenants, users, worker, worker_tokens,
+        audit, config, doctor, event_types, events, health, keys, migrate, oauth, secrets as secrets_command,
+        service_token, source_keys, tenants, users, worker, worker_tokens,
     },
     process::Role,
 };
@@ -71,6 +71,9 @@ enum Command {
     /// The catalogue of event types
     #[command(subcommand)]
     EventTypes(event_types::Command),
+    /// Single events
+    #[command(subcommand)]
+    Events(events::Command),
     /// Tokens of external workers, which take tasks and do nothing else
     #[command(subcommand)]
     WorkerTokens(worker_tokens::Command),
@@ -87,6 +90,9 @@ enum Command {
     /// The master keys that secrets in the database are sealed with
     #[command(subcommand)]
     Secrets(secrets_command::Command),
+    /// What is kept and how large it is, what goes next, and what needs somebody; exit code 1 for warnings, 2 when something is
+    /// broken
+    Doctor(doctor::Arguments),
     /// Ask a running process whether it is ready; for container health checks
     Health(health::Arguments),
 }
@@ -110,6 +116,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Config(command) => return config::run(&command, settings),
         Command::Audit(command) => return audit::run(command, settings?),
+        Command::Doctor(arguments) => return doctor::run(&arguments, settings?),
         Command::Secrets(command) => secrets_command::run(&command, settings)?,
         Command::Up { data_dir } => {
             let mut settings = settings?;
@@ -131,6 +138,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => keys::run(command, settings?)?,
         Command::SourceKeys(command) => source_keys::run(command, settings?)?,
         Command::EventTypes(command) => event_types::run(command, settings?)?,
+        Command::Events(command) => events::run(command, settings?)?,
         Command::WorkerTokens(command) => worker_tokens::run(command, settings?)?,
         Command::Worker(arguments) => worker::run(arguments, settings?)?,
         Command::Health(_) => {}

@@ -11,6 +11,7 @@ mod bus;
 mod counters;
 mod due;
 mod incoming;
+pub mod inspect;
 mod memory;
 mod message;
 mod queue;

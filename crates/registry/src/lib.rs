@@ -10,6 +10,7 @@ mod lines;
 mod matching;
 mod metrics;
 mod recoveries;
+mod payloads;
 mod relay;
 mod settings;
 mod upkeep;
@@ -70,6 +71,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     tasks.spawn(health::serve(Arc::clone(&shared), consumer, stop.clone()));
     tasks.spawn(relay::run(Arc::clone(&shared), Arc::clone(&fan_out), settings.clone(), stop.clone()));
     tasks.spawn(recoveries::run(Arc::clone(&shared), settings.clone(), stop.clone()));
+    tasks.spawn(payloads::run(Arc::clone(&shared), settings.clone(), stop.clone()));
     tasks.spawn(upkeep::run(Arc::clone(&shared), settings, stop.clone()));
     tasks.close();
     tasks.wait().await;

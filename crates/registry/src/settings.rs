@@ -22,6 +22,10 @@ pub struct Settings {
     /// Deliveries of one recovery that may be under way at once: it waits while so many of those that it has sent have not ended.
     /// Range 1–10,000. Default: 500.
     pub recovery_under_way: u32,
+    /// Days for which payloads are kept: bodies of events, what transformations made of them, replies to tries. At most
+    /// `retention_days`. Range 1–3,650. Default: none, and then payloads leave with their events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_retention_days: Option<u32>,
 }
 
 impl Default for Settings {
@@ -34,6 +38,7 @@ impl Default for Settings {
             upkeep_interval_s: 30,
             retention_days: 30,
             recovery_under_way: 500,
+            payload_retention_days: None,
         }
     }
 }
@@ -44,7 +49,8 @@ impl Settings {
     /// # Errors
     /// Names the first setting that is out of its range, and the range.
     pub fn check(&self) -> Result<(), String> {
-        let ranges: [(&str, u64, u64, u64); 7] = [
+        let payload_days = self.payload_retention_days.unwrap_or(self.retention_days);
+        let ranges: [(&str, u64, u64, u64); 8] = [
             ("workers", self.workers as u64, 1, 16),
             ("prefetch", u64::from(self.prefetch), 1, 1_000),
             ("relay_interval_ms", self.relay_interval_ms, 50, 60_000),
@@ -52,11 +58,18 @@ impl Settings {
             ("upkeep_interval_s", self.upkeep_interval_s, 1, 3_600),
             ("retention_days", u64::from(self.retention_days), 1, 3_650),
             ("recovery_under_way", u64::from(self.recovery_under_way), 1, 10_000),
+            ("payload_retention_days", u64::from(payload_days), 1, 3_650),
         ];
         for (name, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
                 return Err(format!("registry.{name} must lie between {least} and {most}, not {value}"));
             }
+        }
+        if self.retention_days < payload_days {
+            return Err(format!(
+                "registry.payload_retention_days must not be above registry.retention_days ({}), not {payload_days}",
+                self.retention_days
+            ));
         }
         Ok(())
     }
@@ -79,6 +92,20 @@ mod tests {
         for (recovery_under_way, good) in [(0, false), (1, true), (10_000, true), (10_001, false)] {
             let settings = Settings { recovery_under_way, ..Settings::default() };
             assert_eq!(settings.check().is_ok(), good, "{recovery_under_way}");
+        }
+    }
+    #[test]
+    fn payloads_are_not_kept_longer_than_their_events() {
+        for (payload, events, good) in [
+            (Some(0), 30, false),
+            (Some(1), 1, true),
+            (Some(30), 30, true),
+            (Some(31), 30, false),
+            (None, 7, true),
+        ] {
+            let settings =
+                Settings { payload_retention_days: payload, retention_days: events, ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), good, "{payload:?} of {events}");
         }
     }
 }

@@ -69,6 +69,9 @@ pub(crate) struct Report {
     /// Seconds until an event for 10,000 hooks had arrived at all of them; of one run of the case `scale`.
     #[serde(default)]
     pub(crate) crowd_s: Option<f64>,
+    /// Time from request to answer of lists, by name; empty where none was asked for.
+    #[serde(default)]
+    pub(crate) lists: BTreeMap<String, Summary>,
 }
 
 impl Report {

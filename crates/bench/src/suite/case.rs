@@ -41,6 +41,9 @@ pub(crate) enum Case {
     Scale,
     /// An inbox that 16 readers drain: messages leased and acknowledged per second
     Inbox,
+    /// One endpoint and every list, on a database with next to nothing and with a million events
+    #[value(alias = "m")]
+    Million,
 }
 
 /// Labels of the load runs, by which results are found again.
@@ -62,6 +65,8 @@ pub(crate) mod label {
     pub(crate) const SCALE_MANY: &str = "3 of 100,000 subscriptions";
     pub(crate) const SCALE_BESIDE: &str = "the same beside an event for 10,000";
     pub(crate) const INBOX: &str = "an inbox, 16 readers";
+    pub(crate) const FEW_STORED: &str = "next to nothing stored";
+    pub(crate) const MILLION_STORED: &str = "a million events stored";
     pub(crate) const RUNS: &str = "action runs";
     pub(crate) const RUNS_PACED: &str = "action runs at 200/s";
 }
@@ -126,6 +131,7 @@ impl Case {
         Self::Capacity,
         Self::Scale,
         Self::Inbox,
+        Self::Million,
     ];
 
     /// The load runs of the case, one after the other on the same system; `quick` sends about a tenth of the events.
@@ -168,6 +174,9 @@ impl Case {
                 paced(label::SCALE_MANY, 300, 3, None),
                 paced(label::SCALE_BESIDE, 300, 3, None),
             ],
+            Self::Million => {
+                vec![fast(label::FEW_STORED, 50_000, 1, None), fast(label::MILLION_STORED, 50_000, 1, None)]
+            }
             // No load: see `listeners` and `inbox`.
             Self::Listeners | Self::Inbox => Vec::new(),
         }

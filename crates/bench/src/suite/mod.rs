@@ -10,6 +10,7 @@ mod cluster;
 mod crowd;
 mod inbox;
 mod listeners;
+mod million;
 mod reference;
 mod results;
 mod rig;
@@ -107,6 +108,7 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
                     (Case::Scale, Mode::Services) => Box::pin(scale::measure(&rig, args.quick)).await?,
                     // The registry is no process of its own.
                     (Case::Scale, Mode::Up) => Vec::new(),
+                    (Case::Million, _) => Box::pin(rig.million(mode, args.quick)).await?,
                     _ => {
                         let shapes: Vec<Shape> = case.shapes(args.quick);
                         rig.measure(mode, &shapes).await?

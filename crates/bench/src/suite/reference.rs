@@ -54,6 +54,8 @@ pub(crate) const SCALE_MS: f64 = 5.0;
 pub(crate) const SCALE_S: f64 = 30.0;
 /// Memory of a registry for each of them, in bytes (the same: 1 KB).
 pub(crate) const SCALE_BYTES: f64 = 1_000.0;
+/// With a million events stored, rates keep this share and latencies grow by its inverse at most (the same).
+pub(crate) const MILLION: f64 = 0.90;
 /// Share of retries that must come within ±10 % of when they are due.
 pub(crate) const RETRIES_ON_TIME: f64 = 0.90;
 /// Peak RSS of each service, in MiB (100 MB).

@@ -23,6 +23,11 @@ pub(crate) fn render(results: &Results) -> String {
     out += &rates(&groups);
     out += "\nCPU seconds per 1,000 deliveries (peak MiB: RSS of our processes, anonymous memory of Postgres and RabbitMQ).\n\n";
     out += &costs(&groups);
+    let lists = lists(&groups);
+    if !lists.is_empty() {
+        out += "\nLists: from request to answer, p50 and p99 in ms.\n\n";
+        out += &lists;
+    }
     let signing = signing(&groups);
     if !signing.is_empty() {
         out += "\nSigning a callback (RS256, 2048 bits), in ms of computing for each.\n\n";
@@ -104,6 +109,31 @@ fn rates(groups: &[Group<'_>]) -> String {
                 cell(group.median(|report| report.commits_per_delivery), 3),
             ],
         );
+    }
+    out
+}
+
+/// How long lists took, with next to nothing and with much stored.
+fn lists(groups: &[Group<'_>]) -> String {
+    let mut out = String::new();
+    for group in groups {
+        let Some(asked) = group.reports.iter().find(|report| !report.lists.is_empty()) else { continue };
+        if out.is_empty() {
+            out = head(&["list", "case", "mode", "p50", "p99"]);
+        }
+        for name in asked.lists.keys() {
+            let of = |figure: fn(&Summary) -> f64| group.median(|report| report.lists.get(name).map(figure));
+            row(
+                &mut out,
+                &[
+                    name.clone(),
+                    group.label.into(),
+                    group.mode.map_or("–", |mode| mode.name()).into(),
+                    cell(of(|summary| summary.p50), 2),
+                    cell(of(|summary| summary.p99), 2),
+                ],
+            );
+        }
     }
     out
 }

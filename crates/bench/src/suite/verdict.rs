@@ -8,7 +8,7 @@ use super::{
     case::label,
     reference::{
         CAPACITY_FAILED, CAPACITY_PER_S, FAILING_FIRST_TRIES, ISOLATION, LIMITED_RATE, LISTENED_RSS_MIB,
-        RETRIES_ON_TIME, RUNS_PER_S, SCALE_BYTES, SCALE_MS, SCALE_S, SERVICE_RSS_MIB, SERVICES_P50_MS,
+        MILLION, RETRIES_ON_TIME, RUNS_PER_S, SCALE_BYTES, SCALE_MS, SCALE_S, SERVICE_RSS_MIB, SERVICES_P50_MS,
         SERVICES_P99_MS, SINK_PER_S, SVIX_FAILING, SVIX_FIVE_CPU, SVIX_FIVE_PER_S, SVIX_ISOLATION,
         SVIX_ONE_CPU, SVIX_ONE_PER_S, SVIX_PACED_P50_MS, SVIX_PACED_P99_MS, TASKS_P99_MS, TASKS_PER_S,
         TIMES_SVIX, UP_RSS_MIB,
@@ -273,6 +273,23 @@ fn checks(results: &Results) -> Vec<Check> {
                     None,
                     ratio,
                 );
+            }
+        }
+        if let (Some(full), Some(few)) = (group(label::MILLION_STORED), group(label::FEW_STORED)) {
+            let rate = quotient(&full, &few, |report| report.accepted_per_s);
+            let at_least = Limit::AtLeast(MILLION);
+            add("a million stored: accepted/s, × next to nothing", at_least, Scale::Fixed, None, rate);
+            let at_most = Limit::AtMost(1.0 / MILLION);
+            let p99 = quotient(&full, &few, |report| report.accept_ms.p99);
+            add("a million stored: p99 of accepting, × next to nothing", at_most, Scale::Fixed, None, p99);
+            let names: std::collections::BTreeSet<&String> =
+                full.reports.iter().flat_map(|report| report.lists.keys()).collect();
+            for name in names {
+                let of =
+                    |group: &Group<'_>| group.median(|report| report.lists.get(name).map(|list| list.p50));
+                let ratio = of(&full).zip(of(&few)).map(|(full, few)| full / few.max(0.001));
+                let what = format!("a million stored: {name}, p50, × next to nothing");
+                add(&what, at_most, Scale::Fixed, None, ratio);
             }
         }
         if let Some(failing) = group(label::FAILING) {

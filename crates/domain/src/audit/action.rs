@@ -110,6 +110,7 @@ words! {
         GapsDelivered "gaps.delivered";
         DeadLettersRetried "dead_letters.retried";
         DeadLettersDiscarded "dead_letters.discarded";
+        EventPayloadPurged "event.payload_purged";
         EventTypeCreated "event_type.created";
         EventTypeUpdated "event_type.updated";
 
@@ -152,6 +153,7 @@ words! {
         Delivery "delivery";
         DeadLetters "dead_letters";
         Recovery "recovery";
+        Event "event";
         EventType "event_type";
         Connection "connection";
         Schedule "schedule";

@@ -5,12 +5,12 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Array, Date, Text, Timestamptz, Uuid},
+    Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, Bool, Date, Text, Timestamptz, Uuid},
 };
 
 use crate::{
-    Result,
+    Error, Result,
     id::{EventId, first_uuid_at},
 };
 
@@ -20,7 +20,17 @@ pub const DAYS_AHEAD: u64 = 7;
 /// The longest that anything is kept (`registry.retention_days`), in days.
 const MOST_DAYS: u64 = 3_650;
 
-const TABLES: [&str; 4] = ["events", "deliveries", "delivery_bodies", "attempts"];
+pub(crate) const TABLES: [&str; 4] = ["events", "deliveries", "delivery_bodies", "attempts"];
+
+/// How long a change of a table's partitions waits for those who use the table. Whoever comes later waits behind it, so it is
+/// short: events are accepted meanwhile.
+const PATIENCE_MS: u32 = 100;
+
+/// Tries, after which it is left to the next look.
+const TRIES: usize = 10;
+
+/// Between two of them.
+const BETWEEN: std::time::Duration = std::time::Duration::from_millis(150);
 
 /// Two processes never make or drop partitions at the same time.
 const LOCK: i64 = 0x686f_6f6b_7061_7274;
@@ -50,10 +60,10 @@ fn ensure_locked(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> {
             let (from, to) = (start(day), start(day + Days::new(1)));
             // Deliveries are updated after they were inserted: room on the page keeps the update there.
             let options = if table == "deliveries" { " WITH (fillfactor = 75)" } else { "" };
-            sql_query(format!(
+            let create = format!(
                 "CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}'){options}"
-            ))
-            .execute(conn)?;
+            );
+            patiently(conn, |conn| Ok(sql_query(&create).execute(conn)?))?;
             made += 1;
         }
     }
@@ -79,8 +89,11 @@ fn drop_locked(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> R
     let needed = needed(conn, old.iter().filter_map(|table| day_of(table)), oldest)?;
     old.retain(|table| day_of(table).is_some_and(|day| !needed.contains(&day)));
     for table in &old {
-        sql_query(format!("DROP TABLE {table}")).execute(conn)?;
+        patiently(conn, |conn| Ok(sql_query(format!("DROP TABLE {table}")).execute(conn)?))?;
     }
+    sql_query("DELETE FROM payload_days WHERE day < $1 AND to_regclass('events_' || to_char(day, 'YYYYMMDD')) IS NULL")
+        .bind::<Date, _>(oldest)
+        .execute(conn)?;
     sql_query("DELETE FROM scheduled_days WHERE fanned_out_at < $1")
         .bind::<Timestamptz, _>(midnight(oldest))
         .execute(conn)?;
@@ -115,6 +128,65 @@ fn needed(
     .bind::<Timestamptz, _>(midnight(oldest))
     .load(conn)?;
     Ok(rows.into_iter().map(|row| row.day).collect())
+}
+
+/// Changes the partitions of a table in a transaction of its own, in which locks are waited for [`PATIENCE_MS`]; again when somebody
+/// uses the table just then.
+fn patiently<T>(conn: &mut PgConnection, change: impl Fn(&mut PgConnection) -> Result<T>) -> Result<T> {
+    let mut tries = TRIES;
+    loop {
+        let changed = conn.transaction(|conn| {
+            sql_query(format!("SET LOCAL lock_timeout = '{PATIENCE_MS}ms'")).execute(conn)?;
+            change(conn)
+        });
+        tries -= 1;
+        match changed {
+            Err(Error::Locked) if tries > 0 => std::thread::sleep(BETWEEN),
+            other => return other,
+        }
+    }
+}
+
+/// As [`patiently`], for those who change a table while nobody else changes its partitions.
+pub(crate) fn with_the_table<T>(
+    conn: &mut PgConnection,
+    change: impl Fn(&mut PgConnection) -> Result<T>,
+) -> Result<T> {
+    patiently(conn, |conn| {
+        sql_query(format!("SELECT pg_advisory_xact_lock({LOCK})")).execute(conn)?;
+        change(conn)
+    })
+}
+
+/// The days before this one that have a partition for events, oldest first, without those that are `done`; and not those of which
+/// events wait for their time, or were fanned out on that day or later.
+pub(crate) fn days_before(
+    conn: &mut PgConnection,
+    oldest: NaiveDate,
+    done: &HashSet<NaiveDate>,
+) -> Result<Vec<NaiveDate>> {
+    let mut days: Vec<NaiveDate> = existing(conn)?
+        .iter()
+        .filter(|name| name.starts_with("events_"))
+        .filter_map(|name| day_of(name))
+        .filter(|day| *day < oldest && !done.contains(day))
+        .collect();
+    days.sort_unstable();
+    let needed = needed(conn, days.iter().copied(), oldest)?;
+    days.retain(|day| !needed.contains(day));
+    Ok(days)
+}
+
+/// Whether there is a table of this name.
+pub(crate) fn is_there(conn: &mut PgConnection, name: &str) -> Result<bool> {
+    #[derive(QueryableByName)]
+    struct There {
+        #[diesel(sql_type = Bool)]
+        there: bool,
+    }
+    let row: There =
+        sql_query("SELECT to_regclass($1) IS NOT NULL AS there").bind::<Text, _>(name).get_result(conn)?;
+    Ok(row.there)
 }
 
 /// The partition of `table` that holds what belongs to an event.
@@ -158,13 +230,20 @@ struct Partition {
     name: String,
 }
 
-fn name(table: &str, day: NaiveDate) -> String {
+/// The partition of `table` for a day.
+pub(crate) fn name(table: &str, day: NaiveDate) -> String {
     format!("{table}_{}", day.format("%Y%m%d"))
 }
 
-fn day_of(partition: &str) -> Option<NaiveDate> {
+/// The day of a partition; `None` of what is none.
+pub(crate) fn day_of(partition: &str) -> Option<NaiveDate> {
     let (_, day) = partition.rsplit_once('_')?;
     NaiveDate::parse_from_str(day, "%Y%m%d").ok()
+}
+
+/// The first id of a day, and the first of the next.
+pub(crate) fn bounds(day: NaiveDate) -> (uuid::Uuid, uuid::Uuid) {
+    (start(day), start(day + Days::new(1)))
 }
 
 fn start(day: NaiveDate) -> uuid::Uuid {

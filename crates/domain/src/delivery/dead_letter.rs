@@ -33,7 +33,8 @@ pub enum Selection {
     },
 }
 
-/// Puts dead letters back on the schedule, with all their tries before them. Those whose hook takes no events stay.
+/// Puts dead letters back on the schedule, with all their tries before them. Those whose hook takes no events stay, and so do those
+/// whose event has no payload any more.
 /// Returns the ids of what was moved.
 ///
 /// # Errors
@@ -50,7 +51,8 @@ pub fn retry(
         selection,
         now,
         "state = 0, tries = 0, deferrals = 0, due_at = $2, next_attempt_at = $2, settled_at = NULL, expires_at = NULL",
-        "EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND s.state < 3)",
+        "EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND s.state < 3) \
+         AND EXISTS (SELECT FROM events e WHERE e.tenant_id = d.tenant_id AND e.id = d.event_id AND e.body <> '')",
     )
 }
 

@@ -26,7 +26,7 @@ struct Row {
 
 /// Puts deliveries of these events to one endpoint on the schedule, due at `now`; those with a line are held back in it, and the
 /// walk through the lines lets them go one after the other. Returns which; what is under way already is not among them. What is
-/// asked for by hand does not expire. Those that are made here get numbers ([`sequence`]), the others keep theirs. Within a
+/// asked for by hand does not expire, and what has no payload any more is not sent. Those that are made here get numbers ([`sequence`]), the others keep theirs. Within a
 /// transaction.
 ///
 /// # Errors
@@ -50,7 +50,8 @@ pub fn schedule(
     let rows: Vec<Row> = sql_query(format!(
         "WITH k AS MATERIALIZED (SELECT e, o, counted, row_number() OVER (PARTITION BY counted ORDER BY e DESC) - 1 AS behind \
             FROM (SELECT e, o, $6 AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e AND d.subscription_id = $2) \
-               AS counted FROM unnest($3, $7) AS k (e, o)) AS k), \
+               AS counted FROM unnest($3, $7) AS k (e, o) \
+               WHERE EXISTS (SELECT FROM events v WHERE v.tenant_id = $1 AND v.id = k.e AND v.body <> '')) AS k), \
          numbers AS ({}) \
          INSERT INTO deliveries AS d (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, \
             due_at, next_attempt_at, claim, ordering, sequence) \

@@ -1,16 +1,19 @@
 //! Reading events: pages by key, with the state of their deliveries.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{BigInt, Bool, Jsonb, Nullable, Text, Uuid},
+    sql_types::{BigInt, Bool, Jsonb, Nullable, Text, Timestamptz, Uuid},
 };
 
-use super::store::StoredEvent;
+use super::{store::StoredEvent, wire_time};
 use crate::{
     Result,
     db::prepared::planned_for_values,
     id::{EventId, TenantId, first_uuid_at},
+    wire::{Json, Object, to_canonical},
 };
 
 /// Where an event stands, over all its deliveries.
@@ -95,6 +98,9 @@ pub struct ListedEvent {
     /// The event itself.
     #[diesel(embed)]
     pub event: StoredEvent,
+    /// What is left of it when its payload was purged.
+    #[diesel(embed)]
+    pub left: Left,
     /// Deliveries under way.
     #[diesel(sql_type = BigInt)]
     pub pending: i64,
@@ -111,7 +117,48 @@ pub struct ListedEvent {
     waits: bool,
 }
 
+/// What an event without its payload is told by.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct Left {
+    /// When it happened.
+    #[diesel(sql_type = Timestamptz)]
+    pub occurred_at: DateTime<Utc>,
+    /// Its metadata; `None` while the payload is there, and the metadata are part of the body.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub metadata: Option<serde_json::Value>,
+    /// When the payload was purged.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub payload_purged_at: Option<DateTime<Utc>>,
+}
+
+/// The columns of [`Left`].
+const LEFT: &str =
+    "e.occurred_at, CASE WHEN e.body = '' THEN e.metadata END AS metadata, e.payload_purged_at";
+
 impl ListedEvent {
+    /// The event as its owner reads it: the stored bytes, or, without the payload, the same members with `payload` `null` and
+    /// `payload_purged_at` at the end.
+    #[must_use]
+    pub fn shown(&self) -> Cow<'_, [u8]> {
+        if !self.event.is_purged() {
+            return Cow::Borrowed(&self.event.body);
+        }
+        let id = self.event.id.to_string();
+        let metadata = self.left.metadata.as_ref().map_or(Json::Null, Json::from_serde);
+        let purged = self.left.payload_purged_at.unwrap_or(self.event.created_at);
+        let event = Object::from_iter([
+            ("id", Json::from(id.as_str())),
+            ("event_id", Json::from(id.as_str())),
+            ("event_type", Json::from(self.event.event_type.as_str())),
+            ("timestamp", Json::from(wire_time(self.left.occurred_at))),
+            ("payload", Json::Null),
+            ("metadata", metadata),
+            ("created_at", Json::from(wire_time(self.event.created_at))),
+            ("payload_purged_at", Json::from(wire_time(purged))),
+        ]);
+        Cow::Owned(to_canonical(&event.into()))
+    }
+
     /// Where the event stands.
     #[must_use]
     pub fn state(&self) -> EventState {
@@ -139,49 +186,134 @@ const STANDING: &str = "SELECT count(*) FILTER (WHERE d.state = 0) AS pending, \
 const WAITS: &str = "(EXISTS (SELECT FROM event_groups g WHERE e.id = ANY(g.event_ids)) \
      OR EXISTS (SELECT FROM scheduled_events w WHERE w.id = e.id))";
 
+/// Events that a page looks at for a condition that no index knows: metadata, and states that are the absence of something. A page of
+/// rare ones is short then, and says where to go on.
+pub const LOOKED_AT: i64 = 10_000;
+
+/// A page of events.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// The events, newest first.
+    pub events: Vec<ListedEvent>,
+    /// Where the look has ended before it was known whether there are more: the last event that was looked at.
+    pub looked_up_to: Option<EventId>,
+}
+
+/// Events of tenant `$1` that wait for their fan-out, or for their time.
+const WAITING: &str = "SELECT k.id FROM event_groups g CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (t, id) \
+     WHERE k.t = $1 AND ($5 IS NULL OR k.id < $5) \
+     UNION ALL SELECT w.id FROM scheduled_events w WHERE w.tenant_id = $1 AND ($5 IS NULL OR w.id < $5)";
+
+/// How events in a state are found.
+enum Way {
+    /// By looking at the tenant's events one after the other, for this.
+    Look(&'static str),
+    /// By what is known of these: `c` (id), and then this.
+    Known(String, &'static str),
+}
+
+impl Way {
+    fn of(state: Option<StateFilter>) -> Self {
+        let undelivered = |which: &str| {
+            format!(
+                "SELECT u.event_id AS id FROM deliveries u WHERE u.tenant_id = $1 AND u.state IN (0, 2){which} \
+                   AND ($3 IS NULL OR u.event_id >= $3) AND ($4 IS NULL OR u.event_id < $4) \
+                   AND ($5 IS NULL OR u.event_id < $5)"
+            )
+        };
+        match state {
+            None => Self::Look("true"),
+            Some(StateFilter::Undelivered) => {
+                Self::Known(format!("{} UNION ALL {WAITING}", undelivered("")), "true")
+            }
+            Some(StateFilter::Is(EventState::Accepted)) => Self::Known(WAITING.to_owned(), "true"),
+            Some(StateFilter::Is(EventState::Pending)) => {
+                Self::Known(undelivered(" AND u.state = 0"), "pending > 0")
+            }
+            Some(StateFilter::Is(EventState::Dead)) => {
+                Self::Known(undelivered(" AND u.state = 2"), "pending = 0 AND dead > 0")
+            }
+            Some(StateFilter::Is(EventState::Unmatched)) => {
+                Self::Look("pending + delivered + dead + cancelled = 0 AND NOT waits")
+            }
+            Some(StateFilter::Is(EventState::Delivered)) => {
+                Self::Look("pending + dead = 0 AND delivered > 0")
+            }
+            Some(StateFilter::Is(EventState::Cancelled)) => {
+                Self::Look("pending + dead + delivered = 0 AND cancelled > 0")
+            }
+        }
+    }
+}
+
+/// What of the tenant's events is asked for that their index knows.
+const ASKED: &str = "e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) \
+     AND ($3 IS NULL OR e.id >= $3) AND ($4 IS NULL OR e.id < $4) AND ($5 IS NULL OR e.id < $5)";
+
 /// A page of events, newest first.
 ///
 /// Pages are cut by id, which is unique and grows, so that events that arrive meanwhile neither repeat nor hide any.
 ///
 /// # Errors
 /// When the database is away.
-pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Result<Vec<ListedEvent>> {
-    let state = match query.state {
-        None => "true".to_owned(),
-        Some(StateFilter::Undelivered) => format!(
-            "(e.id IN (SELECT u.event_id FROM deliveries u WHERE u.tenant_id = $1 AND u.state IN (0, 2) \
-               AND ($3 IS NULL OR u.event_id >= $3)) OR {WAITS})"
-        ),
-        Some(StateFilter::Is(EventState::Accepted)) => WAITS.to_owned(),
-        Some(StateFilter::Is(EventState::Unmatched)) => {
-            format!("pending + delivered + dead + cancelled = 0 AND NOT {WAITS}")
-        }
-        Some(StateFilter::Is(EventState::Pending)) => "pending > 0".to_owned(),
-        Some(StateFilter::Is(EventState::Dead)) => "pending = 0 AND dead > 0".to_owned(),
-        Some(StateFilter::Is(EventState::Delivered)) => "pending + dead = 0 AND delivered > 0".to_owned(),
-        Some(StateFilter::Is(EventState::Cancelled)) => {
-            "pending + dead + delivered = 0 AND cancelled > 0".to_owned()
-        }
-    };
+pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Result<Listed> {
     planned_for_values(conn, |conn| {
-        Ok(sql_query(format!(
-            "SELECT {stored}, pending, delivered, dead, cancelled, {WAITS} AS waits \
-         FROM events e CROSS JOIN LATERAL ({STANDING}) AS standing \
-         WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) \
-           AND ($3 IS NULL OR e.id >= $3) AND ($4 IS NULL OR e.id < $4) AND ($5 IS NULL OR e.id < $5) \
-           AND ($6 IS NULL OR e.metadata @> $6) AND {state} \
-         ORDER BY e.id DESC LIMIT $7",
-            stored = super::store::STORED
-        ))
-        .bind::<Uuid, _>(tenant)
-        .bind::<Nullable<Text>, _>(&query.event_type)
-        .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
-        .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
-        .bind::<Nullable<Uuid>, _>(query.before)
-        .bind::<Nullable<Jsonb>, _>(&query.metadata)
-        .bind::<BigInt, _>(query.limit)
-        .load(conn)?)
+        let way = Way::of(query.state);
+        let events: Vec<ListedEvent> = sql_query(statement(&way))
+            .bind::<Uuid, _>(tenant)
+            .bind::<Nullable<Text>, _>(&query.event_type)
+            .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
+            .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
+            .bind::<Nullable<Uuid>, _>(query.before)
+            .bind::<Nullable<Jsonb>, _>(&query.metadata)
+            .bind::<BigInt, _>(query.limit)
+            .load(conn)?;
+        let short = i64::try_from(events.len()).is_ok_and(|found| found < query.limit);
+        let looked = matches!(way, Way::Look(_)) && (query.state.is_some() || query.metadata.is_some());
+        let looked_up_to = if short && looked { last_looked_at(conn, tenant, query)? } else { None };
+        Ok(Listed { events, looked_up_to })
     })
+}
+
+/// The statement of a page; its parameters are those of [`list`].
+fn statement(way: &Way) -> String {
+    let columns =
+        format!("SELECT {}, {LEFT}, pending, delivered, dead, cancelled, waits", super::store::STORED);
+    let standing = format!(
+        "CROSS JOIN LATERAL ({STANDING}) AS standing CROSS JOIN LATERAL (SELECT {WAITS} AS waits) AS w"
+    );
+    let metadata = "($6 IS NULL OR e.metadata @> $6)";
+    match way {
+        Way::Look(state) => format!(
+            "{columns} FROM (SELECT * FROM events e WHERE {ASKED} ORDER BY e.id DESC LIMIT {LOOKED_AT}) e {standing} \
+             WHERE {metadata} AND {state} ORDER BY e.id DESC LIMIT $7"
+        ),
+        Way::Known(ids, state) => format!(
+            "{columns} FROM (SELECT DISTINCT c.id FROM ({ids}) c ORDER BY c.id DESC) c \
+             JOIN events e ON e.tenant_id = $1 AND e.id = c.id {standing} \
+             WHERE {ASKED} AND {metadata} AND {state} ORDER BY c.id DESC LIMIT $7"
+        ),
+    }
+}
+
+/// The last event that a page can have looked at; `None` when there are not that many.
+fn last_looked_at(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Result<Option<EventId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        id: EventId,
+    }
+    let rows: Vec<Row> = sql_query(format!(
+        "SELECT e.id FROM events e WHERE {ASKED} ORDER BY e.id DESC OFFSET {} LIMIT 1",
+        LOOKED_AT - 1
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Nullable<Text>, _>(&query.event_type)
+    .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
+    .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
+    .bind::<Nullable<Uuid>, _>(query.before)
+    .load(conn)?;
+    Ok(rows.into_iter().next().map(|row| row.id))
 }
 
 /// One event of a tenant with the state of its deliveries.
@@ -190,7 +322,7 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Re
 /// When the database is away.
 pub fn show(conn: &mut PgConnection, tenant: TenantId, id: EventId) -> Result<Option<ListedEvent>> {
     let rows: Vec<ListedEvent> = sql_query(format!(
-        "SELECT {stored}, pending, delivered, dead, cancelled, {WAITS} AS waits \
+        "SELECT {stored}, {LEFT}, pending, delivered, dead, cancelled, {WAITS} AS waits \
          FROM events e CROSS JOIN LATERAL ({STANDING}) AS standing WHERE e.tenant_id = $1 AND e.id = $2",
         stored = super::store::STORED
     ))

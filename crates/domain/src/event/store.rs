@@ -112,9 +112,17 @@ pub struct StoredEvent {
     /// Whether that trace is recorded.
     #[diesel(sql_type = Bool)]
     pub sampled: bool,
-    /// The canonical body.
+    /// The canonical body; empty when the payload was purged.
     #[diesel(sql_type = Binary)]
     pub body: Vec<u8>,
+}
+
+impl StoredEvent {
+    /// Whether the payload is gone, and with it the body: nothing can be sent.
+    #[must_use]
+    pub fn is_purged(&self) -> bool {
+        self.body.is_empty()
+    }
 }
 
 /// The columns of [`StoredEvent`].
@@ -173,6 +181,9 @@ pub fn load(conn: &mut PgConnection, keys: &[(TenantId, EventId)]) -> Result<Vec
     Ok(found)
 }
 
+/// Events that are looked at for a sample: behind those, none has its payload any more.
+const LOOKED_AT: i64 = 100;
+
 /// One event of a tenant.
 ///
 /// # Errors
@@ -186,7 +197,8 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: EventId) -> Result<Op
 }
 
 /// The latest events that a tenant posted, newest first; of one type, when one is given, and then also our own
-/// of tasks, such as `task.completed`. What a subscriber is shown as samples (contract §3).
+/// of tasks, such as `task.completed`. What a subscriber is shown as samples (contract §3). Looks at the latest [`LOOKED_AT`], and
+/// leaves out those whose payload was purged.
 ///
 /// # Errors
 /// When the database is away.
@@ -198,9 +210,9 @@ pub fn latest(
 ) -> Result<Vec<StoredEvent>> {
     planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
-            "SELECT {STORED} FROM events e \
-         WHERE e.tenant_id = $1 AND (e.event_type = $2 OR $2 IS NULL) AND (e.origin = 0 OR e.origin = 1 AND $2 LIKE 'task.%') \
-         ORDER BY e.id DESC LIMIT $3"
+            "SELECT {STORED} FROM (SELECT * FROM events e \
+            WHERE e.tenant_id = $1 AND (e.event_type = $2 OR $2 IS NULL) AND (e.origin = 0 OR e.origin = 1 AND $2 LIKE 'task.%') \
+            ORDER BY e.id DESC LIMIT {LOOKED_AT}) e WHERE e.body <> '' ORDER BY e.id DESC LIMIT $3"
         ))
         .bind::<Uuid, _>(tenant)
         .bind::<Nullable<Text>, _>(event_type)

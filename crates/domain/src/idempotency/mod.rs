@@ -20,6 +20,9 @@ pub const KEPT_HOURS: i64 = 48;
 /// How long a request waits for another with the same key that is still running, in seconds.
 pub const PATIENCE_S: u32 = 10;
 
+/// An answer is written within this time of what it tells of.
+const AROUND: TimeDelta = TimeDelta::minutes(10);
+
 /// The longest key, in characters.
 pub const MAX_KEY_CHARS: usize = 255;
 
@@ -234,6 +237,67 @@ fn find(conn: &mut PgConnection, key: &Key) -> Result<Option<Stored>> {
     .optional()?)
 }
 
+/// Takes what answers say about the payload of a thing out of those that were kept for it: the `warnings` that came with its
+/// acceptance, which name places and values. `named` is the thing's id, `at` when the request was answered, more or less.
+///
+/// # Errors
+/// When the database is away.
+pub fn forget_details(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    named: &str,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    #[derive(QueryableByName)]
+    struct Answer {
+        #[diesel(sql_type = Text)]
+        route: String,
+        #[diesel(sql_type = Text)]
+        key: String,
+        #[diesel(sql_type = Binary)]
+        response: Vec<u8>,
+    }
+    let answers: Vec<Answer> = sql_query(
+        "SELECT route, key, response FROM idempotency_keys \
+         WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3 AND position($4 IN response) > 0",
+    )
+    .bind::<Uuid, _>(tenant)
+    .bind::<Timestamptz, _>(at - AROUND)
+    .bind::<Timestamptz, _>(at + AROUND)
+    .bind::<Binary, _>(named.as_bytes())
+    .load(conn)?;
+    for Answer { route, key, response } in answers {
+        let Some(without) = without_details(&response, named) else { continue };
+        sql_query(
+            "UPDATE idempotency_keys SET response = $4 WHERE tenant_id = $1 AND route = $2 AND key = $3",
+        )
+        .bind::<Uuid, _>(tenant)
+        .bind::<Text, _>(route)
+        .bind::<Text, _>(key)
+        .bind::<Binary, _>(without)
+        .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// The answer without the warnings about this event; `None` when it has none.
+fn without_details(response: &[u8], named: &str) -> Option<Vec<u8>> {
+    let mut answer: serde_json::Value = serde_json::from_slice(response).ok()?;
+    let mut removed = false;
+    let mut remove = |entry: &mut serde_json::Value| {
+        if entry["event_id"] == named
+            && let Some(entry) = entry.as_object_mut()
+        {
+            removed |= entry.remove("warnings").is_some();
+        }
+    };
+    match answer.get_mut("results").and_then(serde_json::Value::as_array_mut) {
+        Some(results) => results.iter_mut().for_each(&mut remove),
+        None => remove(&mut answer),
+    }
+    removed.then(|| answer.to_string().into_bytes())
+}
+
 /// Removes keys that no longer count, some thousand at a time. Returns how many.
 ///
 /// # Errors
@@ -250,6 +314,30 @@ pub fn forget_old(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_of_a_payload_leaves_an_answer() {
+        let without = |text: &str| {
+            without_details(text.as_bytes(), "evt_1")
+                .map(|left| serde_json::from_slice::<serde_json::Value>(&left).unwrap().to_string())
+        };
+        let of = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap().to_string();
+        assert_eq!(
+            without(r#"{"event_id":"evt_1","warnings":[{"reason":"x"}]}"#),
+            Some(of(r#"{"event_id":"evt_1"}"#))
+        );
+        assert_eq!(
+            without(
+                r#"{"results":[{"event_id":"evt_1","warnings":[1]},{"event_id":"evt_2","warnings":[2]}]}"#
+            ),
+            Some(of(r#"{"results":[{"event_id":"evt_1"},{"event_id":"evt_2","warnings":[2]}]}"#))
+        );
+        for nothing in
+            [r#"{"event_id":"evt_1"}"#, r#"{"event_id":"evt_2","warnings":[]}"#, "[]", "1", "nothing"]
+        {
+            assert_eq!(without(nothing), None, "{nothing}");
+        }
+    }
 
     #[test]
     fn keys_are_bounded() {

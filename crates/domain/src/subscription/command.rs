@@ -37,7 +37,7 @@ pub struct Sent {
 }
 
 /// What a failed try has sent, with the method and the headers that the next try would have. `None` when nothing was sent because a
-/// transformation made nothing of the event, and when the event is not kept any more.
+/// transformation made nothing of the event, and when the event, or its payload, is not kept any more.
 ///
 /// # Errors
 /// When the database is away.
@@ -45,7 +45,8 @@ pub fn sent(conn: &mut PgConnection, tenant: TenantId, failure: &Failure) -> Res
     if failure.reason == Outcome::Untransformable.word() {
         return Ok(None);
     }
-    let Some(event) = event::store::find(conn, tenant, failure.event_id)? else { return Ok(None) };
+    let event = event::store::find(conn, tenant, failure.event_id)?;
+    let Some(event) = event.filter(|event| !event.is_purged()) else { return Ok(None) };
     let sent = match failure.profile {
         Profile::Task | Profile::Callback => {
             let payload = event::payload(&event.body).map(<[u8]>::to_vec);

@@ -27,8 +27,8 @@ use super::{
     audited,
     deliveries::{self, Detail},
     delivery_view::View,
+    event_payload,
     fields::{Fields, invalid, text_of},
-    samples::EventBody,
 };
 use crate::{
     access::{
@@ -74,8 +74,8 @@ pub(crate) async fn list(
 pub(crate) struct DeadLetter {
     #[serde(flatten)]
     detail: Detail,
-    /// The event, byte for byte as it was sent.
-    #[schema(value_type = EventBody)]
+    /// The event, byte for byte as it was sent; without its payload when that was purged.
+    #[schema(value_type = crate::openapi::KeptEvent)]
     event: Box<RawValue>,
 }
 
@@ -103,8 +103,8 @@ pub(crate) async fn show(
         .run(move |conn| {
             let delivery = found(conn, tenant, id)?;
             let event =
-                event::store::find(conn, tenant, id.event)?.ok_or(Error::NotFound { what: "event" })?;
-            Ok((deliveries::detail(conn, delivery)?, event.body))
+                event::list::show(conn, tenant, id.event)?.ok_or(Error::NotFound { what: "event" })?;
+            Ok((deliveries::detail(conn, delivery)?, event.shown().into_owned()))
         })
         .await
         .map_err(problem::of)?;
@@ -162,7 +162,7 @@ impl Moved {
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = Moved, example = json!({"moved": 1, "ids": ["dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7"], "has_more": false}))),
-    extensions(("x-errors" = json!(["HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE"])))
+    extensions(("x-errors" = json!(["HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE", "PAYLOAD_PURGED"])))
 )]
 pub(crate) async fn retry(
     context: Data<Context>,
@@ -176,6 +176,7 @@ pub(crate) async fn retry(
     idempotent(&context, key, move |conn| {
         let delivery = found(conn, tenant, id)?;
         deliveries::takes_deliveries(conn, tenant, &delivery)?;
+        event_payload::sendable(conn, tenant, id.event)?;
         let selection = Selection::Ids(vec![id]);
         let ids = one(dead_letter::retry(conn, tenant, &selection, now)?)?;
         let entry = audited::of_delivery(&caller, Action::DeadLettersRetried, id);
@@ -296,7 +297,8 @@ fn selection(body: &[u8]) -> Result<Selection, ApiError> {
 
 /// Retry many dead letters
 ///
-/// Those that are named, or all that match, 1,000 at a time, oldest first. Dead letters whose hook takes no events stay.
+/// Those that are named, or all that match, 1,000 at a time, oldest first. Dead letters whose hook takes no events stay, and so do
+/// those whose event has no payload any more.
 #[utoipa::path(
     post,
     path = "/v1/dead-letters/retry",

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{audited, consumers, delivery_view::View, hooks, inboxes};
+use super::{audited, consumers, delivery_view::View, event_payload, hooks, inboxes};
 use crate::{
     access::{
         Caller,
@@ -224,7 +224,7 @@ pub(super) fn details(conn: &mut Conn, sent: Vec<DeliveryView>) -> DomainResult<
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = View)),
-    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE"])))
+    extensions(("x-errors" = json!(["DELIVERY_PENDING", "HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED", "TASK_ENDPOINT_DISABLED", "CALLBACK_ENDPOINT_GONE", "PAYLOAD_PURGED"])))
 )]
 pub(crate) async fn retry(
     context: Data<Context>,
@@ -241,6 +241,7 @@ pub(crate) async fn retry(
         if delivery.profile != Profile::Farewell {
             takes_deliveries(conn, tenant, &delivery)?;
         }
+        event_payload::sendable(conn, tenant, id.event)?;
         let again = [(id.event, None)];
         if replay::schedule(conn, tenant, id.subscription, delivery.profile, &again, now)?.is_empty()
             && !replay::hurry(conn, tenant, id, now)?

@@ -14,7 +14,7 @@ use hookyard_domain::{
     delivery::inspect,
     event::{
         MAX_BODY_BYTES, NewEvent,
-        list::{self, EventQuery, ListedEvent, StateFilter},
+        list::{self, EventQuery, Listed, ListedEvent, StateFilter},
         wire_time,
     },
     id::{EventId, SubscriptionId},
@@ -212,7 +212,7 @@ fn parse_batch(
     operation_id = "list_events",
     tag = "Events",
     summary = "List events",
-    description = "Newest first. «What did not arrive since a time» is `state=undelivered` with `since`. Pages may have fewer entries than `limit` when events are large; `has_more` tells.",
+    description = "Newest first. «What did not arrive since a time» is `state=undelivered` with `since`. Pages may have fewer entries than `limit`, even none, when events are large, or when what is asked for is rare: a page looks at 10,000 events at most for metadata and for the states `unmatched`, `delivered` and `cancelled`. `has_more` tells. An event whose payload was purged has `payload` `null` and `payload_purged_at`.",
     params(
         ("event_type" = Option<String>, Query, description = "Only events of this type.", example = "order.created"),
         ("state" = Option<String>, Query, description = "Only events in this state: `accepted`, `unmatched`, `pending`, `dead`, `delivered`, `cancelled`, or `undelivered` (accepted, pending or dead)."),
@@ -232,12 +232,11 @@ pub(crate) async fn list(
 ) -> Result<HttpResponse, ApiError> {
     let query = event_query(query)?;
     let tenant = caller.tenant();
-    let (rows, has_more) = context
+    let page = context
         .db
         .once(move |conn| bounded(&query, |query| list::list(conn, tenant, query)))
         .await
         .map_err(problem::of)?;
-    let page = Page::cut(rows, has_more, |row: &ListedEvent| row.event.id);
     Ok(page.map(|row| splice(&row)).respond_spliced())
 }
 
@@ -283,14 +282,14 @@ fn event_query(mut query: Query) -> Result<EventQuery, ApiError> {
     Ok(parsed)
 }
 
-/// Reads a page in some steps, so that a hundred events of a megabyte are not in memory at once. Returns whether there
-/// are more.
+/// Reads a page in some steps, so that a hundred events of a megabyte are not in memory at once.
 fn bounded(
     query: &EventQuery,
-    mut read: impl FnMut(&EventQuery) -> Result<Vec<ListedEvent>, Error>,
-) -> Result<(Vec<ListedEvent>, bool), Error> {
+    mut read: impl FnMut(&EventQuery) -> Result<Listed, Error>,
+) -> Result<Page<ListedEvent>, Error> {
     let mut page: Vec<ListedEvent> = Vec::new();
     let (mut bytes, mut step) = (0, query.clone());
+    let cursor = |row: &ListedEvent| row.event.id;
     loop {
         let wanted = query.limit - i64::try_from(page.len()).unwrap_or(query.limit);
         let affordable = match page.len() {
@@ -300,7 +299,7 @@ fn bounded(
         let count = wanted.min(affordable.max(1));
         // One more tells whether there is more.
         step.limit = count + 1;
-        let mut rows = read(&step)?;
+        let Listed { events: mut rows, looked_up_to } = read(&step)?;
         let has_more = i64::try_from(rows.len()).unwrap_or(0) > count;
         rows.truncate(usize::try_from(count).unwrap_or(0));
         for row in rows {
@@ -308,13 +307,16 @@ fn bounded(
             page.push(row);
             if bytes > PAGE_BYTES {
                 // Rows of this step may be left: whoever asks finds out.
-                return Ok((page, true));
+                return Ok(Page::cut(page, true, cursor));
             }
         }
-        if !has_more || count == wanted {
-            return Ok((page, has_more));
+        if let Some(last) = looked_up_to.filter(|_| !has_more) {
+            return Ok(Page::stopped_at(page, last));
         }
-        step.before = page.last().map(|row| row.event.id);
+        if !has_more || count == wanted {
+            return Ok(Page::cut(page, has_more, cursor));
+        }
+        step.before = page.last().map(cursor);
     }
 }
 
@@ -352,7 +354,8 @@ fn splice(row: &ListedEvent) -> Vec<u8> {
         row.dead,
         row.cancelled
     );
-    let body = row.event.body.strip_suffix(b"}").unwrap_or(&row.event.body);
+    let shown = row.shown();
+    let body = shown.strip_suffix(b"}").unwrap_or(&shown);
     [body, standing.as_bytes()].concat()
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod deliveries;
 pub(crate) mod delivery_view;
 mod endpoints;
+pub(crate) mod event_payload;
 pub(crate) mod event_types;
 pub(crate) mod events;
 mod fields;

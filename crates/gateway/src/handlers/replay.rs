@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    audited, endpoints,
+    audited, endpoints, event_payload,
     fields::{Fields, invalid},
 };
 use crate::{
@@ -160,7 +160,7 @@ pub(crate) struct ReplayRequest {
         )
     ),
     responses((status = 202, description = "On their way.", body = ReplayAnswer, example = json!({"queued": 37, "examined": 412, "has_more": false, "resume_after": null, "dry_run": false}))),
-    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "HOOK_DISABLED", "HOOK_DELETED"])))
+    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "HOOK_DISABLED", "HOOK_DELETED", "PAYLOAD_PURGED"])))
 )]
 pub(crate) async fn replay(
     context: Data<Context>,
@@ -225,8 +225,7 @@ async fn go(
         endpoints::takes_events(&endpoint)?;
         let answer = match plan {
             Plan::Event(event) => {
-                let stored =
-                    event::store::find(conn, tenant, event)?.ok_or(Error::NotFound { what: "event" })?;
+                let stored = event_payload::sendable(conn, tenant, event)?;
                 if stored.origin == Origin::Test {
                     return Err(invalid("event_id", "is a test of one hook and goes nowhere else").into());
                 }

@@ -4,8 +4,6 @@
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::handlers::samples::EventBody;
-
 /// A page of a list.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the type describes pages in the OpenAPI document")]
@@ -66,12 +64,42 @@ pub(crate) struct EventAccepted {
     warnings: Option<Vec<SchemaProblem>>,
 }
 
+/// An event as it is kept.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the type describes events in the OpenAPI document")]
+pub(crate) struct KeptEvent {
+    /// The event's id.
+    #[schema(example = "evt_01hzy3v9k2s8d4f6g8h0j2k4m6")]
+    id: String,
+    /// The same again.
+    #[schema(example = "evt_01hzy3v9k2s8d4f6g8h0j2k4m6")]
+    event_id: String,
+    /// What kind of thing happened.
+    #[schema(example = "order.created")]
+    event_type: String,
+    /// When it happened.
+    #[schema(format = DateTime)]
+    timestamp: String,
+    /// What happened; `null` when it was purged.
+    #[schema(value_type = Option<Object>, required)]
+    payload: Value,
+    /// `correlation_id`, `source_ip` and `user_agent` (a text or `null` each), and what the caller added.
+    #[schema(value_type = Object)]
+    metadata: Value,
+    /// When it was accepted.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When the payload was purged: by hand, or by its age. Not there while the payload is.
+    #[schema(format = DateTime)]
+    payload_purged_at: Option<String>,
+}
+
 /// An event with what became of it.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the type describes events in the OpenAPI document")]
 pub(crate) struct StoredEvent {
     #[serde(flatten)]
-    event: EventBody,
+    event: KeptEvent,
     /// `accepted`, `unmatched`, `pending`, `dead`, `delivered` or `cancelled`.
     state: String,
     /// How many of its deliveries are in which state.

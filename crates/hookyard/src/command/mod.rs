@@ -2,7 +2,9 @@
 
 pub(crate) mod audit;
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod event_types;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod keys;
 mod listing;

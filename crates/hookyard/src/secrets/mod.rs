@@ -104,6 +104,16 @@ pub(crate) fn held(settings: &All) -> anyhow::Result<(Option<KeyId>, BTreeSet<Ke
     Ok((current, held))
 }
 
+/// The keys of a command that only looks, without asking a database; `None` when there are none.
+pub(crate) fn to_look(settings: &All) -> anyhow::Result<Option<Vault>> {
+    let current = match settings.secrets.current()? {
+        Some(key) => Some(key),
+        None => found(settings)?,
+    };
+    let previous = settings.secrets.previous()?;
+    Ok(current.map(|key| Vault::new(key, previous)))
+}
+
 /// The key that `hookyard up` keeps on this machine.
 fn found(settings: &All) -> anyhow::Result<Option<MasterKey>> {
     let dir = embedded::find_data_dir(&settings.embedded);
@@ -149,7 +159,7 @@ async fn open(db: &Db, vault: &Vault, clock: &Clock) -> hookyard_domain::Result<
 }
 
 /// What is wrong with the keys, for the operator.
-fn explained(error: Error, vault: &Vault) -> anyhow::Error {
+pub(crate) fn explained(error: Error, vault: &Vault) -> anyhow::Error {
     let held: Vec<String> = vault.ids().map(|id| id.to_string()).collect();
     let held = held.join(", ");
     match error {

@@ -33,6 +33,7 @@ mod openapi;
 mod people;
 mod pipeline;
 mod recovery;
+mod retention;
 mod runner;
 mod secrets;
 mod sequences;

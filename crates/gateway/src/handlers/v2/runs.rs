@@ -31,7 +31,7 @@ use crate::{
     },
     body::{JsonBody, SMALL},
     context::Context,
-    handlers::audited,
+    handlers::{audited, event_payload},
     intake::AskedRun,
     paging::{DEFAULT_LIMIT, Id, Query},
     problem,
@@ -283,7 +283,7 @@ async fn page(context: &Context, caller: &Caller, mut query: Query) -> Result<Ht
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     responses((status = 202, description = "On its way.", body = Shown)),
-    extensions(("x-errors" = json!(["DELIVERY_PENDING", "CONFLICT"])))
+    extensions(("x-errors" = json!(["DELIVERY_PENDING", "PAYLOAD_PURGED", "CONFLICT"])))
 )]
 pub(crate) async fn send_again(
     context: Data<Context>,
@@ -307,6 +307,7 @@ pub(crate) async fn send_again(
             store::move_callback(conn, tenant, id, endpoint)?;
             row.endpoint_id = Some(endpoint);
         }
+        event_payload::sendable(conn, tenant, delivery.event)?;
         let profile = Profile::Callback;
         if replay::schedule(conn, tenant, delivery.subscription, profile, &[(delivery.event, None)], now)?
             .is_empty()
