@@ -121,6 +121,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         Command::Up { data_dir } => {
             let mut settings = settings?;
             settings.embedded.data_dir = data_dir.or(settings.embedded.data_dir);
+            process::small_pages();
             process::block_on(&settings, up::run(settings.clone()))?;
         }
         Command::Gateway => process::run(Role::Gateway, settings?)?,

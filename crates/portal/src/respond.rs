@@ -1,6 +1,12 @@
 //! Answering the question of a task by a link.
 
-use hookyard_domain::{person::Locale, task::answer::BadAnswer};
+use hookyard_domain::{
+    person::Locale,
+    task::{
+        answer::BadAnswer,
+        form::{Field, Form, Takes},
+    },
+};
 use maud::{Markup, html};
 
 use crate::frame;
@@ -13,6 +19,10 @@ texts! {
         answer: "Your answer", "Votre réponse";
         choose: "Choose an answer", "Choisissez une réponse";
         schema: "The answer has to follow this JSON Schema:", "La réponse doit suivre ce schéma JSON :";
+        yes: "Yes", "Oui";
+        no: "No", "Non";
+        none: "(no answer)", "(sans réponse)";
+        needed: "required", "obligatoire";
         send: "Send", "Envoyer";
         until: "It can be answered until ", "La réponse est possible jusqu’au ";
         thanks: "Thank you", "Merci";
@@ -41,12 +51,25 @@ pub struct Question<'a> {
     pub question: &'a str,
     /// The answers it may have; none = any.
     pub choices: &'a [String],
-    /// A JSON Schema that the answer has to follow.
+    /// The form that its schema asks for.
+    pub form: &'a Form,
+    /// A JSON Schema that the answer has to follow; shown where no form says it.
     pub schema: Option<&'a str>,
     /// Until when it can be answered, as it is printed.
     pub until: &'a str,
-    /// What was written before.
-    pub typed: &'a str,
+    /// What was sent before: names of fields, and what was written into them.
+    pub sent: &'a [(String, String)],
+}
+
+/// The field of an answer that is one value.
+pub const ANSWER: &str = "answer";
+/// Stands before the names of an object's members, so that none of them is taken for something else.
+pub const MEMBER: &str = "member.";
+
+impl Question<'_> {
+    fn typed(&self, name: &str) -> Option<&str> {
+        self.sent.iter().find(|(sent, _)| sent == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// What is wrong with an answer.
@@ -77,30 +100,95 @@ pub fn question(asked: &Question<'_>, wrong: Option<Trouble<'_>>) -> Markup {
         p.hint { (texts.task) (asked.title) }
         @for line in asked.question.lines() { p { (line) } }
         form method="post" {
-            @if asked.choices.is_empty() {
-                div.field {
-                    label for="answer" { (texts.answer) }
-                    textarea #answer name="answer" rows="6" maxlength="20000" required autofocus { (asked.typed) }
-                }
-                @if let Some(schema) = asked.schema {
-                    p.hint { (texts.schema) }
-                    pre { (schema) }
-                }
-            } @else {
-                fieldset {
-                    legend { (texts.choose) }
-                    @for (at, choice) in asked.choices.iter().enumerate() {
-                        div.field {
-                            label { input type="radio" name="answer" value=(choice) required checked[choice == asked.typed] autofocus[at == 0]; " " (choice) }
-                        }
-                    }
-                }
+            @match asked.form {
+                _ if !asked.choices.is_empty() => (choose(asked, asked.choices)),
+                Form::OneOf(options) => (choose(asked, options)),
+                Form::YesOrNo => (yes_or_no(asked)),
+                Form::Fields(fields) => @for (at, field) in fields.iter().enumerate() { (member(asked, at, field)) },
+                Form::Text => (text(asked)),
             }
             button.wide { (texts.send) }
         }
         p.hint { (texts.until) (asked.until) }
     };
     frame::page(asked.locale, texts.asks, &body)
+}
+
+fn text(asked: &Question<'_>) -> Markup {
+    let texts = Texts::of(asked.locale);
+    html! {
+        div.field {
+            label for="answer" { (texts.answer) }
+            textarea #answer name=(ANSWER) rows="6" maxlength="20000" required autofocus { (asked.typed(ANSWER).unwrap_or_default()) }
+        }
+        @if let Some(schema) = asked.schema {
+            p.hint { (texts.schema) }
+            pre { (schema) }
+        }
+    }
+}
+
+fn choose(asked: &Question<'_>, choices: &[String]) -> Markup {
+    radios(asked, &choices.iter().map(|choice| (choice.as_str(), choice.as_str())).collect::<Vec<_>>())
+}
+
+fn yes_or_no(asked: &Question<'_>) -> Markup {
+    let texts = Texts::of(asked.locale);
+    radios(asked, &[("true", texts.yes), ("false", texts.no)])
+}
+
+/// Values and what is said for them.
+fn radios(asked: &Question<'_>, choices: &[(&str, &str)]) -> Markup {
+    let typed = asked.typed(ANSWER);
+    html! {
+        fieldset {
+            legend { (Texts::of(asked.locale).choose) }
+            @for (at, (value, label)) in choices.iter().enumerate() {
+                div.field {
+                    label { input type="radio" name=(ANSWER) value=(value) required checked[Some(*value) == typed] autofocus[at == 0]; " " (label) }
+                }
+            }
+        }
+    }
+}
+
+/// A member of the object that is asked for.
+fn member(asked: &Question<'_>, at: usize, field: &Field) -> Markup {
+    let texts = Texts::of(asked.locale);
+    let (id, hint_id) = (format!("member-{at}"), format!("member-{at}-hint"));
+    let name = format!("{MEMBER}{}", field.name);
+    let value = asked.typed(&name).unwrap_or(&field.preset);
+    let described = field.hint.as_ref().map(|_| hint_id.as_str());
+    let select = |options: &[(&str, &str)]| {
+        html! {
+            select #(id) name=(name) required[field.required] autofocus[at == 0] aria-describedby=[described] {
+                option value="" selected[value.is_empty()] { (texts.none) }
+                @for (option, label) in options {
+                    option value=(option) selected[*option == value] { (label) }
+                }
+            }
+        }
+    };
+    let input = |kind: &str, step: Option<&str>| {
+        html! {
+            input #(id) name=(name) type=(kind) step=[step] value=(value) required[field.required] autofocus[at == 0] aria-describedby=[described];
+        }
+    };
+    html! {
+        div.field {
+            label for=(id) { (field.label) @if field.required { " (" (texts.needed) ")" } }
+            @match &field.takes {
+                Takes::Flag => (select(&[("true", texts.yes), ("false", texts.no)])),
+                Takes::OneOf(options) => (select(&options.iter().map(|option| (option.as_str(), option.as_str())).collect::<Vec<_>>())),
+                Takes::Integer => (input("number", Some("1"))),
+                Takes::Number => (input("number", Some("any"))),
+                Takes::Date => (input("date", None)),
+                Takes::Email => (input("email", None)),
+                Takes::Text => (input("text", None)),
+            }
+            @if let Some(hint) = &field.hint { p.hint #(hint_id) { (hint) } }
+        }
+    }
 }
 
 /// The page after an answer was taken.
@@ -131,20 +219,33 @@ mod tests {
     #[test]
     fn what_comes_from_a_model_is_escaped() {
         let choices = ["<b>a</b>".to_owned()];
-        for choices in [&choices[..], &[]] {
+        let field = Field {
+            name: "<u>".to_owned(),
+            label: "<em>".to_owned(),
+            hint: Some("<em>".to_owned()),
+            required: true,
+            takes: Takes::OneOf(vec!["<i>".to_owned()]),
+            preset: String::new(),
+        };
+        let text = Field { takes: Takes::Text, preset: "\"><b>a".to_owned(), ..field.clone() };
+        let sent = [(ANSWER.to_owned(), "</textarea>".to_owned())];
+        let forms = [Form::Text, Form::OneOf(choices.to_vec()), Form::Fields(vec![field, text])];
+        let shown = forms.into_iter().map(|form| (&[][..], form)).chain([(&choices[..], Form::Text)]);
+        for (choices, form) in shown {
             let asked = Question {
                 locale: Locale::Fr,
                 title: "<script>",
                 question: "Which\n<img src=x>?",
                 choices,
+                form: &form,
                 schema: Some("{\"<\":1}"),
                 until: "2026",
-                typed: "</textarea>",
+                sent: &sent,
             };
             let page =
                 question(&asked, Some(Trouble::Refused(&BadAnswer::NoChoice { choices: "<i>".to_owned() })))
                     .into_string();
-            for bad in ["<b>a", "<img", "<i>", "</textarea></textarea>", "{\"<"] {
+            for bad in ["<b>a", "<img", "<i>", "</textarea></textarea>", "{\"<", "<u>", "<em>"] {
                 assert!(!page.contains(bad), "{bad}: {page}");
             }
             assert!(page.contains("Une tâche vous pose une question"));

@@ -9,6 +9,7 @@ pub mod answer;
 pub mod budget;
 pub mod claim;
 pub mod draft;
+pub mod form;
 pub mod input;
 pub mod keys;
 pub mod lease;

@@ -14,7 +14,7 @@ use hookyard_domain::{
 use serde_json::{Value, json};
 
 use crate::{
-    command::{self, operator},
+    command::{self, listing, operator},
     process,
     settings::Settings,
 };
@@ -95,9 +95,7 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                     Some(tenant) => client::list(conn, Some(tenant)),
                     None => client::list_all(conn),
                 });
-                for client in clients.await? {
-                    show(&client, json);
-                }
+                listing::lines(clients.await?.iter().map(|client| Ok(line(client, json))))?;
             }
             Clients::Revoke { id } => {
                 db.run(move |conn| {
@@ -149,15 +147,15 @@ fn show_created(client: &Client, secret: Option<&Token>, json: bool) {
     }
 }
 
-fn show(client: &Client, json: bool) {
+/// What a list says of a client.
+fn line(client: &Client, json: bool) -> String {
     if json {
-        println!("{}", as_json(client));
-        return;
+        return as_json(client).to_string();
     }
     let state = if client.revoked_at.is_some() { "revoked" } else { "live" };
     let kind = if client.is_public() { "public" } else { "confidential" };
     let tenant = client.tenant_id.map_or("everybody".to_owned(), |tenant| tenant.to_string());
-    println!("{}  {state}  {kind}  {tenant}  {}  [{}]", client.id, client.name, client.scopes());
+    format!("{}  {state}  {kind}  {tenant}  {}  [{}]", client.id, client.name, client.scopes())
 }
 
 fn as_json(client: &Client) -> Value {

@@ -9,7 +9,11 @@ use hookyard_domain::{
 };
 use serde_json::{Value, json};
 
-use crate::{command::operator, secrets, settings::Settings};
+use crate::{
+    command::{listing, operator},
+    secrets,
+    settings::Settings,
+};
 
 /// Publishes the next key.
 pub(super) async fn rotate(
@@ -41,14 +45,14 @@ pub(super) async fn rotate(
 
 /// Shows them, the oldest first.
 pub(super) async fn list(db: &Db, json: bool, now: DateTime<Utc>) -> anyhow::Result<()> {
-    for key in db.once(store::list).await? {
+    let line = |key: &SigningKey| {
         if json {
-            println!("{}", as_json(&key, now));
-        } else {
-            println!("{}  {}  from {}", key.kid, key.stage(now).as_str(), wire_time(key.use_from));
+            return as_json(key, now).to_string();
         }
-    }
-    Ok(())
+        format!("{}  {}  from {}", key.kid, key.stage(now).as_str(), wire_time(key.use_from))
+    };
+    let keys = db.once(store::list).await?;
+    listing::lines(keys.iter().map(|key| Ok(line(key))))
 }
 
 fn as_json(key: &SigningKey, now: DateTime<Utc>) -> Value {

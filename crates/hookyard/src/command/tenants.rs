@@ -8,14 +8,14 @@ use hookyard_domain::{
     db::Db,
     event::wire_time,
     id::TenantId,
-    tenant::{check_name, store},
+    tenant::{Tenant, check_name, store},
     vault::Vault,
     wire::WebhookSecret,
 };
 use serde_json::json;
 
 use crate::{
-    command::{self, operator},
+    command::{self, listing, operator},
     process, secrets,
     settings::Settings,
 };
@@ -79,20 +79,8 @@ pub(crate) fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Command::List { json } => {
-                for tenant in db.once(store::list).await? {
-                    let (id, created) = (tenant.id.to_string(), wire_time(tenant.created_at));
-                    if json {
-                        println!(
-                            "{}",
-                            json!({
-                                "tenant_id": id, "client_id": tenant.id.uuid(), "name": tenant.name,
-                                "signs": tenant.signs, "created_at": created,
-                            })
-                        );
-                    } else {
-                        println!("{id}  {created}  {}", tenant.name);
-                    }
-                }
+                let tenants = db.once(store::list).await?;
+                listing::lines(tenants.iter().map(|tenant| Ok(line(tenant, json))))?;
             }
             Command::SetWebhookSecret { tenant, webhook_secret } => {
                 let secret = with_vault(&settings, &db, webhook_secret.as_deref()).await?;
@@ -133,4 +121,17 @@ async fn with_vault(
     let Some(secret) = secret else { return Ok(None) };
     let secret = WebhookSecret::parse(secret).context("--webhook-secret is not acceptable")?;
     Ok(Some((secrets::of_command(settings, db).await?, secret)))
+}
+
+/// What a list says of a customer.
+fn line(tenant: &Tenant, json: bool) -> String {
+    let (id, created) = (tenant.id.to_string(), wire_time(tenant.created_at));
+    if json {
+        let tenant = json!({
+            "tenant_id": id, "client_id": tenant.id.uuid(), "name": tenant.name,
+            "signs": tenant.signs, "created_at": created,
+        });
+        return tenant.to_string();
+    }
+    format!("{id}  {created}  {}", tenant.name)
 }

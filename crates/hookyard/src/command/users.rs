@@ -17,7 +17,7 @@ use hookyard_domain::{
     person::{
         Locale, Role,
         invitation::{self, NewInvitation, Purpose},
-        membership,
+        membership::{self, Seat},
         password::{self, Cost, Hasher},
         session, totp,
         user::{self, NewUser, User},
@@ -29,7 +29,7 @@ use serde_json::json;
 
 use crate::{command, process, secrets, settings::Settings};
 
-use super::operator;
+use super::{listing, operator};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -214,34 +214,11 @@ impl At {
             });
             with_seats.collect::<hookyard_domain::Result<Vec<_>>>()
         });
-        for (user, seats) in listed.await? {
-            if tenant.is_some_and(|tenant| seats.iter().all(|seat| seat.tenant_id != tenant)) {
-                continue;
-            }
-            let roles: Vec<String> =
-                seats.iter().map(|seat| format!("{} at {}", seat.role, seat.tenant_id)).collect();
-            if is_json {
-                let seats: Vec<_> = seats
-                    .iter()
-                    .map(
-                        |seat| json!({ "tenant_id": seat.tenant_id.to_string(), "role": seat.role.as_str() }),
-                    )
-                    .collect();
-                println!(
-                    "{}",
-                    json!({
-                        "user_id": user.id.to_string(), "email": user.email, "name": user.name,
-                        "second_factor": user.has_totp, "created_at": wire_time(user.created_at),
-                        "disabled_at": user.disabled_at.map(wire_time),
-                        "last_login_at": user.last_login_at.map(wire_time), "tenants": seats,
-                    })
-                );
-            } else {
-                let state = if user.disabled_at.is_some() { "disabled" } else { "active" };
-                println!("{}  {state}  {}  {}  [{}]", user.id, user.email, user.name, roles.join(", "));
-            }
-        }
-        Ok(())
+        let of_tenant =
+            |seats: &[Seat]| tenant.is_none_or(|tenant| seats.iter().any(|seat| seat.tenant_id == tenant));
+        let listed = listed.await?;
+        let listed = listed.iter().filter(|(_, seats)| of_tenant(seats));
+        listing::lines(listed.map(|(user, seats)| Ok(line(user, seats, is_json))))
     }
 
     async fn find(&self, email: &str) -> anyhow::Result<User> {
@@ -381,4 +358,25 @@ async fn hashed(email: &str, name: &str) -> anyhow::Result<String> {
     let text = text.strip_suffix('\r').unwrap_or(text);
     password::check(text, email, name).map_err(|weakness| anyhow::anyhow!("the password {weakness}"))?;
     Ok(Hasher::new(Cost::STANDARD)?.hash(text.to_owned()).await?)
+}
+
+/// What a list says of a person.
+fn line(user: &User, seats: &[Seat], is_json: bool) -> String {
+    if is_json {
+        let seats: Vec<_> = seats
+            .iter()
+            .map(|seat| json!({ "tenant_id": seat.tenant_id.to_string(), "role": seat.role.as_str() }))
+            .collect();
+        let person = json!({
+            "user_id": user.id.to_string(), "email": user.email, "name": user.name,
+            "second_factor": user.has_totp, "created_at": wire_time(user.created_at),
+            "disabled_at": user.disabled_at.map(wire_time),
+            "last_login_at": user.last_login_at.map(wire_time), "tenants": seats,
+        });
+        return person.to_string();
+    }
+    let state = if user.disabled_at.is_some() { "disabled" } else { "active" };
+    let roles: Vec<String> =
+        seats.iter().map(|seat| format!("{} at {}", seat.role, seat.tenant_id)).collect();
+    format!("{}  {state}  {}  {}  [{}]", user.id, user.email, user.name, roles.join(", "))
 }

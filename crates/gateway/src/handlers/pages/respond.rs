@@ -12,7 +12,7 @@ use hookyard_domain::{
     db::Conn,
     event::wire_time,
     task::{
-        self, Refused,
+        self, Refused, form,
         input::{self, Answered, InputRow},
     },
     wire::{Json, parse_as_javascript},
@@ -123,7 +123,7 @@ pub(crate) async fn show(
     let open = row.is_open(context.clock.now());
     if as_page {
         return Ok(if open {
-            asked(&context, &visitor, &row, "", None)
+            asked(&context, &visitor, &row, &[], None)
         } else {
             closed(&context, &visitor, &row)
         });
@@ -144,7 +144,7 @@ fn asked(
     context: &Context,
     visitor: &Visitor,
     row: &InputRow,
-    typed: &str,
+    sent: &[(String, String)],
     wrong: Option<Trouble<'_>>,
 ) -> HttpResponse {
     let until = row.expires_at.format("%Y-%m-%d %H:%M UTC").to_string();
@@ -153,9 +153,10 @@ fn asked(
         title: &row.title,
         question: &row.question,
         choices: row.choices.as_deref().unwrap_or_default(),
+        form: &form::of(row.schema.as_deref()),
         schema: row.schema.as_deref(),
         until: &until,
-        typed,
+        sent,
     };
     let status = if wrong.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     visitor.show(context, status, page::question(&asked, wrong))
@@ -172,17 +173,18 @@ fn closed(context: &Context, visitor: &Visitor, row: &InputRow) -> HttpResponse 
 
 /// What was sent.
 enum Sent {
-    /// A form.
-    Form(String),
+    /// A form: names of fields, and what was written into them.
+    Form(Vec<(String, String)>),
     /// JSON.
     Json(Json),
 }
 
 fn read(body: &FormBody<MAX_BYTES>) -> Result<Sent, ApiError> {
     if let Some(form) = body.form() {
-        let answer = url::form_urlencoded::parse(form).find(|(name, _)| name == "answer");
         // Browsers end lines with CR and LF.
-        return Ok(Sent::Form(answer.map(|(_, value)| value.replace("\r\n", "\n")).unwrap_or_default()));
+        let pairs = url::form_urlencoded::parse(form)
+            .map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n")));
+        return Ok(Sent::Form(pairs.collect()));
     }
     let text = body.json().ok_or_else(|| {
         ApiError::unsupported_media_type("application/json or application/x-www-form-urlencoded")
@@ -191,6 +193,20 @@ fn read(body: &FormBody<MAX_BYTES>) -> Result<Sent, ApiError> {
     let missing = || problem::invalid("INVALID_FIELD", "answer", "is missing");
     let answer = json.get("answer").filter(|answer| !answer.is_null()).cloned().ok_or_else(missing)?;
     Ok(Sent::Json(answer))
+}
+
+/// The answer that a form gives; `None` when it gives none.
+fn meant(schema: Option<&str>, sent: &[(String, String)]) -> Option<Json> {
+    let value = |wanted: &str| sent.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    if let Some(text) = value(page::ANSWER) {
+        return (!text.trim().is_empty()).then(|| task::answer::meant(schema, text));
+    }
+    match form::of(schema) {
+        form::Form::Fields(fields) if sent.iter().any(|(name, _)| name.starts_with(page::MEMBER)) => {
+            Some(form::filled(&fields, |name| value(&format!("{}{name}", page::MEMBER))))
+        }
+        _ => None,
+    }
 }
 
 /// Answer a question by its link
@@ -230,12 +246,12 @@ async fn take(
     stranger::count(context, visitor.peer).await?;
     let row = find(context, token).await?;
     let sent = read(body)?;
-    let (given, typed) = match sent {
+    let (given, sent) = match sent {
         Sent::Json(json) => (json, None),
-        Sent::Form(text) if text.trim().is_empty() => {
-            return Ok(asked(context, visitor, &row, "", Some(Trouble::Empty)));
-        }
-        Sent::Form(text) => (task::answer::meant(row.schema.as_deref(), &text), Some(text)),
+        Sent::Form(pairs) => match meant(row.schema.as_deref(), &pairs) {
+            Some(answer) => (answer, Some(pairs)),
+            None => return Ok(asked(context, visitor, &row, &pairs, Some(Trouble::Empty))),
+        },
     };
     let from = visitor.peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
     let by = format!("the link, from {from}");
@@ -256,7 +272,7 @@ async fn take(
         Ok(answered)
     };
     let answered = context.db.run(work).await.map_err(problem::of)?;
-    let Some(typed) = typed else {
+    let Some(sent) = sent else {
         let state = settle(context, &answered, row.state)?;
         return Ok(HttpResponse::Ok().json(Taken {
             task_id: row.task_id.to_string(),
@@ -271,7 +287,7 @@ async fn take(
             Ok(visitor.show(context, StatusCode::OK, page::thanks(visitor.locale)))
         }
         Answered::Refused(Refused::Answer(bad)) => {
-            Ok(asked(context, visitor, &row, &typed, Some(Trouble::Refused(bad))))
+            Ok(asked(context, visitor, &row, &sent, Some(Trouble::Refused(bad))))
         }
         Answered::Refused(Refused::Conflict(_)) => {
             Ok(visitor.show(context, StatusCode::CONFLICT, page::answered(visitor.locale)))

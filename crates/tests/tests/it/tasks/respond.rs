@@ -210,3 +210,45 @@ async fn an_answer_may_be_as_large_as_64_kib_and_no_larger() {
     assert_eq!(refused.error(), (422, "INVALID_FIELD".to_owned()));
     assert_eq!(asking.json(&large(65_536)).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_flat_schema_is_a_form_with_a_field_for_each_property() {
+    let schema = json!({"type": "object", "required": ["day", "seats"], "properties": {
+        "day": {"type": "string", "format": "date", "title": "Travel day", "description": "Local <b>time</b>"},
+        "seats": {"type": "integer", "minimum": 2},
+        "window": {"type": "boolean"},
+        "class": {"enum": ["first", "second"], "default": "second"}}});
+    let asking = asking(None, Some(&schema.to_string())).await;
+    let page = asking.page("fr").await.text();
+    for part in [
+        r#"name="member.day" type="date""#,
+        "Travel day (obligatoire)",
+        "Local &lt;b&gt;time",
+        r#"name="member.seats" type="number" step="1""#,
+        r#"<option value="true">Oui</option>"#,
+        r#"<option value="second" selected>second</option>"#,
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("JSON"), "nobody has to write JSON: {page}");
+    let send = async |body: &'static str| {
+        let request = asking.system.anonymous().request("POST", &asking.path);
+        request.header("content-type", "application/x-www-form-urlencoded").body(body).send().await
+    };
+    let refused = send("member.day=2026-12-24&member.seats=1&member.window=&member.class=first").await;
+    assert_eq!(refused.status, 422);
+    let told = refused.text();
+    assert!(told.contains("at /seats (minimum: 2)"), "{told}");
+    assert!(told.contains(r#"value="2026-12-24""#), "what was typed is still there: {told}");
+    for nothing in ["", "member.=1", "other=1"] {
+        let request = asking.system.anonymous().request("POST", &asking.path);
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(nothing);
+        assert_eq!(request.send().await.status, 422, "{nothing}");
+    }
+    assert_eq!(asking.status().await, "needs_input");
+    let taken = send("member.day=2026-12-24&member.seats=2&member.window=false&member.class=").await;
+    assert!(taken.status == 200 && taken.text().contains("Thank you"), "{}", taken.text());
+    let runs =
+        asking.client.get(&format!("/v1/automation/tasks/{}/runs", asking.held.task)).await.expect(200);
+    assert_eq!(runs["questions"][0]["answer"], json!({"day": "2026-12-24", "seats": 2, "window": false}));
+}
