@@ -141,7 +141,7 @@ const DESCRIPTION: &str = include_str!("openapi/introduction.md");
         deliveries::show,
         deliveries::retry,
         gaps::show,
-        gaps::deliver,
+        gaps::deliver::deliver,
         dead_letters::list,
         dead_letters::show,
         dead_letters::retry,

@@ -23,7 +23,9 @@ use crate::{
         consumers::{self, secret as consumer_secret, switch as consumer_switch},
         dead_letters, deliveries, event_payload,
         event_types::{self, import},
-        events, gaps, health, hooks,
+        events,
+        gaps::{self, deliver as gaps_deliver},
+        health, hooks,
         inboxes::{
             self, lease as inbox_lease, messages as inbox_messages, settle as inbox_settle,
             stream as inbox_stream,
@@ -154,7 +156,7 @@ pub(crate) static TABLE: &[Entry] = table! {
     POST "/v1/deliveries/{id}/retry", scope(Scope::HooksWrite), Requests => deliveries::retry;
 
     GET "/v1/subscriptions/{id}/gaps", scope(Scope::HooksRead), Requests => gaps::show;
-    POST "/v1/subscriptions/{id}/gaps/deliver", scope(Scope::HooksWrite), Requests => gaps::deliver;
+    POST "/v1/subscriptions/{id}/gaps/deliver", scope(Scope::HooksWrite), Requests => gaps_deliver::deliver;
 
     GET "/v1/dead-letters", scope(Scope::HooksRead), Requests => dead_letters::list;
     POST "/v1/dead-letters/retry", scope(Scope::HooksWrite), Requests => dead_letters::retry_many;

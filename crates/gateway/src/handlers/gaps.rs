@@ -1,43 +1,29 @@
-//! `/v1/subscriptions/{id}/gaps`: the numbers of a hook or consumer that did not arrive, with what belongs to them, and sending the
-//! hole again. What a number is, and why none is given twice, is `domain::delivery::sequence`.
+//! `/v1/subscriptions/{id}/gaps`: the numbers of a hook or consumer that did not arrive, with what belongs to them. Sending the hole
+//! again is `deliver`. What a number is, and why none is given twice, is `domain::delivery::sequence`.
+
+pub(crate) mod deliver;
 
 use std::collections::HashMap;
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::{StatusCode, header::CONTENT_TYPE},
-    web::Data,
-};
+use actix_web::{HttpResponse, http::header::CONTENT_TYPE, web::Data};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     Error, Result as DomainResult,
-    audit::{Action, Entry, ObjectKind, ObjectRef},
     db::Conn,
     delivery::{
         DeliveryState,
-        gaps::{self, Counted, Hole, MAX_AT_ONCE, MAX_NUMBERS, Missed},
-        replay,
+        gaps::{self, Counted, Hole, MAX_NUMBERS, Missed},
     },
     event::wire_time,
-    id::{DeliveryId, EventId, SubscriptionId, TenantId},
-    subscription::Kind,
+    id::{DeliveryId, SubscriptionId, TenantId},
 };
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{
-    audited, consumers,
-    fields::{Fields, invalid},
-    hooks,
-    samples::EventBody,
-};
+use super::samples::EventBody;
 use crate::{
-    access::{
-        Caller,
-        idempotent::{Refusal, Reply, idempotent, key},
-    },
-    body::{JsonBody, SMALL},
+    access::Caller,
     context::Context,
     paging::{Id, Query, invalid_parameter},
     problem,
@@ -257,114 +243,6 @@ fn page(conn: &mut Conn, id: SubscriptionId, counted: &Counted, asked: &Asked) -
     Ok(Gaps { data, next_cursor, has_more, from: asked.from, to, last: counted.last })
 }
 
-/// Which numbers are sent again.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
-pub(crate) struct GapDelivery {
-    /// The first number.
-    #[schema(minimum = 1, example = 17)]
-    from: i64,
-    /// The last number, at most 9,999 above `from`; by default as many as there are up to that.
-    #[schema(minimum = 1, example = 21)]
-    to: Option<i64>,
-    /// Also what arrived.
-    all: Option<bool>,
-}
-
-/// What was put on its way.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct GapsOnTheirWay {
-    /// Deliveries that are on their way now.
-    #[schema(minimum = 0, example = 4)]
-    queued: usize,
-    /// Whether there are more in the range: 1,000 go at a time.
-    has_more: bool,
-    /// Send this as `from` to go on; `null` when there is no more.
-    #[schema(example = 1017)]
-    resume_from: Option<i64>,
-}
-
-/// Send what did not arrive again
-///
-/// The deliveries of the range that are dead, cancelled or discarded, with `all` also those that arrived, are due at once, under their
-/// old numbers, with all their tries before them. What is under way is left alone. 1,000 at a time; `has_more` and `resume_from` tell
-/// how to go on.
-#[utoipa::path(
-    post,
-    path = "/v1/subscriptions/{id}/gaps/deliver",
-    operation_id = "deliver_gaps",
-    tag = "Deliveries",
-    params(
-        ("id" = String, Path, description = "The id of the hook or consumer.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
-    ),
-    request_body(content = GapDelivery, example = json!({"from": 17, "to": 21})),
-    responses((status = 202, description = "On their way.", body = GapsOnTheirWay, example = json!({"queued": 4, "has_more": false, "resume_from": null}))),
-    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "HOOK_DISABLED", "HOOK_DELETED", "CONSUMER_DISABLED", "CONSUMER_DELETED"])))
-)]
-pub(crate) async fn deliver(
-    context: Data<Context>,
-    caller: Caller,
-    Id(id): Id<SubscriptionId>,
-    request: HttpRequest,
-    body: JsonBody<SMALL>,
-) -> Result<Reply, ApiError> {
-    let (tenant, now) = (caller.tenant(), context.clock.now());
-    let (from, to, all) = selection(&body)?;
-    let key = key(&request, &caller, &body)?;
-    idempotent(&context, key, move |conn| {
-        let kind = taking(conn, tenant, id)?;
-        let mut chosen = gaps::to_send(conn, id, (from, to), all, MAX_AT_ONCE + 1)?;
-        let resume_from = usize::try_from(MAX_AT_ONCE).ok().and_then(|most| {
-            let next = chosen.get(most).map(|(number, _)| *number);
-            chosen.truncate(most);
-            next
-        });
-        let events: Vec<EventId> = chosen.into_iter().map(|(_, event)| event).collect();
-        let queued = match events.as_slice() {
-            [] => 0,
-            events => replay::schedule(conn, tenant, id, kind.profile(), events, now)?,
-        };
-        if queued > 0 {
-            let object = if kind == Kind::Consumer { ObjectKind::Consumer } else { ObjectKind::Hook };
-            let told = json!({"from": from, "to": to, "all": all, "queued": queued});
-            let entry = Entry::new(tenant, Action::GapsDelivered, ObjectRef::new(object, id)).after(told);
-            audited::record(conn, &caller, &entry, now)?;
-        }
-        let answer = GapsOnTheirWay { queued, has_more: resume_from.is_some(), resume_from };
-        Ok(Reply::json(StatusCode::ACCEPTED, &answer)?)
-    })
-    .await
-}
-
-/// The kind of a subscription of the tenant; 409 for one that takes no deliveries.
-fn taking(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> Result<Kind, Refusal> {
-    let kind = counted(conn, tenant, id)?.kind;
-    match kind {
-        Kind::Hook => hooks::takes_events(&hooks::found(conn, tenant, id)?)?,
-        Kind::Consumer => consumers::takes_events(&consumers::found(conn, tenant, id)?)?,
-        Kind::Task | Kind::Callback => return Err(Error::NotFound { what: "hook or consumer" }.into()),
-    }
-    Ok(kind)
-}
-
-fn selection(body: &[u8]) -> Result<(i64, i64, bool), ApiError> {
-    let fields = Fields::parse(body)?;
-    let number = |name: &'static str| {
-        let read = |value: &hookyard_domain::wire::Json| {
-            let number = value.as_integer().and_then(|number| i64::try_from(number).ok());
-            number.filter(|number| 1 <= *number).ok_or_else(|| invalid(name, "must be a whole number from 1"))
-        };
-        fields.get(name).map(read).transpose()
-    };
-    let Some(from) = number("from")? else {
-        let message = "`from` is not given: nothing is sent by accident";
-        return Err(ApiError::bad_request("MISSING_SELECTION", message).field("from").reason("is not there"));
-    };
-    let to = range(from, number("to")?).map_err(|reason| invalid("to", &reason))?;
-    Ok((from, to, fields.flag("all")?.unwrap_or(false)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,28 +286,6 @@ mod tests {
             "form=1",
         ] {
             assert_eq!(asked(bad).unwrap_err().code(), "INVALID_PARAMETER", "{bad}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_sent_by_accident() {
-        let chosen = |text: &str| selection(text.as_bytes()).map_err(|error| error.code());
-        assert_eq!(chosen(r#"{"from":1}"#), Ok((1, 10_000, false)));
-        assert_eq!(chosen(r#"{"from":7,"to":7,"all":true}"#), Ok((7, 7, true)));
-        assert_eq!(chosen(r#"{"from":1,"to":10000}"#), Ok((1, 10_000, false)));
-        for (text, code) in [
-            ("", "MISSING_SELECTION"),
-            (r#"{"to":5}"#, "MISSING_SELECTION"),
-            (r#"{"from":0}"#, "INVALID_FIELD"),
-            (r#"{"from":1.5}"#, "INVALID_FIELD"),
-            (r#"{"from":"1"}"#, "INVALID_FIELD"),
-            (r#"{"from":1e300}"#, "INVALID_FIELD"),
-            (r#"{"from":2,"to":1}"#, "INVALID_FIELD"),
-            (r#"{"from":1,"to":10001}"#, "INVALID_FIELD"),
-            (r#"{"from":1,"all":1}"#, "INVALID_FIELD"),
-            ("[1]", "INVALID_BODY"),
-        ] {
-            assert_eq!(chosen(text), Err(code), "{text}");
         }
     }
 }

@@ -133,9 +133,13 @@ mod tests {
 
     #[test]
     fn names_that_are_ours_or_the_connections_are_refused() {
-        for name in
-            RESERVED.into_iter().chain(["Host", "WEBHOOK-Signature", "proxy-authorization", "webhook-x"])
-        {
+        for name in RESERVED.into_iter().chain([
+            "Host",
+            "WEBHOOK-Signature",
+            "proxy-authorization",
+            "webhook-x",
+            "X-Hookyard-Sequence",
+        ]) {
             let (at, reason) = Headers::new([(name, "x")]).unwrap_err();
             assert!(at == name && reason.starts_with("is reserved"), "{name}: {reason}");
         }
