@@ -7,13 +7,13 @@ use diesel::PgConnection;
 use crate::{
     Result,
     event::{self, EventType},
-    id::EventGroupId,
+    id::{EventGroupId, EventId, SubscriptionId, TenantId},
     subscription::{Report, directory::Directory},
     wire::{Json, Object},
 };
 
 /// The event.
-const FAILED: &str = "delivery.failed";
+pub(crate) const FAILED: &str = "delivery.failed";
 
 /// Whether somebody is to be told of what a report has buried.
 #[must_use]
@@ -29,13 +29,44 @@ pub fn is_told(directory: &Directory, report: &Report, now: DateTime<Utc>) -> bo
 /// # Errors
 /// When the database is away.
 pub fn tell(conn: &mut PgConnection, report: &Report, url: &str, now: DateTime<Utc>) -> Result<EventGroupId> {
-    let events = report.dead_events.iter().map(|event| Json::from(event.to_string())).collect::<Vec<_>>();
+    let told = Told {
+        subscription: report.subscription,
+        count: report.dead,
+        events: &report.dead_events,
+        reason: &report.last_reason,
+        status: report.last_status,
+    };
+    tell_of(conn, report.tenant, &told, url, now)
+}
+
+/// What is told.
+pub(crate) struct Told<'a> {
+    /// To whom they did not get.
+    pub(crate) subscription: SubscriptionId,
+    /// How many.
+    pub(crate) count: u32,
+    /// The first of them.
+    pub(crate) events: &'a [EventId],
+    /// What came of the last.
+    pub(crate) reason: &'a str,
+    /// Its HTTP status.
+    pub(crate) status: Option<u16>,
+}
+
+pub(crate) fn tell_of(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    told: &Told<'_>,
+    url: &str,
+    now: DateTime<Utc>,
+) -> Result<EventGroupId> {
+    let events = told.events.iter().map(|event| Json::from(event.to_string())).collect::<Vec<_>>();
     let mut payload = Object::new();
-    payload.insert("hook_id", Json::from(report.subscription.to_string()));
+    payload.insert("hook_id", Json::from(told.subscription.to_string()));
     payload.insert("url", Json::from(url));
-    payload.insert("count", Json::from(report.dead));
+    payload.insert("count", Json::from(told.count));
     payload.insert("event_ids", Json::from(events));
-    payload.insert("last_reason", Json::from(report.last_reason.as_str()));
-    payload.insert("last_status", Json::from(report.last_status.map(u32::from)));
-    event::own::insert(conn, report.tenant, FAILED, payload, now)
+    payload.insert("last_reason", Json::from(told.reason));
+    payload.insert("last_status", Json::from(told.status.map(u32::from)));
+    event::own::insert(conn, tenant, FAILED, payload, now)
 }

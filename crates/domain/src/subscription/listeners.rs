@@ -7,8 +7,7 @@ use diesel::{
 
 use crate::{Result, event::EventType, id::TenantId};
 
-/// Whether a live subscription of the tenant names this type, by itself or by a pattern. Kinds of subscriptions that keep their
-/// patterns elsewhere than hooks do are taken for some that may.
+/// Whether a live subscription of the tenant names this type, by itself or by a pattern.
 ///
 /// # Errors
 /// When the database is away.
@@ -19,8 +18,10 @@ pub fn any(conn: &mut PgConnection, tenant: TenantId, event_type: &EventType) ->
         listens: bool,
     }
     let found: Row = sql_query(
-        "SELECT EXISTS (SELECT FROM subscriptions WHERE tenant_id = $1 AND state < 3 \
-            AND (kind = 0 AND pattern = ANY($2) OR kind > 2)) AS listens",
+        "SELECT EXISTS (SELECT FROM subscriptions s WHERE s.tenant_id = $1 AND s.state < 3 \
+            AND (s.kind = 0 AND s.pattern = ANY($2) \
+               OR s.kind = 3 AND EXISTS (SELECT FROM consumers c WHERE c.id = s.id AND c.patterns && $2) \
+               OR s.kind = 4 AND EXISTS (SELECT FROM inboxes i WHERE i.id = s.id AND i.patterns && $2))) AS listens",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Array<Text>, _>(patterns(event_type))

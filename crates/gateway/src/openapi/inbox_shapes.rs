@@ -122,18 +122,6 @@ pub(super) fn named(name: &str) -> Option<Value> {
             });
             Some(detail)
         }
-        "InboxMessage" => Some(json!({
-            "id": "msg_01hzy3v9k2s8d4f6g8h0j2k4m6",
-            "delivery_id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7",
-            "sequence": 17,
-            "state": "waiting",
-            "lease_count": 0,
-            "leased_until": null,
-            "available_at": "2025-11-12T15:45:00.731Z",
-            "settled_at": null,
-            "last_reason": null,
-            "event": super::examples::event()
-        })),
         "Lease" => Some(json!({
             "messages": [{
                 "id": "msg_01hzy3v9k2s8d4f6g8h0j2k4m6",

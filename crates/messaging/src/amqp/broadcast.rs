@@ -196,8 +196,9 @@ async fn consuming(connection: &Connection, context: &Context) -> Result<(Channe
             QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();
         arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_LENGTH));
-        // The broker gives it a name.
-        let queue = channel.queue_declare(ShortString::default(), options, arguments).await?.name().clone();
+        // Within our names, as the user of the broker may have no others.
+        let name = format!("{}.{:032x}", context.names.everybody(), rand::random::<u128>());
+        let queue = channel.queue_declare(name.into(), options, arguments).await?.name().clone();
         let (exchange, nothing) = (context.names.everybody(), ShortString::default());
         let bind = QueueBindOptions::default();
         channel.queue_bind(queue.clone(), exchange, nothing.clone(), bind, FieldTable::default()).await?;

@@ -9,7 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{LEASE_EXPIRED, MAX_BYTES_AT_ONCE, OVER_LEASED, store};
+use super::{LEASE_EXPIRED, MAX_BYTES_AT_ONCE, OVER_LEASED, quarantine, store};
 use crate::{
     Error, Result,
     db::prepared::prepared,
@@ -17,7 +17,7 @@ use crate::{
         DeliveryState, EXPIRED,
         store::{by_partition, nobody},
     },
-    id::{ClaimId, EventId, SubscriptionId, TenantId},
+    id::{ClaimId, EventGroupId, EventId, SubscriptionId, TenantId},
 };
 
 /// Finds the oldest messages of the inbox $2 of the tenant $1 that nobody has at $3, and locks them: those whose lease has ended, then those
@@ -89,6 +89,8 @@ pub struct Taken {
     pub paused: bool,
     /// How many were quarantined because they had been leased too often.
     pub quarantined: usize,
+    /// The events that tell so, to be rung after the commit.
+    pub told: Vec<EventGroupId>,
     /// When there was nothing: the end of the first lease or delay.
     pub next_at: Option<DateTime<Utc>>,
 }
@@ -164,7 +166,10 @@ pub fn lease(conn: &mut PgConnection, wanted: &Wanted, now: DateTime<Utc>) -> Re
             .collect();
         write(conn, wanted, &fates, now)?;
         let ended = fates.iter().filter(|fate| fate.state != DeliveryState::Pending).count();
-        taken.quarantined += fates.iter().filter(|fate| fate.state == DeliveryState::Dead).count();
+        let dead = fates.iter().filter(|fate| fate.state == DeliveryState::Dead);
+        let dead: Vec<EventId> = dead.map(|fate| fate.event).collect();
+        taken.quarantined += dead.len();
+        taken.told.extend(quarantine::tell(conn, wanted.tenant, &inbox, &dead, OVER_LEASED, now)?);
         for (found, fate) in found.into_iter().zip(fates) {
             if fate.state != DeliveryState::Pending {
                 continue;

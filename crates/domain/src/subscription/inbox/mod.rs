@@ -7,6 +7,7 @@
 
 pub mod lease;
 pub mod log;
+pub mod quarantine;
 pub mod settle;
 pub mod store;
 

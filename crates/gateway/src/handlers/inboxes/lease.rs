@@ -24,7 +24,7 @@ use crate::{
     access::Caller,
     body::{JsonBody, SMALL},
     context::Context,
-    handlers::{fields::Fields, samples::EventBody},
+    handlers::{fields::Fields, rings, samples::EventBody},
     openapi::LeaseRequest,
     paging::Id,
     problem,
@@ -158,6 +158,7 @@ async fn attempt(context: &Data<Context>, asked: Asked) -> Result<Attempt, ApiEr
         let taken = context.db.run(move |conn| lease::lease(conn, &wanted, now)).await;
         let attempt = taken.map(|taken| {
             context.metrics.inbox_messages("quarantined", taken.quarantined);
+            taken.told.iter().for_each(|group| rings::events_accepted(&context, *group));
             let leased_until = wire_time(until);
             Attempt { context: context.clone(), asked, taken, leased_until, told: false }
         });

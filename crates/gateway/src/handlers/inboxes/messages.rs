@@ -95,7 +95,7 @@ impl MessageView {
         ("cursor" = Option<String>, Query, description = "`next_cursor` of an earlier page; the same as `after`."),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 100, description = "Entries on a page, 1 to 100; 50 by default.")
     ),
-    responses((status = 200, description = "A page of messages.", body = inline(crate::openapi::PageOf<MessageView>)))
+    responses((status = 200, description = "A page of messages.", body = inline(crate::openapi::PageOf<MessageView>), example = json!({"data": [{"id": "msg_01hzy3v9k2s8d4f6g8h0j2k4m6", "delivery_id": "dlv_01hzy3v9k2s8d4f6g8h0j2k4m601hzy3v9k2s8d4f6g8h0j2k4m7", "sequence": 17, "state": "waiting", "lease_count": 0, "leased_until": null, "available_at": "2025-11-12T15:45:00.731Z", "settled_at": null, "last_reason": null, "event": {"id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6", "event_id": "evt_01hzy3v9k2s8d4f6g8h0j2k4m6", "event_type": "order.created", "timestamp": "2025-11-12T15:45:00.000Z", "payload": {"order": 1042}, "metadata": {"correlation_id": "corr_xyz789", "source_ip": "203.0.113.45", "user_agent": "shop/2.1"}, "created_at": "2025-11-12T15:45:00.250Z"}}], "next_cursor": null, "has_more": false})))
 )]
 pub(crate) async fn list(
     context: Data<Context>,

@@ -5,9 +5,10 @@ use chrono::TimeDelta;
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     db::Conn,
-    id::{ClaimId, SubscriptionId},
+    id::{ClaimId, EventId, SubscriptionId},
     subscription::inbox::{
-        DEFAULT_LEASE_S, LEASE_S, MAX_AT_ONCE, MAX_DELAY_S, MAX_REASON_CHARS, MessageId,
+        DEFAULT_LEASE_S, LEASE_S, MAX_AT_ONCE, MAX_DELAY_S, MAX_REASON_CHARS, MessageId, OVER_LEASED,
+        quarantine,
         settle::{self, Held, Outcome, Settlement},
     },
     wire::Json,
@@ -20,7 +21,10 @@ use crate::{
     access::Caller,
     body::{JsonBody, SMALL},
     context::Context,
-    handlers::fields::{Fields, invalid, text_of},
+    handlers::{
+        fields::{Fields, invalid, text_of},
+        rings,
+    },
     openapi::{AckRequest, ExtendRequest, GiveBackRequest},
     paging::Id,
     problem,
@@ -88,19 +92,32 @@ async fn settled(
     let (tenant, now) = (caller.tenant(), context.clock.now());
     let gives_back = matches!(settlement, Settlement::Release { .. });
     let work = move |conn: &mut Conn| {
-        let most = live(conn, tenant, inbox)?.max_leases;
-        let outcomes = settle::settle(conn, (tenant, inbox), &held, &settlement, most, now)?;
-        Ok(held.iter().map(|(event, _)| MessageId(*event)).zip(outcomes).collect::<Vec<_>>())
+        let inbox = live(conn, tenant, inbox)?;
+        let outcomes = settle::settle(conn, (tenant, inbox.id), &held, &settlement, inbox.max_leases, now)?;
+        let outcomes: Vec<(EventId, Outcome)> = held.iter().map(|(event, _)| *event).zip(outcomes).collect();
+        let dead = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Quarantined);
+        let dead: Vec<EventId> = dead.map(|(event, _)| *event).collect();
+        let reason = match &settlement {
+            Settlement::Release { reason: Some(words), .. } => words.as_str(),
+            _ => OVER_LEASED,
+        };
+        let told = quarantine::tell(conn, tenant, &inbox, &dead, reason, now)?;
+        Ok((outcomes, told))
     };
-    let outcomes = context.db.run(work).await.map_err(problem::of)?;
+    let (outcomes, told) = context.db.run(work).await.map_err(problem::of)?;
+    if let Some(group) = told {
+        rings::events_accepted(context, group);
+    }
     for (_, outcome) in &outcomes {
         context.metrics.inbox_messages(outcome.as_str(), 1);
     }
     if gives_back && outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Released) {
         context.bus.ring_inboxes(&[inbox]);
     }
-    let view =
-        |(id, outcome): (MessageId, Outcome)| SettledView { id: id.to_string(), status: outcome.as_str() };
+    let view = |(event, outcome): (EventId, Outcome)| SettledView {
+        id: MessageId(event).to_string(),
+        status: outcome.as_str(),
+    };
     let settled = outcomes.iter().filter(|(_, outcome)| *outcome != Outcome::Gone).count();
     let messages = outcomes.into_iter().map(view).collect();
     Ok(HttpResponse::Ok().json(SettledMessagesView { settled, messages }))

@@ -84,7 +84,7 @@ async fn whoever_is_killed_no_message_is_lost_or_leased_twice() {
     for round in 0..4 {
         let events: Vec<Value> =
             (0..EVENTS / 4).map(|n| json!({"event_type": "n.a", "payload": {"n": n}})).collect();
-        client.post_json("/events/batch", &json!({"events": events})).await.expect(200);
+        client.post_json("/events/batch", &json!({"events": events})).await.expect(202);
         tokio::time::sleep(Duration::from_millis(150)).await;
         if round % 2 == 0 {
             services.gateway.kill_and_restart();

@@ -97,3 +97,33 @@ async fn a_message_that_was_not_acknowledged_in_time_expires() {
     let _third = event;
     stage.close().await;
 }
+
+/// Whoever listens to `delivery.failed` is told, but not because of itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantine_is_told_to_who_listens() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let id = inbox(&stage.client, json!({"event_types": ["n.*"], "max_leases": 1})).await;
+    let listener = inbox(&stage.client, json!({"event_types": ["delivery.failed"], "max_leases": 1})).await;
+    fill(&stage, &id, 3).await;
+    let held = lease(&stage.client, &id, 2).await;
+    let back = say(&stage.client, &id, "release", &held[..1], json!({"reason": "too heavy"})).await;
+    assert_eq!(back, ["quarantined"]);
+    stage.advance(60_000);
+    assert_eq!(sequences(&lease(&stage.client, &id, 10).await), [3]);
+    filled(&stage.client, &listener, 2).await;
+    let told = lease(&stage.client, &listener, 10).await;
+    for (message, (event, reason)) in told.iter().zip([(&held[0], "too heavy"), (&held[1], "over_leased")]) {
+        let payload = &message["event"]["payload"];
+        assert_eq!(payload["event_ids"], json!([event["event"]["id"]]), "{payload}");
+        assert_eq!(
+            (&payload["hook_id"], &payload["count"], &payload["last_reason"], &payload["last_status"]),
+            (&json!(id), &json!(1), &json!(reason), &Value::Null)
+        );
+    }
+    // The listener's own are told to nobody.
+    assert_eq!(say(&stage.client, &listener, "release", &told, json!({})).await, ["quarantined"; 2]);
+    let event = stage.post("n.a", json!({})).await;
+    stage.goes_to(&event).await;
+    assert_eq!(counts(&stage.client, &listener).await["last_sequence"], 2);
+    stage.close().await;
+}

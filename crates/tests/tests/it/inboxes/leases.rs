@@ -1,6 +1,13 @@
 //! Leases: who has a message, for how long, and what becomes of it.
 
 use chrono::TimeDelta;
+use hookyard_domain::{
+    id::ClaimId,
+    subscription::inbox::{
+        lease::{self as leasing, Wanted},
+        settle::{self, Held, Outcome, Settlement},
+    },
+};
 use hookyard_messaging::Bus;
 use serde_json::{Value, json};
 
@@ -189,5 +196,34 @@ async fn nobody_reaches_the_messages_of_another_tenant() {
     assert_eq!(ack(&stranger, &theirs, &held).await, ["gone"], "with the token of another's message");
     assert_eq!(ask(&stranger, &theirs, json!({})).await["messages"], json!([]));
     assert_eq!(ack(&stage.client, &id, &held).await, ["acknowledged"]);
+    stage.close().await;
+}
+
+/// What a gateway does with messages that it has leased for somebody whose connection has ended meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_heard_of_goes_back_as_if_it_had_never_been_leased() {
+    let stage = stage().await;
+    let id = inbox(&stage.client, json!({"max_leases": 1})).await;
+    fill(&stage, &id, 2).await;
+    let (tenant, now) = (stage.system.tenant, stage.system.clock.now());
+    let tokens = vec![ClaimId::new(now), ClaimId::new(now)];
+    let wanted = Wanted { tenant, inbox: id.parse().unwrap(), tokens, until: now + TimeDelta::seconds(60) };
+    let (of, wanted_again) = ((tenant, wanted.inbox), wanted.clone());
+    let taken = stage.system.db.run(move |conn| leasing::lease(conn, &wanted, now)).await.unwrap();
+    let held: Vec<Held> = taken.messages.iter().map(|message| (message.event, message.token)).collect();
+    assert_eq!(held.len(), 2);
+    assert_eq!(counts(&stage.client, &id).await["leased"], 2);
+    let back = move |conn: &mut hookyard_domain::db::Conn| {
+        settle::settle(conn, of, &held, &Settlement::Untake, i16::MAX, now)
+    };
+    assert_eq!(stage.system.db.run(back).await.unwrap(), [Outcome::Released; 2]);
+    // Each has its only lease before it, in its place; with a token that was used before, too.
+    let taken = stage.system.db.run(move |conn| leasing::lease(conn, &wanted_again, now)).await.unwrap();
+    let told: Vec<(i64, u16, Option<String>)> = taken
+        .messages
+        .into_iter()
+        .map(|message| (message.sequence, message.lease_count, message.last_reason))
+        .collect();
+    assert_eq!(told, [(1, 1, None), (2, 1, None)]);
     stage.close().await;
 }
