@@ -29,9 +29,6 @@ const AT_ONCE: i64 = 4;
 /// Steps in a row; then the others are looked at.
 const STEPS: usize = 50;
 
-/// Events counted in one step.
-const COUNTED: i64 = 20_000;
-
 /// Events of a page while it is not known how large they are.
 const FIRST_PAGE: usize = 16;
 
@@ -127,11 +124,11 @@ fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -
     let wanted = Wanted::new(&endpoint, recovery.patterns.as_deref());
     let range = recovery.range(wanted.exact_types());
     if recovery.state == RecoveryState::Counting {
-        let (counted, last) = count(conn, &range, recovery.cursor_at, COUNTED)?;
+        let (counted, up_to) = count(conn, &range, recovery.cursor_at)?;
         looked.counted = counted;
         // Counted to its end: from its beginning again, to be sent.
-        (looked.state, looked.cursor_at) =
-            if counted < COUNTED { (RecoveryState::Running, None) } else { (RecoveryState::Counting, last) };
+        let state = if up_to.is_some() { RecoveryState::Counting } else { RecoveryState::Running };
+        (looked.state, looked.cursor_at) = (state, up_to);
         return Ok(looked);
     }
     looked.under_way = store::pending(conn, recovery.subscription_id, &recovery.under_way)?;
@@ -145,7 +142,7 @@ fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -
     let mut size = if bodies { FIRST_PAGE } else { WITHOUT_BODIES };
     loop {
         let page = candidates(conn, &range, looked.cursor_at, bodies, size)?;
-        for event in &page {
+        for event in &page.events {
             if looked.again.len() == room {
                 return Ok(looked);
             }
@@ -153,16 +150,17 @@ fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -
             looked.cursor_at = Some(event.id);
             looked.examined += 1;
         }
-        if page.len() < size {
+        looked.cursor_at = page.up_to;
+        if page.is_last {
             looked.state = RecoveryState::Completed;
             return Ok(looked);
         }
         // A step is short, so that its lease is long enough, and a cancel is heard.
-        if looked.examined >= WITHOUT_BODIES {
+        if looked.examined >= WITHOUT_BODIES || page.events.len() < size {
             return Ok(looked);
         }
         if bodies {
-            size = next_size(&page);
+            size = next_size(&page.events);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
@@ -60,30 +60,76 @@ pub struct Range {
     pub types: Option<Vec<String>>,
 }
 
-impl Range {
-    /// The conditions on events `e` and their deliveries `d`: `$1` tenant, `$2` endpoint, `$3` and `$4` the range, `$5` after which,
-    /// `$6` profile, `$7` types. Tests go nowhere else; what is scheduled for later is not due yet; what has no body any more cannot
-    /// be sent.
-    fn from_where(&self) -> String {
-        // Spelled out, so that what failed is found by its own index.
-        let failed = format!(
-            "(d.state IN (2, 3, 4) AND (d.state = 2 OR d.state = 3 AND d.last_reason IS DISTINCT FROM '{CANCELLED_BY_TRANSFORMATION}'))"
-        );
-        let (join, state) = match self.which {
-            Which::Failed => ("JOIN", failed),
-            Which::Missing => ("LEFT JOIN", "d.state IS NULL".to_owned()),
-            Which::Undelivered => ("LEFT JOIN", format!("(d.state IS NULL OR {failed})")),
-            Which::NotArrived => ("LEFT JOIN", "(d.state IS NULL OR d.state IN (2, 3, 4))".to_owned()),
-            Which::All => ("LEFT JOIN", "(d.state IS NULL OR d.state <> 0)".to_owned()),
-        };
-        format!(
-            "FROM events e {join} deliveries d ON d.event_id = e.id AND d.subscription_id = $2 AND d.tenant_id = $1 \
-                AND d.event_id >= $3 AND d.event_id < $4 AND ($5 IS NULL OR d.event_id > $5) \
-             WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND e.origin IN (0, 1) \
-               AND {state} AND (d.profile IS NULL OR d.profile = $6) AND ($7 IS NULL OR e.event_type = ANY($7)) \
-               AND octet_length(e.body) > 0 AND NOT EXISTS (SELECT FROM scheduled_events w WHERE w.id = e.id)"
-        )
+/// Events of the tenant that one statement goes through at the most, however few of them are looked for.
+const WINDOW: usize = 10_000;
+
+/// Some of the events of a range, and where to go on.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The events.
+    pub events: Vec<Candidate>,
+    /// Everything up to this event was looked through.
+    pub up_to: Option<EventId>,
+    /// Whether that is all of the range.
+    pub is_last: bool,
+}
+
+/// The conditions on events `e` and their deliveries `d`: `$1` tenant, `$2` endpoint, `$3` and `$4` the range, `$5` after which, `$6`
+/// profile, `$7` types, `$8` up to which. Tests go nowhere else; what is scheduled for later is not due yet; what has no body any more
+/// cannot be sent.
+fn from_where(which: Which) -> String {
+    // Spelled out, so that what failed is found by its own index.
+    let failed = format!(
+        "(d.state IN (2, 3, 4) AND (d.state = 2 OR d.state = 3 AND d.last_reason IS DISTINCT FROM '{CANCELLED_BY_TRANSFORMATION}'))"
+    );
+    let (join, state) = match which {
+        Which::Failed => ("JOIN", failed),
+        Which::Missing => ("LEFT JOIN", "d.state IS NULL".to_owned()),
+        Which::Undelivered => ("LEFT JOIN", format!("(d.state IS NULL OR {failed})")),
+        Which::NotArrived => ("LEFT JOIN", "(d.state IS NULL OR d.state IN (2, 3, 4))".to_owned()),
+        Which::All => ("LEFT JOIN", "(d.state IS NULL OR d.state <> 0)".to_owned()),
+    };
+    format!(
+        "FROM events e {join} deliveries d ON d.event_id = e.id AND d.subscription_id = $2 AND d.tenant_id = $1 \
+            AND d.event_id >= $3 AND d.event_id < $4 AND ($5 IS NULL OR d.event_id > $5) AND ($8 IS NULL OR d.event_id <= $8) \
+         WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND ($8 IS NULL OR e.id <= $8) \
+           AND e.origin IN (0, 1) AND {state} AND (d.profile IS NULL OR d.profile = $6) \
+           AND ($7 IS NULL OR e.event_type = ANY($7)) AND octet_length(e.body) > 0 \
+           AND NOT EXISTS (SELECT FROM scheduled_events w WHERE w.id = e.id)"
+    )
+}
+
+/// The statement of [`candidates`].
+#[must_use]
+pub fn statement(which: Which) -> String {
+    format!(
+        "SELECT e.id, e.event_type, e.origin, e.created_at, CASE WHEN $9 THEN e.body END AS body {} ORDER BY e.id LIMIT $10",
+        from_where(which)
+    )
+}
+
+/// Up to which event a statement goes; `None` = to the end of the range. By the key of events alone, so that a range in which there
+/// is nothing to be found is gone through in steps, too.
+fn window(conn: &mut PgConnection, range: &Range, after: Option<EventId>) -> Result<Option<EventId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        id: EventId,
     }
+    let row: Option<Row> = planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT id FROM events WHERE tenant_id = $1 AND id >= $2 AND id < $3 AND ($4 IS NULL OR id > $4) \
+             ORDER BY id OFFSET {} LIMIT 1",
+            WINDOW - 1
+        ))
+        .bind::<Uuid, _>(range.tenant)
+        .bind::<Uuid, _>(first_uuid_at(range.since))
+        .bind::<Uuid, _>(first_uuid_at(range.until))
+        .bind::<Nullable<Uuid>, _>(after)
+        .get_result(conn)
+        .optional()?)
+    })?;
+    Ok(row.map(|row| row.id))
 }
 
 /// A page of the events of a range behind `after`, with their bodies if somebody looks at them.
@@ -96,26 +142,31 @@ pub fn candidates(
     after: Option<EventId>,
     with_bodies: bool,
     limit: usize,
-) -> Result<Vec<Candidate>> {
-    planned_for_values(conn, |conn| {
-        Ok(sql_query(format!(
-            "SELECT e.id, e.event_type, e.origin, e.created_at, CASE WHEN $8 THEN e.body END AS body {} ORDER BY e.id LIMIT $9",
-            range.from_where()
-        ))
-        .bind::<Uuid, _>(range.tenant)
-        .bind::<Uuid, _>(range.endpoint)
-        .bind::<Uuid, _>(first_uuid_at(range.since))
-        .bind::<Uuid, _>(first_uuid_at(range.until))
-        .bind::<Nullable<Uuid>, _>(after)
-        .bind::<SmallInt, _>(range.profile)
-        .bind::<Nullable<Array<Text>>, _>(&range.types)
-        .bind::<Bool, _>(with_bodies)
-        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
-        .load(conn)?)
+) -> Result<Page> {
+    let end = window(conn, range, after)?;
+    let events: Vec<Candidate> = planned_for_values(conn, |conn| {
+        Ok(sql_query(statement(range.which))
+            .bind::<Uuid, _>(range.tenant)
+            .bind::<Uuid, _>(range.endpoint)
+            .bind::<Uuid, _>(first_uuid_at(range.since))
+            .bind::<Uuid, _>(first_uuid_at(range.until))
+            .bind::<Nullable<Uuid>, _>(after)
+            .bind::<SmallInt, _>(range.profile)
+            .bind::<Nullable<Array<Text>>, _>(&range.types)
+            .bind::<Nullable<Uuid>, _>(end)
+            .bind::<Bool, _>(with_bodies)
+            .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+            .load(conn)?)
+    })?;
+    let last = events.last().map(|event| event.id);
+    Ok(if events.len() >= limit {
+        Page { events, up_to: last.or(after), is_last: false }
+    } else {
+        Page { up_to: end.or(last).or(after), is_last: end.is_none(), events }
     })
 }
 
-/// How many events of a range there are behind `after`, counted up to `limit`, and the last of them.
+/// How many events there are in the next part of a range behind `after`; up to which that goes, `None` = to its end.
 ///
 /// # Errors
 /// When the database is away.
@@ -123,32 +174,26 @@ pub fn count(
     conn: &mut PgConnection,
     range: &Range,
     after: Option<EventId>,
-    limit: i64,
 ) -> Result<(i64, Option<EventId>)> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
         count: i64,
-        #[diesel(sql_type = Nullable<Uuid>)]
-        last: Option<EventId>,
     }
+    let end = window(conn, range, after)?;
     let row: Row = planned_for_values(conn, |conn| {
-        Ok(sql_query(format!(
-            "WITH page AS MATERIALIZED (SELECT e.id {} ORDER BY e.id LIMIT $8) \
-             SELECT (SELECT count(*) FROM page) AS count, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last",
-            range.from_where()
-        ))
-        .bind::<Uuid, _>(range.tenant)
-        .bind::<Uuid, _>(range.endpoint)
-        .bind::<Uuid, _>(first_uuid_at(range.since))
-        .bind::<Uuid, _>(first_uuid_at(range.until))
-        .bind::<Nullable<Uuid>, _>(after)
-        .bind::<SmallInt, _>(range.profile)
-        .bind::<Nullable<Array<Text>>, _>(&range.types)
-        .bind::<BigInt, _>(limit)
-        .get_result(conn)?)
+        Ok(sql_query(format!("SELECT count(*) AS count {}", from_where(range.which)))
+            .bind::<Uuid, _>(range.tenant)
+            .bind::<Uuid, _>(range.endpoint)
+            .bind::<Uuid, _>(first_uuid_at(range.since))
+            .bind::<Uuid, _>(first_uuid_at(range.until))
+            .bind::<Nullable<Uuid>, _>(after)
+            .bind::<SmallInt, _>(range.profile)
+            .bind::<Nullable<Array<Text>>, _>(&range.types)
+            .bind::<Nullable<Uuid>, _>(end)
+            .get_result(conn)?)
     })?;
-    Ok((row.count, row.last))
+    Ok((row.count, end))
 }
 
 /// The latest events of a tenant since a time, newest first, with their bodies; of these types, if any are named. What changed

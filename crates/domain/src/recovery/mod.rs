@@ -17,7 +17,7 @@ use diesel::{
     sql_types::SmallInt,
 };
 
-pub use candidates::{Candidate, Range, candidates, count, next_size, preview};
+pub use candidates::{Candidate, Page, Range, candidates, count, next_size, preview, statement};
 
 use crate::{
     delivery::replay::Again,

@@ -11,7 +11,6 @@ use hookyard_domain::{
     },
 };
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::endpoints;

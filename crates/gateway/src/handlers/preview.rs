@@ -20,7 +20,7 @@ use hookyard_domain::{
     wire::{Json, parse_stored},
 };
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{

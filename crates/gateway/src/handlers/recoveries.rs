@@ -26,7 +26,6 @@ use hookyard_domain::{
     subscription::{EventPattern, Subscription},
 };
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
@@ -272,7 +271,7 @@ pub(super) fn with_enabling(
 #[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
 pub(crate) struct EnableRequest {
     /// `true`, or which events and how fast: starts a recovery of what was kept, in the same step.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = serde_json::Value, required = false)]
     replay: Option<serde_json::Value>,
 }
 

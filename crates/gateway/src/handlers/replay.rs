@@ -308,10 +308,10 @@ pub(super) fn walk(
     loop {
         size = size.min(most - walked.examined);
         let page = candidates(conn, range, walked.last, bodies, size)?;
-        each(conn, &page)?;
-        walked.examined += page.len();
-        walked.last = page.last().map(|event| event.id).or(walked.last);
-        if page.len() < size {
+        each(conn, &page.events)?;
+        walked.examined += page.events.len();
+        walked.last = page.up_to;
+        if page.is_last {
             return Ok(walked);
         }
         if walked.examined >= most || LONG_ENOUGH < started.elapsed() {
@@ -320,7 +320,7 @@ pub(super) fn walk(
             return Ok(walked);
         }
         if bodies {
-            size = next_size(&page);
+            size = next_size(&page.events);
         }
     }
 }

@@ -37,6 +37,8 @@ async fn past(stage: &Stage, endpoint: &str, path: &str, switch: &str) -> Vec<St
 async fn what_failed_and_what_was_missed_is_sent_to_hooks_and_consumers_once() {
     let stage = Stage::open(Bus::in_process()).await;
     for (path, kind) in [("hook", "/v1/hooks"), ("consumer", "/webhooks")] {
+        stage.advance(5);
+        let since = stage.system.clock.now().to_rfc3339();
         let endpoint = match path {
             "hook" => stage.hook(path, json!({"event_type": "order.*"})).await,
             _ => consumer(&stage, path, json!({})).await,
@@ -47,7 +49,7 @@ async fn what_failed_and_what_was_missed_is_sent_to_hooks_and_consumers_once() {
         for (which, count, first) in
             [("failed", 3, 2), ("missing", 4, 5), ("undelivered", 7, 2), ("all", 9, 0)]
         {
-            let asked = json!({"endpoint_id": endpoint, "since": beginning(&stage), "which": which, "dry_run": true, "per_second": 2});
+            let asked = json!({"endpoint_id": endpoint, "since": since, "which": which, "dry_run": true, "per_second": 2});
             let dry = stage.client.post_json("/v1/recoveries", &asked).await.expect(200);
             assert_eq!(
                 (&dry["would_send"], &dry["complete"]),
@@ -62,21 +64,21 @@ async fn what_failed_and_what_was_missed_is_sent_to_hooks_and_consumers_once() {
         }
         let none = stage.client.get(&format!("/v1/recoveries?endpoint_id={endpoint}")).await.expect(200);
         assert_eq!(none["data"], json!([]));
-        let job = recover(&stage, &endpoint, json!({"which": "failed"})).await;
+        let job = recover(&stage, &endpoint, json!({"since": since, "which": "failed"})).await;
         assert_eq!((&job["which"], &job["endpoint_id"]), (&json!("failed"), &json!(endpoint)));
         let ended = completed(&stage, &job).await;
         assert_eq!((&ended["total"], &ended["queued"], &ended["skipped"]), (&json!(3), &json!(3), &json!(0)));
         for event in &events[2..5] {
             stage.ended(event, &endpoint, "delivered").await;
         }
-        let job = recover(&stage, &endpoint, json!({"which": "missing"})).await;
+        let job = recover(&stage, &endpoint, json!({"since": since, "which": "missing"})).await;
         assert_eq!(completed(&stage, &job).await["queued"], 4);
         for event in &events[5..] {
             let delivery = stage.ended(event, &endpoint, "delivered").await;
             assert_eq!(delivery["attempts"], 1, "{delivery}");
         }
         // Nothing is left; and what has arrived is sent again only when it is asked for.
-        let job = recover(&stage, &endpoint, json!({})).await;
+        let job = recover(&stage, &endpoint, json!({"since": since})).await;
         assert_eq!(
             (&job["which"], &completed(&stage, &job).await["queued"]),
             (&json!("undelivered"), &json!(0))
@@ -85,7 +87,7 @@ async fn what_failed_and_what_was_missed_is_sent_to_hooks_and_consumers_once() {
         let job = recover(
             &stage,
             &endpoint,
-            json!({"which": "all", "until": stage.system.clock.now().to_rfc3339()}),
+            json!({"since": since, "which": "all", "until": stage.system.clock.now().to_rfc3339()}),
         )
         .await;
         assert_eq!(completed(&stage, &job).await["queued"], 9);
