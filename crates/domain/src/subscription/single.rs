@@ -71,9 +71,10 @@ pub fn find(
     kinds: &[Kind],
 ) -> Result<Option<Single>> {
     let row: Option<Row> = sql_query(
-        "SELECT s.id, s.tenant_id, s.kind, s.url, s.pattern, s.filter, s.state, s.expires_at, s.disabled_at, c.patterns, c.tags, \
-            c.ttl_s, c.ordering_key, c.transformation \
-         FROM subscriptions s LEFT JOIN consumers c ON c.id = s.id \
+        "SELECT s.id, s.tenant_id, s.kind, s.url, s.pattern, s.filter, s.state, s.expires_at, s.disabled_at, \
+            COALESCE(c.patterns, i.patterns) AS patterns, COALESCE(c.tags, i.tags) AS tags, COALESCE(c.ttl_s, i.ttl_s) AS ttl_s, \
+            c.ordering_key, c.transformation \
+         FROM subscriptions s LEFT JOIN consumers c ON c.id = s.id LEFT JOIN inboxes i ON i.id = s.id \
          WHERE s.tenant_id = $1 AND s.id = $2 AND s.kind = ANY($3)",
     )
     .bind::<Uuid, _>(tenant)
@@ -175,7 +176,7 @@ impl Row {
             state: self.state,
             secrets: None,
             expires_at: self.expires_at,
-            consumer: (self.kind == Kind::Consumer).then(|| Box::new(consumer)),
+            consumer: matches!(self.kind, Kind::Consumer | Kind::Inbox).then(|| Box::new(consumer)),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/subscriptions/{id}/gaps`: the numbers of a hook or consumer that did not arrive, with what belongs to them. Sending the hole
+//! `/v1/subscriptions/{id}/gaps`: the numbers of a hook, consumer or inbox that did not arrive, with what belongs to them. Sending the hole
 //! again is `deliver`. What a number is, and why none is given twice, is `domain::delivery::sequence`.
 
 pub(crate) mod deliver;
@@ -85,7 +85,7 @@ pub(crate) struct Gaps {
     /// The last number that was looked at; never above `last`.
     #[schema(minimum = 0, example = 3)]
     to: i64,
-    /// The newest number that was given to this hook or consumer; 0 before the first.
+    /// The newest number that was given to this hook, consumer or inbox; 0 before the first.
     #[schema(minimum = 0, example = 3)]
     last: i64,
 }
@@ -172,7 +172,7 @@ impl Gap {
     operation_id = "show_gaps",
     tag = "Deliveries",
     params(
-        ("id" = String, Path, description = "The id of the hook or consumer.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("id" = String, Path, description = "The id of the hook, consumer or inbox.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
         ("from" = Option<i64>, Query, minimum = 1, description = "The first number that is asked for; 1 by default.", example = 1),
         ("to" = Option<i64>, Query, minimum = 1, description = "The last number that is asked for, at most 9,999 above `from`; by default as many as there are up to that."),
         ("all" = Option<bool>, Query, description = "Also what arrived."),
@@ -201,7 +201,7 @@ pub(crate) async fn show(
 
 /// What a subscription of the tenant has counted.
 fn counted(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> DomainResult<Counted> {
-    gaps::counted(conn, tenant, id)?.ok_or(Error::NotFound { what: "hook or consumer" })
+    gaps::counted(conn, tenant, id)?.ok_or(Error::NotFound { what: "hook, consumer or inbox" })
 }
 
 fn page(conn: &mut Conn, id: SubscriptionId, counted: &Counted, asked: &Asked) -> DomainResult<Gaps> {

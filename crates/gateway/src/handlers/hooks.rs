@@ -127,16 +127,7 @@ pub(super) fn is_there(hook: &HookView) -> Result<(), ApiError> {
 
 /// 409 for hooks that take no deliveries.
 pub(super) fn takes_events(hook: &HookView) -> Result<(), ApiError> {
-    match hook.state {
-        HookState::Pending | HookState::Active | HookState::Failing => Ok(()),
-        HookState::Disabled => Err(ApiError::conflict(
-            "HOOK_DISABLED",
-            "the hook is disabled; enable it, or subscribe it again, first",
-        )),
-        HookState::Deleted => {
-            Err(ApiError::conflict("HOOK_DELETED", "the hook is deleted; subscribe it again first"))
-        }
-    }
+    endpoints::takes_events(Kind::Hook, hook.state)
 }
 
 /// The secret of a hook.

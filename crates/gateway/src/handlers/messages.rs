@@ -121,7 +121,7 @@ fn types(written: &str, catalogue: &[CatalogueEntry]) -> Result<EventPattern, Ap
     operation_id = "list_messages",
     tag = "Messages",
     params(
-        ("endpoint_id" = Option<String>, Query, description = "Only messages to this hook or consumer.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("endpoint_id" = Option<String>, Query, description = "Only messages to this hook, consumer or inbox.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
         ("status" = Option<String>, Query, description = "Only messages with this status: `Sending`, `Attempting`, `Success` or `Failure`."),
         ("event_type" = Option<String>, Query, description = "Only messages of this type: a name, an alias of the catalogue, or a pattern with `*` for a word.", example = "order.*"),
         ("since" = Option<String>, Query, description = "Of events accepted at or after this time: RFC 3339 with an offset."),

@@ -30,7 +30,7 @@ use utoipa::ToSchema;
 
 use super::{
     audited,
-    endpoints::{self, EITHER},
+    endpoints::{self, SUBSCRIBERS},
     fields::{Fields, invalid},
     replay::walk,
     zapier::Wanted,
@@ -308,7 +308,7 @@ pub(crate) struct EnabledConsumer {
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the type describes the body in the OpenAPI document")]
 pub(crate) struct RecoveryRequest {
-    /// To which hook or consumer.
+    /// To which hook, consumer or inbox.
     #[schema(example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")]
     endpoint_id: String,
     #[serde(flatten)]
@@ -377,7 +377,7 @@ pub(crate) struct View {
     /// Identity.
     #[schema(example = "rec_01hzy3v9k2s8d4f6g8h0j2k4m6")]
     id: String,
-    /// To which hook or consumer.
+    /// To which hook, consumer or inbox.
     #[schema(example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")]
     endpoint_id: String,
     /// `failed`, `missing`, `undelivered` or `all`.
@@ -565,11 +565,11 @@ pub(crate) async fn create(
     let dry_run = fields.flag("dry_run")?.unwrap_or(false);
     let key = key(&request, &caller, &body)?;
     idempotent(&context, key, move |conn| {
-        let endpoint = endpoints::found(conn, caller.tenant(), id, (EITHER, "endpoint"))?.subscription;
+        let endpoint = endpoints::found(conn, caller.tenant(), id, (SUBSCRIBERS, "endpoint"))?.subscription;
         if dry_run {
             return Ok(Reply::json(StatusCode::OK, &wish.count(conn, &caller, (&endpoint, since), now)?)?);
         }
-        endpoints::takes_events(&endpoint)?;
+        endpoints::takes_events(endpoint.kind, endpoint.state)?;
         let made = wish.start(conn, &caller, (id, since), now)?;
         Ok(Reply::json(StatusCode::ACCEPTED, &View::of(made, locale))?)
     })
@@ -585,7 +585,7 @@ pub(crate) async fn create(
     operation_id = "list_recoveries",
     tag = "Recoveries",
     params(
-        ("endpoint_id" = Option<String>, Query, description = "Only recoveries of this hook or consumer.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("endpoint_id" = Option<String>, Query, description = "Only recoveries of this hook, consumer or inbox.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
         ("state" = Option<String>, Query, description = "Only recoveries in this state: `counting`, `running`, `completed`, `cancelled` or `stopped`."),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of an earlier page."),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 100, description = "Entries on a page, 1 to 100; 50 by default."),

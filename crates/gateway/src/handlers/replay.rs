@@ -7,11 +7,11 @@ use actix_web::{HttpRequest, http::StatusCode, web::Data};
 use chrono::{DateTime, Utc};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
-    Error, Result as DomainResult,
-    audit::{Action, Entry, ObjectKind, ObjectRef},
+    Result as DomainResult,
+    audit::{Action, Entry, ObjectRef},
     db::Conn,
     delivery::replay,
-    event::{self, Origin, wire_time},
+    event::{Origin, wire_time},
     id::{EventId, SubscriptionId},
     recovery::{Candidate, Range, Wanted, Which, candidates, next_size},
     subscription::{Kind, Subscription},
@@ -216,13 +216,14 @@ async fn go(
     let plan = Plan::parse(body, now)?;
     let key = key(request, &caller, body)?;
     let tenant = caller.tenant();
-    let (what, object, action) = match kind {
-        Kind::Consumer => ("consumer", ObjectKind::Consumer, Action::ConsumerReplayed),
-        Kind::Hook | Kind::Task | Kind::Callback => ("hook", ObjectKind::Hook, Action::HookReplayed),
+    let (what, action) = if kind == Kind::Consumer {
+        ("consumer", Action::ConsumerReplayed)
+    } else {
+        ("hook", Action::HookReplayed)
     };
     idempotent(context, key, move |conn| {
         let endpoint = endpoints::found(conn, tenant, id, (&[kind], what))?.subscription;
-        endpoints::takes_events(&endpoint)?;
+        endpoints::takes_events(endpoint.kind, endpoint.state)?;
         let answer = match plan {
             Plan::Event(event) => {
                 let stored = event_payload::sendable(conn, tenant, event)?;
@@ -236,7 +237,7 @@ async fn go(
             Plan::Range { .. } => run(conn, &endpoint, &plan, now)?,
         };
         if !answer.dry_run && answer.queued > 0 {
-            let entry = Entry::new(tenant, action, ObjectRef::new(object, id)).after(plan.told(&answer));
+            let entry = Entry::new(tenant, action, ObjectRef::new(endpoints::object(kind), id)).after(plan.told(&answer));
             audited::record(conn, &caller, &entry, now)?;
         }
         Ok(Reply::json(StatusCode::ACCEPTED, &answer)?)

@@ -19,7 +19,7 @@ use hookyard_domain::{
     delivery,
     id::{EventGroupId, SubscriptionId, TenantId},
     subscription::{
-        self, EventPattern, HookState,
+        self, EventPattern, HookState, Kind,
         consumer::{
             Headers, Transformation,
             store::{self, ConsumerQuery, ConsumerView, NewConsumer},
@@ -30,7 +30,7 @@ use hookyard_domain::{
 use serde_json::json;
 
 use self::{view::View, wish::Wish};
-use super::{audited, hooks::Deleted, rings, samples};
+use super::{audited, endpoints, hooks::Deleted, rings, samples};
 use crate::{
     access::{
         Caller,
@@ -61,21 +61,12 @@ fn locked(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> Result<Consu
 
 /// 409 for consumers that are gone.
 fn is_there(consumer: &ConsumerView) -> Result<(), ApiError> {
-    match consumer.state {
-        HookState::Pending | HookState::Active | HookState::Failing | HookState::Disabled => Ok(()),
-        HookState::Deleted => {
-            Err(ApiError::conflict("CONSUMER_DELETED", "the consumer is deleted; make a new one"))
-        }
-    }
+    if consumer.state == HookState::Deleted { takes_events(consumer) } else { Ok(()) }
 }
 
 /// 409 for consumers that take no deliveries.
 pub(super) fn takes_events(consumer: &ConsumerView) -> Result<(), ApiError> {
-    is_there(consumer)?;
-    if consumer.state == HookState::Disabled {
-        return Err(ApiError::conflict("CONSUMER_DISABLED", "the consumer is disabled; enable it first"));
-    }
-    Ok(())
+    endpoints::takes_events(Kind::Consumer, consumer.state)
 }
 
 /// An entry about a consumer of the caller's.

@@ -3,33 +3,30 @@
 use actix_web::{HttpRequest, http::StatusCode, web::Data};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
-    Error,
-    audit::{Action, Entry, ObjectKind, ObjectRef},
-    db::Conn,
+    audit::{Action, Entry, ObjectRef},
     delivery::{
         gaps::{self, MAX_AT_ONCE},
-        replay,
+        replay::{self, Again},
     },
-    id::{EventId, SubscriptionId, TenantId},
-    subscription::Kind,
+    id::SubscriptionId,
     wire::Json,
 };
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{counted, range};
+use super::range;
 use crate::{
     access::{
         Caller,
-        idempotent::{Refusal, Reply, idempotent, key},
+        idempotent::{Reply, idempotent, key},
     },
     body::{JsonBody, SMALL},
     context::Context,
     handlers::{
-        audited, consumers,
+        audited,
+        endpoints::{self, SUBSCRIBERS},
         fields::{Fields, invalid},
-        hooks,
     },
     paging::Id,
 };
@@ -72,7 +69,7 @@ pub(crate) struct GapsOnTheirWay {
     operation_id = "deliver_gaps",
     tag = "Deliveries",
     params(
-        ("id" = String, Path, description = "The id of the hook or consumer.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
+        ("id" = String, Path, description = "The id of the hook, consumer or inbox.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request give the same answer, for 48 h; 1 to 255 printable ASCII characters.")
     ),
     request_body(content = GapDelivery, example = json!({"from": 17, "to": 21})),
@@ -90,20 +87,18 @@ pub(crate) async fn deliver(
     let (from, to, all) = selection(&body)?;
     let key = key(&request, &caller, &body)?;
     idempotent(&context, key, move |conn| {
-        let kind = taking(conn, tenant, id)?;
+        let endpoint = endpoints::found(conn, tenant, id, (SUBSCRIBERS, "endpoint"))?.subscription;
+        endpoints::takes_events(endpoint.kind, endpoint.state)?;
         let mut chosen = gaps::to_send(conn, id, (from, to), all, MAX_AT_ONCE + 1)?;
         let resume_from = usize::try_from(MAX_AT_ONCE).ok().and_then(|most| {
             let next = chosen.get(most).map(|(number, _)| *number);
             chosen.truncate(most);
             next
         });
-        let events: Vec<EventId> = chosen.into_iter().map(|(_, event)| event).collect();
-        let queued = match events.as_slice() {
-            [] => 0,
-            events => replay::schedule(conn, tenant, id, kind.profile(), events, now)?,
-        };
+        let events: Vec<Again> = chosen.into_iter().map(|(_, event)| (event, None)).collect();
+        let queued = replay::schedule(conn, tenant, id, endpoint.kind.profile(), &events, now)?.len();
         if queued > 0 {
-            let object = if kind == Kind::Consumer { ObjectKind::Consumer } else { ObjectKind::Hook };
+            let object = endpoints::object(endpoint.kind);
             let told = json!({"from": from, "to": to, "all": all, "queued": queued});
             let entry = Entry::new(tenant, Action::GapsDelivered, ObjectRef::new(object, id)).after(told);
             audited::record(conn, &caller, &entry, now)?;
@@ -112,17 +107,6 @@ pub(crate) async fn deliver(
         Ok(Reply::json(StatusCode::ACCEPTED, &answer)?)
     })
     .await
-}
-
-/// The kind of a subscription of the tenant; 409 for one that takes no deliveries.
-fn taking(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> Result<Kind, Refusal> {
-    let kind = counted(conn, tenant, id)?.kind;
-    match kind {
-        Kind::Hook => hooks::takes_events(&hooks::found(conn, tenant, id)?)?,
-        Kind::Consumer => consumers::takes_events(&consumers::found(conn, tenant, id)?)?,
-        Kind::Task | Kind::Callback => return Err(Error::NotFound { what: "hook or consumer" }.into()),
-    }
-    Ok(kind)
 }
 
 fn selection(body: &[u8]) -> Result<(i64, i64, bool), ApiError> {
