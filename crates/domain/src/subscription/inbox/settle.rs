@@ -3,7 +3,7 @@
 //!
 //! The token decides, not the clock: who is late may still acknowledge a message that nobody else has been given meanwhile.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -96,9 +96,9 @@ pub fn settle(
     now: DateTime<Utc>,
 ) -> Result<Vec<Outcome>> {
     let mut outcomes: HashMap<Held, Outcome> = HashMap::with_capacity(held.len());
-    // The token of nobody opens nothing.
-    let named: HashSet<Held> = held.iter().copied().filter(|(_, token)| *token != nobody()).collect();
-    for (table, held) in by_partition(named.iter().copied(), |(event, _)| *event) {
+    // The token of nobody opens nothing. In order, so that two who name the same messages do not wait for each other.
+    let named: BTreeSet<Held> = held.iter().copied().filter(|(_, token)| *token != nobody()).collect();
+    for (table, held) in by_partition(named, |(event, _)| *event) {
         let rows = match change(conn, &table, (tenant, inbox), &held, settlement, (max_leases, now)) {
             Ok(rows) => rows,
             // Retention has dropped them.
