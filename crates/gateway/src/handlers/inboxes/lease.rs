@@ -33,6 +33,9 @@ use crate::{
 /// Messages that are leased when nothing is said.
 const DEFAULT_LIMIT: i32 = 10;
 
+/// What has ended and is not found is in the hands of somebody who leases it at this moment: looked for again after this.
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+
 /// The longest wait for a message, in seconds.
 const MAX_WAIT_S: i32 = 60;
 
@@ -213,7 +216,8 @@ pub(crate) async fn lease(
     let mut attempt = self::attempt(&context, asked).await?;
     while attempt.taken.messages.is_empty() {
         if let Some(next) = attempt.taken.next_at {
-            place.look_again((next - context.clock.now()).to_std().unwrap_or(Duration::ZERO));
+            let after = (next - context.clock.now()).to_std().unwrap_or_default();
+            place.look_again(after.max(SHORTEST_LOOK));
         }
         tokio::select! {
             () = context.listeners.closing().cancelled() => break,

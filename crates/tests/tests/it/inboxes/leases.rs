@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use hookyard_domain::{
-    id::ClaimId,
+    id::{ClaimId, EventId},
     subscription::inbox::{
         lease::{self as leasing, Wanted},
         settle::{self, Held, Outcome, Settlement},
@@ -196,6 +196,33 @@ async fn nobody_reaches_the_messages_of_another_tenant() {
     assert_eq!(ack(&stranger, &theirs, &held).await, ["gone"], "with the token of another's message");
     assert_eq!(ask(&stranger, &theirs, json!({})).await["messages"], json!([]));
     assert_eq!(ack(&stage.client, &id, &held).await, ["acknowledged"]);
+    stage.close().await;
+}
+
+/// Ids of days that nothing is kept of: dropped by retention, or made up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_kept_any_more_keeps_no_other_message_from_being_settled() {
+    let stage = stage().await;
+    let id = inbox(&stage.client, json!({})).await;
+    fill(&stage, &id, 3).await;
+    let held = lease(&stage.client, &id, 3).await;
+    let now = stage.system.clock.now();
+    let of_day = |days: i64| {
+        let event = EventId::new(now + TimeDelta::days(days)).to_string();
+        json!({"id": event.replacen("evt_", "msg_", 1), "lease_token": held[0]["lease_token"]})
+    };
+    let (past, yesterday, future) = (of_day(-400), of_day(-1), of_day(400));
+    let mixed = [past.clone(), held[0].clone(), yesterday, held[1].clone(), future.clone()];
+    let expected = ["gone", "acknowledged", "gone", "acknowledged", "gone"];
+    assert_eq!(ack(&stage.client, &id, &mixed).await, expected);
+    assert_eq!(ack(&stage.client, &id, &[past, future]).await, ["gone", "gone"]);
+    assert_eq!(
+        say(&stage.client, &id, "extend", &[of_day(-400), held[2].clone()], json!({})).await[1],
+        "extended"
+    );
+    let page = stage.client.get(&format!("/v1/inboxes/{id}/messages")).await.expect(200);
+    let states: Vec<&str> = page["data"].as_array().unwrap().iter().map(|one| text(&one["state"])).collect();
+    assert_eq!(states, ["acknowledged", "acknowledged", "leased"], "as it was answered");
     stage.close().await;
 }
 
