@@ -82,7 +82,6 @@ pub fn success_rate(slots: &[Slot]) -> Option<f64> {
     let delivered: i64 = slots.iter().map(|slot| slot.delivered).sum();
     let failed: i64 = slots.iter().map(|slot| slot.failed).sum();
     let all = delivered + failed;
-    #[expect(clippy::cast_precision_loss, reason = "a share of tries, to four digits")]
     (all > 0).then(|| (delivered as f64 / all as f64 * 10_000.0).round() / 10_000.0)
 }
 

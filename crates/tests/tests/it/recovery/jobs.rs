@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 
 use chrono::TimeDelta;
+use hookyard_domain::{
+    id::ClaimId,
+    recovery::store::{self, Recovery},
+};
 use hookyard_messaging::Bus;
 use hookyard_tests::receiver::Answer;
 use serde_json::{Value, json};
@@ -303,5 +307,32 @@ async fn one_is_sent_again_whatever_became_of_it() {
     let range = json!({"since": beginning(&stage), "which": "all", "dry_run": true});
     let counted = stage.client.post_json(&format!("/webhooks/{id}/replay"), &range).await.expect(202);
     assert_eq!((&counted["queued"], &counted["dry_run"]), (&json!(2), &json!(true)), "{counted}");
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_overslept_its_lease_or_comes_after_a_cancel_writes_nothing() {
+    let stage = Stage::with(Bus::in_process(), |_, engine| engine.registries = 0).await;
+    let late = consumer(&stage, "late", json!({})).await;
+    let job = recover(&stage, &late, json!({})).await;
+    let claim = async || {
+        let now = stage.system.clock.now();
+        let claimed = stage.system.db.once(move |conn| store::claim_due(conn, now, ClaimId::new(now), 10));
+        claimed.await.unwrap()
+    };
+    let may_write = async |held: &Recovery| {
+        let held = held.clone();
+        stage.system.db.run(move |conn| store::begin_step(conn, &held)).await.unwrap()
+    };
+    let first = claim().await.remove(0);
+    assert_eq!(may_write(&first).await, Some(true));
+    assert!(claim().await.is_empty(), "it is held");
+    stage.system.clock.advance(store::LEASE);
+    let second = claim().await.remove(0);
+    assert_eq!((may_write(&first).await, may_write(&second).await), (None, Some(true)));
+    stage.client.post(&format!("/webhooks/{late}/disable"), "").await.expect(200);
+    assert_eq!(may_write(&second).await, Some(false), "the endpoint takes nothing");
+    stage.client.post(&format!("/v1/recoveries/{}/cancel", text(&job["id"])), "").await.expect(200);
+    assert_eq!(may_write(&second).await, None);
     stage.close().await;
 }
