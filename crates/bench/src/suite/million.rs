@@ -92,7 +92,8 @@ pub(super) fn fill(url: &str, tenant: &str, filling: Filling) -> Result<()> {
     )?;
     // What the server would do about it by itself is done now, not while something is measured.
     psql(url, "VACUUM (ANALYZE) events, deliveries, attempts")?;
-    psql(url, "CHECKPOINT")?;
+    // The owner of a private cluster may not.
+    psql(url, "CHECKPOINT").or_else(|_| psql(url, "SELECT 1"))?;
     Ok(())
 }
 

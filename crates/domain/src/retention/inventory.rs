@@ -55,6 +55,11 @@ pub struct Inventory {
     pub later_days: Vec<NaiveDate>,
 }
 
+/// Rows of table `c`: as many to a page as there were when it was last looked at, as the planner reckons; before that, what was counted.
+const ROWS: &str = "CASE WHEN c.relpages > 0 AND c.reltuples >= 0 \
+     THEN (c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::integer))::bigint \
+     ELSE GREATEST(pg_stat_get_live_tuples(c.oid), 0) END";
+
 /// What is kept now.
 ///
 /// # Errors
@@ -74,16 +79,16 @@ pub fn read(conn: &mut PgConnection) -> Result<Inventory> {
         payload_bytes: i64,
     }
     // What is long lies beside the rows, and counts as it is there; the rest is known by its width on average.
-    let rows: Vec<Row> = sql_query(
+    let rows: Vec<Row> = sql_query(format!(
         "SELECT p.relname::text AS parent, c.relname::text AS name, n.rows, pg_total_relation_size(c.oid) AS bytes, \
             (COALESCE(pg_table_size(NULLIF(c.reltoastrelid, 0)), 0) + n.rows * COALESCE( \
                 (SELECT sum(s.avg_width * (1 - s.null_frac)) FROM pg_stats s WHERE s.schemaname = ns.nspname \
                  AND s.tablename = c.relname AND s.attname IN ('body', 'reply')), 0))::bigint AS payload_bytes \
          FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent \
          JOIN pg_namespace ns ON ns.oid = c.relnamespace \
-         CROSS JOIN LATERAL (SELECT GREATEST(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0) AS rows) n \
+         CROSS JOIN LATERAL (SELECT {ROWS} AS rows) n \
          WHERE p.relname = ANY($1) AND ns.nspname = current_schema() ORDER BY 1, 2",
-    )
+    ))
     .bind::<Array<Text>, _>(TABLES.to_vec())
     .load(conn)?;
     let partitions = rows
@@ -94,12 +99,11 @@ pub fn read(conn: &mut PgConnection) -> Result<Inventory> {
             Some(Partition { table: row.parent, day, rows, bytes, payload_bytes })
         })
         .collect();
-    let tables: Vec<Whole> = sql_query(
-        "SELECT c.relname::text AS name, GREATEST(c.reltuples::bigint, pg_stat_get_live_tuples(c.oid), 0) AS rows, \
-            pg_total_relation_size(c.oid) AS bytes \
+    let tables: Vec<Whole> = sql_query(format!(
+        "SELECT c.relname::text AS name, {ROWS} AS rows, pg_total_relation_size(c.oid) AS bytes \
          FROM pg_class c JOIN pg_namespace ns ON ns.oid = c.relnamespace \
          WHERE c.relkind = 'r' AND ns.nspname = current_schema() AND NOT c.relispartition ORDER BY bytes DESC, name",
-    )
+    ))
     .load(conn)?;
     Ok(Inventory {
         partitions,

@@ -107,8 +107,8 @@ fn write(
         "INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) \
          SELECT $1, id, CASE WHEN n % 10 = 0 THEN 'order.paid' ELSE 'order.created' END, 0, at, at, \
             jsonb_build_object('correlation_id', 'c' || n, 'source_ip', null, 'user_agent', 'test'), id, false, \
-            convert_to('{\"id\":\"x\",\"payload\":{\"text\":\"' || (SELECT string_agg(md5(random()::text || n), '') \
-                FROM generate_series(1, GREATEST($2 / 32, 1))) || '\"}}', 'UTF8') FROM filling",
+            convert_to('{\"id\":\"x\",\"payload\":{\"text\":\"' || \
+                repeat(md5(n::text), GREATEST($2 / 32, 1)) || '\"}}', 'UTF8') FROM filling",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Integer, _>(payload)
