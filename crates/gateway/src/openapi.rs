@@ -43,9 +43,9 @@ pub(crate) use shapes::{
 use crate::{
     access::Access,
     handlers::{
-        activity, audit, automation, consumers, dead_letters, deliveries, event_payload, event_types, events, gaps,
-        health, hooks, inboxes, invitations, keys, messages, oauth, ops, pages, preview, recoveries, replay,
-        samples, session, signing_keys, users, v2, zapier,
+        activity, audit, automation, consumers, dead_letters, deliveries, event_payload, event_types, events,
+        gaps, health, hooks, inboxes, invitations, keys, messages, oauth, ops, pages, preview, recoveries,
+        replay, samples, session, signing_keys, users, v2, zapier,
     },
     routes::{Entry, TABLE},
 };

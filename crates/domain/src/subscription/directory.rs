@@ -254,8 +254,7 @@ impl Inner {
         self.forget(id);
         // Only whoever delivers has to do with endpoints of tasks and callbacks, of which there may be very many, and not with
         // inboxes, which have nothing to sign with.
-        let of_no_use =
-            |kind: Kind| if vault.is_none() { !kind.is_matched() } else { kind == Kind::Inbox };
+        let of_no_use = |kind: Kind| if vault.is_none() { !kind.is_matched() } else { kind == Kind::Inbox };
         if state == HookState::Deleted || row.kind.is_some_and(of_no_use) {
             return;
         }

@@ -32,7 +32,9 @@ pub(super) fn takes_events(kind: Kind, state: HookState) -> Result<(), ApiError>
         (Kind::Consumer, HookState::Disabled) => {
             ("CONSUMER_DISABLED", "the consumer is disabled; enable it first")
         }
-        (Kind::Consumer, HookState::Deleted) => ("CONSUMER_DELETED", "the consumer is deleted; make a new one"),
+        (Kind::Consumer, HookState::Deleted) => {
+            ("CONSUMER_DELETED", "the consumer is deleted; make a new one")
+        }
         (Kind::Inbox, HookState::Disabled | HookState::Deleted) => {
             return Err(ApiError::not_found("there is no such inbox"));
         }

@@ -237,7 +237,8 @@ async fn go(
             Plan::Range { .. } => run(conn, &endpoint, &plan, now)?,
         };
         if !answer.dry_run && answer.queued > 0 {
-            let entry = Entry::new(tenant, action, ObjectRef::new(endpoints::object(kind), id)).after(plan.told(&answer));
+            let entry = Entry::new(tenant, action, ObjectRef::new(endpoints::object(kind), id))
+                .after(plan.told(&answer));
             audited::record(conn, &caller, &entry, now)?;
         }
         Ok(Reply::json(StatusCode::ACCEPTED, &answer)?)

@@ -15,12 +15,7 @@ use hookyard_domain::{
     audit::{self, Action},
     connection, credential,
     db::{Conn, Db},
-    delivery::{
-        DeliveryState, dead_letter, inspect,
-        inspect::DeliveryQuery,
-        replay::{self, Which},
-        store,
-    },
+    delivery::{DeliveryState, dead_letter, inspect, inspect::DeliveryQuery, store},
     event::{
         self,
         list::{EventQuery, EventState, LOOKED_AT, StateFilter},
@@ -235,10 +230,6 @@ async fn events_deliveries_and_dead_letters_are_listed_by_index() {
     .await;
     costs(db, "types that were posted", FEW, move |conn| Ok(event::types::posted(conn, large, 200)?.len()))
         .await;
-    costs(db, "what a hook missed", 200 * PAGE, move |conn| {
-        Ok(replay::candidates(conn, large, hook, Which::Missed, (since, until), None, PAGE)?.len())
-    })
-    .await;
     // What the registry asks every half minute.
     costs(db, "the backlog", FEW, move |conn| {
         Ok(usize::try_from(store::backlog(conn, until)?.pending).unwrap())
