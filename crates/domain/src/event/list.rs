@@ -257,11 +257,17 @@ const ASKED: &str = "e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) \
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Result<Listed> {
     planned_for_values(conn, |conn| {
         let way = Way::of(query.state);
+        let waiting = match query.state {
+            // Read before what it turns into, so that what is fanned out meanwhile is not missed. Each goes by an index of its own,
+            // in order; both together would be read whole and sorted.
+            Some(StateFilter::Undelivered) => {
+                page(conn, tenant, query, &Way::of(Some(StateFilter::Is(EventState::Accepted))))?
+            }
+            None | Some(StateFilter::Is(_)) => Vec::new(),
+        };
         let mut events = page(conn, tenant, query, &way)?;
-        if query.state == Some(StateFilter::Undelivered) {
-            // Each goes by an index of its own, in order; both together would be read whole and sorted.
-            let accepted = Way::of(Some(StateFilter::Is(EventState::Accepted)));
-            events.extend(page(conn, tenant, query, &accepted)?);
+        if !waiting.is_empty() {
+            events.extend(waiting);
             events.sort_by_key(|listed| Reverse(listed.event.id));
             events.dedup_by_key(|listed| listed.event.id);
             events.truncate(usize::try_from(query.limit).unwrap_or(0));
