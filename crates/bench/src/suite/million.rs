@@ -80,7 +80,8 @@ pub(super) fn fill(url: &str, tenant: &str, filling: Filling) -> Result<()> {
              INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) \
                SELECT '{tenant}', id, CASE WHEN n % 10 = 0 THEN 'order.paid' ELSE 'order.created' END, 0, at, at, \
                  jsonb_build_object('correlation_id', 'c' || n, 'shop', (n % 10)::text), id, false, \
-                 convert_to('{{\"id\":\"x\",\"payload\":{{\"text\":\"' || repeat(md5(n::text), 12) || '\"}}}}', 'UTF8') FROM bench_filling; \
+                 convert_to('{{\"id\":\"x\",\"payload\":{{\"text\":\"' || repeat(md5(n::text), 12) || '\"}},\"created_at\":\"' || \
+                   to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') || '\"}}', 'UTF8') FROM bench_filling; \
              INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, due_at, \
                  next_attempt_at, claim, settled_at, last_status, last_reason) \
                SELECT id, '{hook}', '{tenant}', 0, CASE n % 100 WHEN 7 THEN 2 ELSE 1 END, 1, 1, 0, at, at, \
@@ -107,9 +108,9 @@ pub(super) async fn lists(api: SocketAddr, key: &str) -> Result<BTreeMap<String,
         let value = page["data"][0][field].as_str();
         Ok(value.with_context(|| format!("no {field} in {page}"))?.to_owned())
     };
-    let event = first(&reader.page("/v1/events").await?, "id")?;
     let deliveries = reader.page("/v1/deliveries").await?;
-    let (delivery, hook) = (first(&deliveries, "id")?, first(&deliveries, "hook_id")?);
+    let (event, delivery) = (first(&deliveries, "event_id")?, first(&deliveries, "id")?);
+    let hook = first(&deliveries, "hook_id")?;
     let at = |page: &Value| page["data"][0]["created_at"].as_str().unwrap_or_default().to_owned();
     let newest = at(&reader.page("/v1/events?limit=1").await?);
     let lists = [

@@ -1,6 +1,6 @@
 //! Reading events: pages by key, with the state of their deliveries.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse};
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -223,9 +223,7 @@ impl Way {
         };
         match state {
             None => Self::Look("true"),
-            Some(StateFilter::Undelivered) => {
-                Self::Known(format!("{} UNION ALL {WAITING}", undelivered("")), "true")
-            }
+            Some(StateFilter::Undelivered) => Self::Known(undelivered(""), "true"),
             Some(StateFilter::Is(EventState::Accepted)) => Self::Known(WAITING.to_owned(), "true"),
             Some(StateFilter::Is(EventState::Pending)) => {
                 Self::Known(undelivered(" AND u.state = 0"), "pending > 0")
@@ -259,20 +257,43 @@ const ASKED: &str = "e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) \
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Result<Listed> {
     planned_for_values(conn, |conn| {
         let way = Way::of(query.state);
-        let events: Vec<ListedEvent> = sql_query(statement(&way))
-            .bind::<Uuid, _>(tenant)
-            .bind::<Nullable<Text>, _>(&query.event_type)
-            .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
-            .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
-            .bind::<Nullable<Uuid>, _>(query.before)
-            .bind::<Nullable<Jsonb>, _>(&query.metadata)
-            .bind::<BigInt, _>(query.limit)
-            .load(conn)?;
+        let waiting = match query.state {
+            // Read before what it turns into, so that what is fanned out meanwhile is not missed. Each goes by an index of its own,
+            // in order; both together would be read whole and sorted.
+            Some(StateFilter::Undelivered) => {
+                page(conn, tenant, query, &Way::of(Some(StateFilter::Is(EventState::Accepted))))?
+            }
+            None | Some(StateFilter::Is(_)) => Vec::new(),
+        };
+        let mut events = page(conn, tenant, query, &way)?;
+        if !waiting.is_empty() {
+            events.extend(waiting);
+            events.sort_by_key(|listed| Reverse(listed.event.id));
+            events.dedup_by_key(|listed| listed.event.id);
+            events.truncate(usize::try_from(query.limit).unwrap_or(0));
+        }
         let short = i64::try_from(events.len()).is_ok_and(|found| found < query.limit);
         let looked = matches!(way, Way::Look(_)) && (query.state.is_some() || query.metadata.is_some());
         let looked_up_to = if short && looked { last_looked_at(conn, tenant, query)? } else { None };
         Ok(Listed { events, looked_up_to })
     })
+}
+
+fn page(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    query: &EventQuery,
+    way: &Way,
+) -> Result<Vec<ListedEvent>> {
+    Ok(sql_query(statement(way))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Nullable<Text>, _>(&query.event_type)
+        .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.before)
+        .bind::<Nullable<Jsonb>, _>(&query.metadata)
+        .bind::<BigInt, _>(query.limit)
+        .load(conn)?)
 }
 
 /// The statement of a page; its parameters are those of [`list`].

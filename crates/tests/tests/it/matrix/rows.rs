@@ -82,7 +82,8 @@ pub(super) const ROWS: &[Row] = &[
     plain("GET /v1/events", "/v1/events"),
     about("GET /v1/events/{id}", "/v1/events/{event}"),
     about("GET /v1/events/{id}/deliveries", "/v1/events/{event}/deliveries"),
-    about("DELETE /v1/events/{id}/payload", "/v1/events/{event}/payload?cancel_pending=true"),
+    // Nobody fans events out here, and until then their payload stays.
+    about("DELETE /v1/events/{id}/payload", "/v1/events/{event}/payload").status(409),
 
     plain("POST /zapier/hook", "/zapier/hook").body(r#"{"url":"https://hooks.zapier.com/hooks/standard/1/new/"}"#),
     plain("GET /zapier/hook/sample", "/zapier/hook/sample"),
