@@ -216,9 +216,10 @@ async fn go(
     let plan = Plan::parse(body, now)?;
     let key = key(request, &caller, body)?;
     let tenant = caller.tenant();
-    let (what, object, action) = match kind {
-        Kind::Consumer => ("consumer", ObjectKind::Consumer, Action::ConsumerReplayed),
-        Kind::Hook | Kind::Task | Kind::Callback => ("hook", ObjectKind::Hook, Action::HookReplayed),
+    let (what, object, action) = if kind == Kind::Consumer {
+        ("consumer", ObjectKind::Consumer, Action::ConsumerReplayed)
+    } else {
+        ("hook", ObjectKind::Hook, Action::HookReplayed)
     };
     idempotent(context, key, move |conn| {
         let endpoint = endpoints::found(conn, tenant, id, (&[kind], what))?.subscription;
