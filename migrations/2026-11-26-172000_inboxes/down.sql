@@ -4,6 +4,7 @@ DROP INDEX deliveries_dead;
 DELETE FROM deliveries WHERE profile = 5;
 ALTER TABLE deliveries DROP COLUMN leased_until;
 DROP TABLE inboxes;
+DELETE FROM recoveries WHERE subscription_id IN (SELECT id FROM subscriptions WHERE kind = 4);
 DELETE FROM subscription_health WHERE subscription_id IN (SELECT id FROM subscriptions WHERE kind = 4);
 DELETE FROM subscriptions WHERE kind = 4;
 ALTER TABLE subscriptions DROP CONSTRAINT subscriptions_signed;

@@ -221,7 +221,7 @@ pub fn missed(
 }
 
 /// The deliveries of a range that have ended, those that arrived only with `all`: what can be sent again. In order, at most `limit`:
-/// their numbers and events.
+/// their numbers, events and lines.
 ///
 /// # Errors
 /// When the database is away.
@@ -231,16 +231,18 @@ pub fn to_send(
     (from, to): (i64, i64),
     all: bool,
     limit: i64,
-) -> Result<Vec<(i64, EventId)>> {
+) -> Result<Vec<(i64, Again)>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
         sequence: i64,
         #[diesel(sql_type = Uuid)]
         event_id: EventId,
+        #[diesel(sql_type = Nullable<Uuid>)]
+        ordering: Option<uuid::Uuid>,
     }
     let rows: Vec<Row> = sql_query(
-        "SELECT d.sequence, d.event_id FROM deliveries d \
+        "SELECT d.sequence, d.event_id, d.ordering FROM deliveries d \
          WHERE d.subscription_id = $1 AND d.sequence >= $2 AND d.sequence <= $3 \
            AND (d.state IN (2, 3, 4) OR ($4 AND d.state = 1)) ORDER BY d.sequence LIMIT $5",
     )
@@ -250,7 +252,7 @@ pub fn to_send(
     .bind::<Bool, _>(all)
     .bind::<BigInt, _>(limit)
     .load(conn)?;
-    Ok(rows.into_iter().map(|row| (row.sequence, row.event_id)).collect())
+    Ok(rows.into_iter().map(|row| (row.sequence, (row.event_id, row.ordering))).collect())
 }
 
 #[cfg(test)]

@@ -570,8 +570,9 @@ pub fn overdue_settlements(
 /// When the database is away.
 pub fn backlog(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<Backlog> {
     Ok(prepared(
-        "SELECT count(*) AS pending, min(next_attempt_at) FILTER (WHERE next_attempt_at <= $1) AS oldest_due FROM \
-            (SELECT next_attempt_at FROM deliveries WHERE state = 0 LIMIT 1000000) pending",
+        "SELECT (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 0 LIMIT 1000000) p) AS pending, \
+            (SELECT next_attempt_at FROM deliveries WHERE state = 0 AND next_attempt_at <= $1 \
+             ORDER BY next_attempt_at LIMIT 1) AS oldest_due",
     )
     .bind::<Timestamptz, _>(now)
     .get_result(conn)?)

@@ -60,6 +60,9 @@ const EXAMPLES: usize = 5;
 /// No transaction that enables an endpoint takes longer.
 const ENABLING: TimeDelta = TimeDelta::seconds(30);
 
+/// Types as they were written, and what those stand for.
+type Types = (Vec<String>, Vec<EventPattern>);
+
 /// Which events are asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
@@ -112,11 +115,7 @@ impl Wish {
     }
 
     /// The types, as written, and what those stand for.
-    fn types(
-        &self,
-        conn: &mut Conn,
-        caller: &Caller,
-    ) -> Result<Option<(Vec<String>, Vec<EventPattern>)>, Refusal> {
+    fn types(&self, conn: &mut Conn, caller: &Caller) -> Result<Option<Types>, Refusal> {
         let Some(written) = &self.event_types else { return Ok(None) };
         let catalogue = catalogue::of_tenant(conn, caller.tenant())?;
         let mut patterns = Vec::with_capacity(written.len());

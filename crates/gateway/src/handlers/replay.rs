@@ -265,16 +265,17 @@ fn run(
         until,
         types: wanted.exact_types(),
     };
-    let mut queued = 0;
-    let walked = walk(conn, (&range, &wanted), after, MAX_EXAMINED, |conn, page| {
-        let again: Vec<replay::Again> = page.iter().filter_map(|event| wanted.of(event)).collect();
-        queued += if dry_run {
-            again.len()
-        } else {
-            replay::schedule(conn, range.tenant, range.endpoint, range.profile, &again, now)?.len()
-        };
+    // Only then are any of them scheduled: that locks the counter of the endpoint, for which fan-outs wait.
+    let mut again: Vec<replay::Again> = Vec::new();
+    let walked = walk(conn, (&range, &wanted), after, MAX_EXAMINED, |_conn, page| {
+        again.extend(page.iter().filter_map(|event| wanted.of(event)));
         Ok(())
     })?;
+    let queued = if dry_run {
+        again.len()
+    } else {
+        replay::schedule(conn, range.tenant, range.endpoint, range.profile, &again, now)?.len()
+    };
     Ok(ReplayAnswer {
         queued,
         examined: walked.examined,

@@ -95,7 +95,7 @@ pub(crate) async fn deliver(
             chosen.truncate(most);
             next
         });
-        let events: Vec<Again> = chosen.into_iter().map(|(_, event)| (event, None)).collect();
+        let events: Vec<Again> = chosen.into_iter().map(|(_, again)| again).collect();
         let queued = replay::schedule(conn, tenant, id, endpoint.kind.profile(), &events, now)?.len();
         if queued > 0 {
             let object = endpoints::object(endpoint.kind);
