@@ -9,7 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::DeliveryState;
+use super::{DeliveryState, replay::Again};
 use crate::{
     Result,
     id::{EventId, SubscriptionId, TenantId},
