@@ -21,6 +21,9 @@ use super::directory::{DataDir, socket_path};
 /// How often the server's state is looked at while we wait for a change of it.
 const GLANCE: Duration = Duration::from_millis(20);
 
+/// What the server says when processes of a crashed one still use the cluster's shared memory. The cluster speaks English (locale C).
+const ORPHANS: &str = "pre-existing shared memory block";
+
 /// How often a wait is reported.
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -85,8 +88,28 @@ pub(super) fn running(dir: &DataDir) -> Result<Option<PidFile>> {
     Ok(PidFile::read(&cluster)?.filter(|file| file.is_alive(&cluster)))
 }
 
-/// Starts a server and waits until it takes connections. None runs in `dir`.
+/// Starts a server and waits until it takes connections. None runs in `dir`; what a crashed one has left ends by itself, and is
+/// waited for.
 pub(super) fn start(
+    dir: &DataDir,
+    account: &Account,
+    installed: &Installation,
+    socket_dir: &Path,
+    patience: Duration,
+) -> Result<Child> {
+    let began = Instant::now();
+    loop {
+        match try_start(dir, account, installed, socket_dir, patience) {
+            Err(error) if error.to_string().contains(ORPHANS) && began.elapsed() < patience => {
+                tracing::info!("processes of the PostgreSQL that crashed have not ended yet");
+                std::thread::sleep(GLANCE * 5);
+            }
+            started => return started,
+        }
+    }
+}
+
+fn try_start(
     dir: &DataDir,
     account: &Account,
     installed: &Installation,
