@@ -1,6 +1,8 @@
 //! What is left in deleted inboxes: a large one is emptied piece by piece, and a fan-out that knew an inbox before it was deleted may put
 //! messages into it afterwards.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
@@ -11,7 +13,7 @@ use crate::{
     Result,
     db::{partition, prepared::prepared},
     delivery::store::by_partition,
-    id::{DeliveryId, EventId, SubscriptionId, TenantId},
+    id::{EventId, SubscriptionId, TenantId},
 };
 
 /// Messages that one call ends at the most.
@@ -77,29 +79,29 @@ pub fn cancel_left(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<usize>
 }
 
 fn cancel(conn: &mut PgConnection, found: Vec<Key>, now: DateTime<Utc>) -> Result<usize> {
-    let mut ids: Vec<DeliveryId> = found
-        .into_iter()
-        .map(|key| DeliveryId { event: key.event_id, subscription: key.subscription_id })
-        .collect();
     // In order, so that two who end the same messages do not wait for each other.
-    ids.sort_unstable_by_key(|id| (id.event, id.subscription));
+    let mut inboxes: BTreeMap<SubscriptionId, BTreeSet<EventId>> = BTreeMap::new();
+    for key in found {
+        inboxes.entry(key.subscription_id).or_default().insert(key.event_id);
+    }
     let mut cancelled = 0;
-    for (table, ids) in by_partition(ids, |id| id.event) {
-        // Retention drops days; within a transaction a statement that fails takes the others with it.
-        if !partition::is_there(conn, &table)? {
-            continue;
+    for (inbox, events) in inboxes {
+        for (table, events) in by_partition(events, |event| *event) {
+            // Retention drops days; within a transaction a statement that fails takes the others with it.
+            if !partition::is_there(conn, &table)? {
+                continue;
+            }
+            // Without a join, which would be planned for a partition that was still empty.
+            cancelled += prepared(format!(
+                "UPDATE {table} d SET state = 3, settled_at = $3, last_reason = $4 \
+                 WHERE d.event_id = ANY($1) AND d.subscription_id = $2 AND d.profile = 5 AND d.state + 0 = 0"
+            ))
+            .bind::<Array<Uuid>, _>(events)
+            .bind::<Uuid, _>(inbox)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Text, _>(REASON)
+            .execute(conn)?;
         }
-        let (events, subscriptions): (Vec<EventId>, Vec<SubscriptionId>) =
-            ids.into_iter().map(|id| (id.event, id.subscription)).unzip();
-        cancelled += prepared(format!(
-            "UPDATE {table} d SET state = 3, settled_at = $3, last_reason = $4 FROM unnest($1, $2) AS k (e, s) \
-             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.profile = 5 AND d.state + 0 = 0"
-        ))
-        .bind::<Array<Uuid>, _>(events)
-        .bind::<Array<Uuid>, _>(subscriptions)
-        .bind::<Timestamptz, _>(now)
-        .bind::<Text, _>(REASON)
-        .execute(conn)?;
     }
     Ok(cancelled)
 }

@@ -66,20 +66,25 @@ pub(super) fn end(
         if !partition::is_there(conn, &table)? {
             continue;
         }
-        let ended: Vec<Ended> = prepared(format!(
-            "WITH k AS MATERIALIZED (SELECT d.event_id FROM {table} d \
-                WHERE d.event_id = ANY($1) AND d.subscription_id = $2 AND d.profile = 5 AND d.state + 0 = 0 \
-                  AND (d.leased_until IS NULL OR d.leased_until <= $3) AND (d.expires_at <= $3 OR d.tries >= $4) \
-                FOR UPDATE SKIP LOCKED) \
-             UPDATE {table} d SET state = CASE WHEN d.expires_at <= $3 THEN 3 ELSE 2 END, settled_at = $3, \
-                last_reason = CASE WHEN d.expires_at <= $3 THEN $5 WHEN d.claim <> $7 THEN $6 ELSE d.last_reason END, \
-                claim = $7, leased_until = NULL \
-             FROM k WHERE d.event_id = k.event_id AND d.subscription_id = $2 RETURNING d.event_id, d.state"
+        let held: Vec<Key> = prepared(format!(
+            "SELECT d.event_id FROM {table} d WHERE d.event_id = ANY($1) AND d.subscription_id = $2 AND d.profile = 5 AND d.state + 0 = 0 \
+               AND (d.leased_until IS NULL OR d.leased_until <= $3) AND (d.expires_at <= $3 OR d.tries >= $4) FOR UPDATE SKIP LOCKED"
         ))
         .bind::<Array<Uuid>, _>(keys)
         .bind::<Uuid, _>(inbox)
         .bind::<Timestamptz, _>(now)
         .bind::<SmallInt, _>(max_leases)
+        .load(conn)?;
+        // Without a join, which would be planned for a partition that was still empty.
+        let ended: Vec<Ended> = prepared(format!(
+            "UPDATE {table} d SET state = CASE WHEN d.expires_at <= $3 THEN 3 ELSE 2 END, settled_at = $3, \
+                last_reason = CASE WHEN d.expires_at <= $3 THEN $4 WHEN d.claim <> $6 THEN $5 ELSE d.last_reason END, \
+                claim = $6, leased_until = NULL \
+             WHERE d.event_id = ANY($1) AND d.subscription_id = $2 AND d.state + 0 = 0 RETURNING d.event_id, d.state"
+        ))
+        .bind::<Array<Uuid>, _>(held.iter().map(|key| key.event_id).collect::<Vec<_>>())
+        .bind::<Uuid, _>(inbox)
+        .bind::<Timestamptz, _>(now)
         .bind::<Text, _>(EXPIRED)
         .bind::<Text, _>(OVER_LEASED)
         .bind::<Uuid, _>(nobody())
