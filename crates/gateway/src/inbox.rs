@@ -175,11 +175,10 @@ impl Inboxes {
         most: usize,
     ) -> Option<Following> {
         let mut inner = self.inner();
-        let streams = inner.streams.entry(tenant).or_default();
-        if *streams >= most {
+        if inner.streams.get(&tenant).copied().unwrap_or(0) >= most {
             return None;
         }
-        *streams += 1;
+        *inner.streams.entry(tenant).or_default() += 1;
         let door = inner.doors.entry(inbox).or_default();
         door.streams += 1;
         let rings = door.rings.subscribe();
@@ -323,6 +322,18 @@ mod tests {
 
     async fn woken(place: &Place<'_>) -> bool {
         tokio::time::timeout(Duration::from_millis(20), place.turn()).await.is_ok()
+    }
+
+    #[test]
+    fn a_follow_that_is_refused_leaves_nothing_behind() {
+        let inboxes = Arc::new(Inboxes::default());
+        let tenant = TenantId::from_uuid(Uuid::from_u128(1));
+        assert!(inboxes.follow(tenant, inbox(1), 0).is_none());
+        assert!(inboxes.inner().streams.is_empty());
+        let first = inboxes.follow(tenant, inbox(1), 1);
+        assert!(first.is_some() && inboxes.follow(tenant, inbox(2), 1).is_none());
+        drop(first);
+        assert!(inboxes.inner().streams.is_empty() && inboxes.is_empty());
     }
 
     #[tokio::test]

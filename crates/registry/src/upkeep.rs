@@ -9,7 +9,7 @@ use hookyard_domain::{
     audit::{self, Action, Entry, ObjectKind, ObjectRef},
     db::partition,
     delivery, email, idempotency, rate_limit, recovery,
-    subscription::{self, Ending, Kind},
+    subscription::{self, Ending, Kind, inbox::deleted},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,9 @@ use crate::{context::Context, health, settings::Settings};
 
 /// Hooks ended in one transaction.
 const HOOKS_AT_ONCE: i64 = 200;
+
+/// Pieces of deleted inboxes that are emptied in one pass.
+const PIECES: usize = 100;
 
 /// Endpoints of tasks removed, and forgotten, in one pass.
 const ENDPOINTS_AT_ONCE: i64 = 5_000;
@@ -83,10 +86,23 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
             rate_limit::forget_old(conn, now)
         })
         .await?;
+    empty_deleted_inboxes(context).await?;
     let (backlog, dead) = context
         .db
         .once(move |conn| Ok((delivery::store::backlog(conn, now)?, delivery::dead_letter::count(conn)?)))
         .await?;
     context.metrics.backlog(&backlog, dead, now);
+    Ok(())
+}
+
+/// Cancels what is left in deleted inboxes, piece by piece.
+async fn empty_deleted_inboxes(context: &Context) -> Result<()> {
+    for _piece in 0..PIECES {
+        let now = context.clock.now();
+        let cancelled = context.db.run(move |conn| deleted::cancel_left(conn, now)).await?;
+        if i64::try_from(cancelled).unwrap_or(i64::MAX) < deleted::AT_ONCE {
+            return Ok(());
+        }
+    }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Partitions by day for events, deliveries, their bodies and attempts: made ahead, and dropped when they are past their age
 //! (invariant 11). All four are cut by the id of the event, so that an event goes with all that happened to it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use diesel::{
@@ -88,8 +88,13 @@ fn drop_locked(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> R
     old.retain(|table| day_of(table).is_some_and(|day| day < oldest));
     let needed = needed(conn, old.iter().filter_map(|table| day_of(table)), oldest)?;
     old.retain(|table| day_of(table).is_some_and(|day| !needed.contains(&day)));
-    for table in &old {
-        patiently(conn, |conn| Ok(sql_query(format!("DROP TABLE {table}")).execute(conn)?))?;
+    let days: BTreeSet<NaiveDate> = old.iter().filter_map(|table| day_of(table)).collect();
+    for day in days {
+        // All of a day or nothing: no event stays without what happened to it.
+        let of_day: Vec<&str> =
+            old.iter().filter(|table| day_of(table) == Some(day)).map(String::as_str).collect();
+        let drop = format!("DROP TABLE {}", of_day.join(", "));
+        patiently(conn, |conn| Ok(sql_query(&drop).execute(conn)?))?;
     }
     sql_query("DELETE FROM payload_days WHERE day < $1 AND to_regclass('events_' || to_char(day, 'YYYYMMDD')) IS NULL")
         .bind::<Date, _>(oldest)

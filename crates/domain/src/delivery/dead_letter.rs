@@ -51,7 +51,8 @@ pub fn retry(
         selection,
         now,
         "state = 0, tries = 0, deferrals = 0, due_at = $2, next_attempt_at = $2, settled_at = NULL, expires_at = NULL",
-        "EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND s.state < 3) \
+        // Who deletes or disables it meanwhile waits, and cancels what is written here.
+        "EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND s.state < 3 FOR SHARE) \
          AND EXISTS (SELECT FROM events e WHERE e.tenant_id = d.tenant_id AND e.id = d.event_id AND e.body <> '')",
     )
 }

@@ -329,6 +329,19 @@ pub fn set_state(
     Ok(changed == 1)
 }
 
+/// Keeps the state of a subscription of a tenant as it is until the transaction ends: who wants to end it waits, and then cancels what was
+/// put on its way meanwhile. Belongs before whoever asks for the state.
+///
+/// # Errors
+/// When the database is away.
+pub fn keep_state(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Result<()> {
+    prepared("SELECT FROM subscriptions WHERE tenant_id = $1 AND id = $2 FOR SHARE")
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(id)
+        .execute(conn)?;
+    Ok(())
+}
+
 /// A hook that begins anew, as pending, is not ended by the first failure after those that had disabled it: neither by their number
 /// nor by how long ago they began.
 fn forget_failures(conn: &mut PgConnection, id: SubscriptionId) -> Result<()> {

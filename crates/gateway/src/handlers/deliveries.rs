@@ -15,7 +15,7 @@ use hookyard_domain::{
     },
     event::wire_time,
     id::{DeliveryId, TenantId},
-    subscription::endpoint,
+    subscription::{self, endpoint},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -239,6 +239,7 @@ pub(crate) async fn retry(
         let delivery = found(conn, tenant, id)?;
         // A farewell goes to hooks that take nothing else any more.
         if delivery.profile != Profile::Farewell {
+            subscription::store::keep_state(conn, tenant, id.subscription)?;
             takes_deliveries(conn, tenant, &delivery)?;
         }
         event_payload::sendable(conn, tenant, id.event)?;

@@ -11,6 +11,11 @@ mod reach;
 mod streams;
 mod waits;
 
+use diesel::{
+    RunQueryDsl, sql_query,
+    sql_types::{BigInt, Timestamptz, Uuid},
+};
+use hookyard_domain::{db::Conn, id::SubscriptionId};
 use hookyard_tests::http::Client;
 use serde_json::{Value, json};
 
@@ -79,4 +84,34 @@ async fn fill(stage: &Stage, inbox: &str, events: usize) {
         stage.post("n.a", json!({"n": n})).await;
     }
     filled(&stage.client, inbox, before as usize + events).await;
+}
+
+/// Puts messages 1 to `messages` into an empty inbox, each with an event of its own, and changes them.
+async fn many(stage: &Stage, inbox: &str, messages: i64, change: &str) {
+    let (tenant, now) = (stage.system.tenant, stage.system.clock.now());
+    let inbox: SubscriptionId = inbox.parse().unwrap();
+    let day = now.date_naive().and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis();
+    let change = format!("UPDATE deliveries SET {change} WHERE subscription_id = $1");
+    let fill = move |conn: &mut Conn| {
+        sql_query(
+            "WITH new AS MATERIALIZED (SELECT n, (lpad(to_hex($4 + n), 12, '0') || '7000' || '8' || substr(md5(n::text), 1, 15))::uuid AS id \
+                FROM generate_series(1, $3) n), \
+             happened AS (INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) \
+                SELECT $1, id, 'n.a', 0, $5, $5, '{}', gen_random_uuid(), false, '{}' FROM new), \
+             counted AS (INSERT INTO subscription_sequences (subscription_id, last, reserved, generation) \
+                VALUES ($2, $3, $3 + 1000, hookyard_sequence_generation())) \
+             INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, due_at, \
+                next_attempt_at, claim, sequence) \
+             SELECT id, $2, $1, 5, 0, 0, 0, 0, $5, 'infinity', '00000000-0000-0000-0000-000000000000', n FROM new",
+        )
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(inbox)
+        .bind::<BigInt, _>(messages)
+        .bind::<BigInt, _>(day)
+        .bind::<Timestamptz, _>(now)
+        .execute(conn)?;
+        sql_query(change).bind::<Uuid, _>(inbox).execute(conn)?;
+        Ok(())
+    };
+    stage.system.db.run(fill).await.unwrap();
 }

@@ -9,7 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{LEASE_EXPIRED, MAX_BYTES_AT_ONCE, OVER_LEASED, quarantine, store};
+use super::{LEASE_EXPIRED, MAX_BYTES_AT_ONCE, OVER_LEASED, quarantine, spent, store};
 use crate::{
     Error, Result,
     db::prepared::prepared,
@@ -18,10 +18,12 @@ use crate::{
         store::{by_partition, nobody},
     },
     id::{ClaimId, EventGroupId, EventId, SubscriptionId, TenantId},
+    retention::PAYLOAD_PURGED,
 };
 
 /// Finds the oldest messages of the inbox $2 of the tenant $1 that nobody has at $3, and locks them: those whose lease has ended, then those
-/// that wait, at most $4, and of several no more than $5 bytes together. What somebody else is leasing is passed over.
+/// that wait, at most $4, and of several no more than $5 bytes together; a larger one comes alone, unless others are taken already ($6).
+/// What somebody else is leasing is passed over.
 ///
 /// `OFFSET 0` keeps the planner from reading all events of the tenant to join some, and `(SELECT 0)` from walking through everything that is
 /// pending anywhere. What is found is written by a statement that
@@ -43,7 +45,7 @@ pub const FIND: &str = "WITH lapsed AS MATERIALIZED (\
            LEFT JOIN LATERAL (SELECT body FROM events WHERE tenant_id = $1 AND id = k.event_id OFFSET 0) v ON true \
         WINDOW arrival AS (ORDER BY k.sequence)) \
      SELECT event_id, sequence, tries, due_at, last_reason, expires_at, overdue, body FROM sized \
-     WHERE place = 1 OR bytes <= $5 ORDER BY sequence";
+     WHERE bytes <= $5 OR (place = 1 AND NOT $6) ORDER BY sequence";
 
 /// How often it is asked again within one request when what was found had to be put aside.
 const TURNS: usize = 10;
@@ -76,8 +78,8 @@ pub struct Leased {
     pub available_at: DateTime<Utc>,
     /// Why it was not acknowledged before: the last reader's words, `released`, or `lease_expired`.
     pub last_reason: Option<String>,
-    /// The event as it is stored; `None` when it is not kept any more.
-    pub body: Option<Vec<u8>>,
+    /// The event as it is stored.
+    pub body: Vec<u8>,
 }
 
 /// What came of it.
@@ -91,7 +93,7 @@ pub struct Taken {
     pub quarantined: usize,
     /// The events that tell so, to be rung after the commit.
     pub told: Vec<EventGroupId>,
-    /// When there was nothing: the end of the first lease or delay.
+    /// When there was nothing: the end of the first lease or delay; now, when there may be something behind what had to be put aside.
     pub next_at: Option<DateTime<Utc>>,
 }
 
@@ -116,11 +118,15 @@ struct Found {
     body: Option<Vec<u8>>,
 }
 
-/// What becomes of a message that somebody would be given: its state, and the reason if there is a new one.
+/// What becomes of a message that somebody would be given: its state, and the reason if there is a new one. Without a payload there is
+/// nothing to give: it was purged while the message was put back.
 fn fate(found: &Found, max_leases: i16, now: DateTime<Utc>) -> (DeliveryState, Option<&'static str>) {
     let late = found.expires_at.is_some_and(|end| end <= now);
     let spent = found.tries >= max_leases;
     match (late, spent, found.overdue) {
+        _ if found.body.as_ref().is_none_or(Vec::is_empty) => {
+            (DeliveryState::Cancelled, Some(PAYLOAD_PURGED))
+        }
         (true, _, _) => (DeliveryState::Cancelled, Some(EXPIRED)),
         (false, true, true) => (DeliveryState::Dead, Some(OVER_LEASED)),
         // It was given back with a reason; then fewer leases were allowed.
@@ -143,7 +149,7 @@ pub fn lease(conn: &mut PgConnection, wanted: &Wanted, now: DateTime<Utc>) -> Re
         taken.paused = true;
         return Ok(taken);
     }
-    let mut bytes = MAX_BYTES_AT_ONCE;
+    let (mut bytes, mut more) = (MAX_BYTES_AT_ONCE, true);
     for _turn in 0..TURNS {
         let tokens = wanted.tokens.get(taken.messages.len()..).unwrap_or_default();
         if tokens.is_empty() || bytes <= 0 {
@@ -155,6 +161,7 @@ pub fn lease(conn: &mut PgConnection, wanted: &Wanted, now: DateTime<Utc>) -> Re
             .bind::<Timestamptz, _>(now)
             .bind::<BigInt, _>(i64::try_from(tokens.len()).unwrap_or(i64::MAX))
             .bind::<BigInt, _>(bytes)
+            .bind::<Bool, _>(!taken.messages.is_empty())
             .load(conn)?;
         let fates: Vec<Fate> = found
             .iter()
@@ -167,14 +174,19 @@ pub fn lease(conn: &mut PgConnection, wanted: &Wanted, now: DateTime<Utc>) -> Re
         write(conn, wanted, &fates, now)?;
         let ended = fates.iter().filter(|fate| fate.state != DeliveryState::Pending).count();
         let dead = fates.iter().filter(|fate| fate.state == DeliveryState::Dead);
-        let dead: Vec<EventId> = dead.map(|fate| fate.event).collect();
+        let mut dead: Vec<EventId> = dead.map(|fate| fate.event).collect();
+        // There was nothing else: many may stand in the way.
+        if ended > 0 && ended == fates.len() {
+            dead.extend(spent::end(conn, wanted.inbox, inbox.max_leases, now)?);
+        }
         taken.quarantined += dead.len();
         taken.told.extend(quarantine::tell(conn, wanted.tenant, &inbox, &dead, OVER_LEASED, now)?);
         for (found, fate) in found.into_iter().zip(fates) {
             if fate.state != DeliveryState::Pending {
                 continue;
             }
-            bytes -= i64::try_from(found.body.as_ref().map_or(0, Vec::len)).unwrap_or(0);
+            let body = found.body.unwrap_or_default();
+            bytes -= i64::try_from(body.len()).unwrap_or(0);
             taken.messages.push(Leased {
                 event: found.event_id,
                 sequence: found.sequence,
@@ -182,16 +194,17 @@ pub fn lease(conn: &mut PgConnection, wanted: &Wanted, now: DateTime<Utc>) -> Re
                 lease_count: u16::try_from(found.tries).unwrap_or(0).saturating_add(1),
                 available_at: found.due_at,
                 last_reason: fate.reason.map(str::to_owned).or(found.last_reason),
-                body: found.body,
+                body,
             });
         }
         // Nothing was in the way: there is no more, or no room for more.
         if ended == 0 {
+            more = false;
             break;
         }
     }
     if taken.messages.is_empty() {
-        taken.next_at = next_at(conn, wanted.inbox)?;
+        taken.next_at = if more { Some(now) } else { next_at(conn, wanted.inbox)? };
     }
     Ok(taken)
 }
@@ -275,6 +288,21 @@ mod tests {
     fn who_would_be_given_a_message_gets_it_unless_it_has_ended() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let (past, future) = (Some(now), Some(now + TimeDelta::milliseconds(1)));
+        let kept = Some(b"{}".to_vec());
+        let found = |tries, expires_at, overdue, body| Found {
+            event_id: EventId::new(now),
+            sequence: 1,
+            tries,
+            due_at: now,
+            last_reason: None,
+            expires_at,
+            overdue,
+            body,
+        };
+        for body in [None, Some(Vec::new())] {
+            let purged = found(0, None, false, body);
+            assert_eq!(fate(&purged, 2, now), (DeliveryState::Cancelled, Some("payload_purged")));
+        }
         for (tries, expires_at, overdue, expected) in [
             (0, None, false, (DeliveryState::Pending, None)),
             (1, future, false, (DeliveryState::Pending, None)),
@@ -285,16 +313,7 @@ mod tests {
             (0, past, false, (DeliveryState::Cancelled, Some("expired"))),
             (2, past, true, (DeliveryState::Cancelled, Some("expired"))),
         ] {
-            let found = Found {
-                event_id: EventId::new(now),
-                sequence: 1,
-                tries,
-                due_at: now,
-                last_reason: None,
-                expires_at,
-                overdue,
-                body: None,
-            };
+            let found = found(tries, expires_at, overdue, kept.clone());
             assert_eq!(fate(&found, 2, now), expected, "{tries} {expires_at:?} {overdue}");
         }
     }

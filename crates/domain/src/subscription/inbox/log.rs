@@ -7,7 +7,6 @@ use diesel::{
     sql_types::{BigInt, Binary, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::MAX_BYTES_AT_ONCE;
 use crate::{
     Result,
     db::prepared::prepared,
@@ -155,7 +154,7 @@ pub fn statement(which: Which) -> String {
 }
 
 /// The messages of an inbox of a tenant with numbers above `after`, in order: at most `limit`, and of several no more than
-/// [`MAX_BYTES_AT_ONCE`] together. Returns whether there are more.
+/// `bytes` together. Returns whether there are more.
 ///
 /// # Errors
 /// When the database is away.
@@ -164,7 +163,7 @@ pub fn after(
     (tenant, inbox): (TenantId, SubscriptionId),
     which: Which,
     after: i64,
-    limit: i64,
+    (limit, bytes): (i64, i64),
 ) -> Result<(Vec<LoggedMessage>, bool)> {
     #[derive(QueryableByName)]
     struct Row {
@@ -179,7 +178,7 @@ pub fn after(
         .bind::<BigInt, _>(after)
         // One more tells whether there is more.
         .bind::<BigInt, _>(limit + 1)
-        .bind::<BigInt, _>(MAX_BYTES_AT_ONCE)
+        .bind::<BigInt, _>(bytes)
         .load(conn)?;
     let found = rows.first().map_or(0, |row| row.found);
     let mut messages: Vec<LoggedMessage> = rows.into_iter().map(|row| row.message).collect();

@@ -5,10 +5,12 @@
 //! A message is a delivery with the profile `Inbox`: pending while it waits or is leased, delivered when it was acknowledged, dead when
 //! it is quarantined. So dead letters, replays, retention and «undelivered since» know it without more (docs/decisions/0050).
 
+pub mod deleted;
 pub mod lease;
 pub mod log;
 pub mod quarantine;
 pub mod settle;
+mod spent;
 pub mod store;
 
 use std::fmt;
@@ -25,6 +27,8 @@ pub const DEFAULT_MAX_LEASES: i32 = 10;
 pub const MAX_AT_ONCE: usize = 100;
 /// Bytes of events that one request leases, or reads, at the most; one that is larger comes alone.
 pub const MAX_BYTES_AT_ONCE: i64 = 8 << 20;
+/// The same for a page of a stream, which its gateway holds until the client reads on.
+pub const MAX_BYTES_STREAMED: i64 = 512 << 10;
 /// How long a lease lasts, in seconds: 1 to 3,600, and 300 when nothing is said.
 pub const LEASE_S: std::ops::RangeInclusive<i32> = 1..=3_600;
 /// How long a lease lasts when nothing is said, in seconds.

@@ -79,6 +79,8 @@ impl Outcome {
 struct Row {
     #[diesel(sql_type = Uuid)]
     event_id: EventId,
+    #[diesel(sql_type = Uuid)]
+    token: ClaimId,
     #[diesel(sql_type = SmallInt)]
     state: DeliveryState,
 }
@@ -102,11 +104,8 @@ pub fn settle(
     keep_existing(conn, &mut partitions, now)?;
     for (table, held) in partitions {
         let rows = change(conn, &table, (tenant, inbox), &held, settlement, (max_leases, now))?;
-        let tokens: HashMap<EventId, ClaimId> = held.iter().copied().collect();
         for row in rows {
-            if let Some(token) = tokens.get(&row.event_id) {
-                outcomes.insert((row.event_id, *token), outcome(settlement, row.state));
-            }
+            outcomes.insert((row.event_id, row.token), outcome(settlement, row.state));
         }
         if *settlement == Settlement::Acknowledge {
             let missing: Vec<Held> =
@@ -166,7 +165,7 @@ fn change(
     // `+ 0` keeps the planner from walking an index of everything that is pending instead of looking each key up.
     const HELD: &str = "FROM unnest($1, $2) AS k (e, c) WHERE d.event_id = k.e AND d.subscription_id = $3 \
          AND d.tenant_id = $4 AND d.claim = k.c AND d.profile = 5 AND d.state + 0 = 0 AND d.leased_until IS NOT NULL \
-         RETURNING d.event_id, d.state";
+         RETURNING d.event_id, k.c AS token, d.state";
     let (events, tokens): (Vec<EventId>, Vec<ClaimId>) = held.iter().copied().unzip();
     let update = |set: &str| {
         prepared(format!("UPDATE {table} d SET {set} {HELD}"))

@@ -323,18 +323,24 @@ pub fn counts(
     id: SubscriptionId,
     now: DateTime<Utc>,
 ) -> Result<Counts> {
+    // Each state by itself, so that many of one take nothing from the other.
+    let [waiting, quarantined] = [0, 2].map(|state| {
+        format!(
+            "(SELECT count(*) FROM (SELECT FROM deliveries d WHERE d.subscription_id = (SELECT id FROM own) \
+               AND d.profile = 5 AND d.state IN (0, 2) AND d.state = (SELECT {state}::smallint) AND d.leased_until IS NULL \
+               LIMIT {COUNTED}) p)"
+        )
+    });
     Ok(prepared(format!(
         "WITH own AS MATERIALIZED (SELECT id FROM subscriptions WHERE tenant_id = $1 AND id = $2 AND kind = 4), \
-            put AS (SELECT count(*) FILTER (WHERE state = 0) AS waiting, count(*) FILTER (WHERE state = 2) AS quarantined \
-               FROM (SELECT d.state FROM own JOIN deliveries d ON d.subscription_id = own.id \
-                  WHERE d.profile = 5 AND d.state IN (0, 2) AND d.leased_until IS NULL LIMIT {COUNTED}) p), \
+            put AS (SELECT {waiting} AS waiting, {quarantined} AS quarantined), \
             held AS (SELECT count(*) FILTER (WHERE leased_until <= $3) AS over, \
                   count(*) FILTER (WHERE leased_until > $3 AND claim <> '00000000-0000-0000-0000-000000000000') AS leased, \
                   count(*) FILTER (WHERE leased_until > $3 AND claim = '00000000-0000-0000-0000-000000000000') AS delayed \
-               FROM (SELECT d.leased_until, d.claim FROM own JOIN deliveries d ON d.subscription_id = own.id \
-                  WHERE d.profile = 5 AND d.state IN (0, 2) AND d.state = (SELECT 0::smallint) AND d.leased_until IS NOT NULL \
+               FROM (SELECT d.leased_until, d.claim FROM deliveries d WHERE d.subscription_id = (SELECT id FROM own) \
+                  AND d.profile = 5 AND d.state IN (0, 2) AND d.state = (SELECT 0::smallint) AND d.leased_until IS NOT NULL \
                   ORDER BY d.leased_until LIMIT {COUNTED}) h) \
-         SELECT p.waiting + h.over AS waiting, h.leased, h.delayed, p.quarantined, \
+         SELECT LEAST(p.waiting + h.over, {COUNTED}) AS waiting, h.leased, h.delayed, p.quarantined, \
             (SELECT d.due_at FROM deliveries d WHERE d.subscription_id = (SELECT id FROM own) AND d.profile = 5 \
                AND d.state IN (0, 2) AND d.state = (SELECT 0::smallint) AND d.leased_until IS NULL ORDER BY d.sequence LIMIT 1) AS oldest_at, \
             (SELECT d.sequence FROM deliveries d WHERE d.subscription_id = (SELECT id FROM own) AND d.profile = 5 \

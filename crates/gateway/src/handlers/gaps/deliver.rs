@@ -9,6 +9,7 @@ use hookyard_domain::{
         replay::{self, Again},
     },
     id::SubscriptionId,
+    subscription,
     wire::Json,
 };
 use serde::Serialize;
@@ -87,6 +88,7 @@ pub(crate) async fn deliver(
     let (from, to, all) = selection(&body)?;
     let key = key(&request, &caller, &body)?;
     idempotent(&context, key, move |conn| {
+        subscription::store::keep_state(conn, tenant, id)?;
         let endpoint = endpoints::found(conn, tenant, id, (SUBSCRIBERS, "endpoint"))?.subscription;
         endpoints::takes_events(endpoint.kind, endpoint.state)?;
         let mut chosen = gaps::to_send(conn, id, (from, to), all, MAX_AT_ONCE + 1)?;

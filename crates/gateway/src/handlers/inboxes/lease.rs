@@ -63,7 +63,7 @@ pub(crate) struct LeasedView {
     available_at: String,
     /// Why it was not acknowledged before: the last reader's words, `released`, or `lease_expired`; `null` at the first lease.
     last_reason: Option<String>,
-    /// The event, byte for byte as it is sent to hooks; `null` when it is not kept any more.
+    /// The event, byte for byte as it is sent to hooks.
     #[schema(value_type = EventBody)]
     event: Option<Box<RawValue>>,
 }

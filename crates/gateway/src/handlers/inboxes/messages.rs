@@ -7,7 +7,7 @@ use hookyard_domain::{
     event::wire_time,
     id::SubscriptionId,
     subscription::inbox::{
-        MessageId,
+        MAX_BYTES_AT_ONCE, MessageId,
         log::{self, LoggedMessage, MessageState, Which},
     },
 };
@@ -73,7 +73,7 @@ impl MessageView {
             available_at: wire_time(message.available_at),
             settled_at: message.settled_at.map(wire_time),
             last_reason: message.last_reason,
-            event: event(message.body),
+            event: message.body.and_then(event),
         }
     }
 }
@@ -120,7 +120,7 @@ pub(crate) async fn list(
         .db
         .once(move |conn| {
             found(conn, tenant, id)?;
-            log::after(conn, (tenant, id), which, after, limit)
+            log::after(conn, (tenant, id), which, after, (limit, MAX_BYTES_AT_ONCE))
         })
         .await
         .map_err(problem::of)?;

@@ -15,11 +15,13 @@ use hookyard_domain::{
     audit::{Action, Entry, ObjectKind, ObjectRef},
     catalogue,
     db::Conn,
-    delivery,
     id::{SubscriptionId, TenantId},
     subscription::{
         self, HookState,
-        inbox::store::{self, InboxQuery, InboxView, NewInbox},
+        inbox::{
+            deleted,
+            store::{self, InboxQuery, InboxView, NewInbox},
+        },
     },
 };
 use serde::Serialize;
@@ -231,8 +233,8 @@ pub(crate) struct DeletedInbox {
 
 /// Delete an inbox
 ///
-/// Messages that were not acknowledged are cancelled, leases end, and the place is free for another. Deleting it again is answered with
-/// 200, too.
+/// Messages that were not acknowledged are cancelled, of a large inbox some within the next minutes; leases end, and the place is free for
+/// another. Deleting it again is answered with 200, too.
 #[utoipa::path(
     delete,
     path = "/v1/inboxes/{id}",
@@ -252,7 +254,8 @@ pub(crate) async fn delete(
         let inbox = store::lock(conn, tenant, id)?.ok_or(NOT_FOUND)?;
         let reason = Some("deleted by its owner");
         if subscription::store::set_state(conn, tenant, id, HookState::Deleted, reason, now)? {
-            delivery::store::cancel_pending(conn, tenant, id, now, "inbox deleted")?;
+            // The registry goes on with what is left in a large one.
+            deleted::cancel_first(conn, tenant, id, now)?;
             let entry = entry(&caller, Action::InboxDeleted, id).before(view::told(&inbox));
             audited::record(conn, &caller, &entry, now)?;
         }

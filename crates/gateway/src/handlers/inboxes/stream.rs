@@ -17,11 +17,11 @@ use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     id::{SubscriptionId, TenantId},
     subscription::inbox::{
-        lease,
+        MAX_BYTES_STREAMED, lease,
         log::{self, LoggedMessage, Which},
     },
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{live, messages::MessageView};
 use crate::{
@@ -45,6 +45,9 @@ const RETRY_MS: u32 = 1_000;
 
 /// Messages read at a time, so that a client that is far behind is served in steps.
 const PAGE: i64 = 50;
+
+/// A client that takes nothing for so long has left: its place is free for another. If it is there after all, it comes back.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a stream begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +118,7 @@ pub(crate) async fn follow(
     let Some(rings) = context.inboxes.follow(tenant, inbox, most) else {
         return Err(problem::overloaded("the tenant follows as many inboxes at this gateway as it may"));
     };
-    let follower = Follower {
+    let mut follower = Follower {
         rings,
         tenant,
         inbox,
@@ -131,9 +134,12 @@ pub(crate) async fn follow(
         until: Instant::now() + Duration::from_secs(seconds.unsigned_abs()),
         context: context.clone(),
     };
-    let body = stream::unfold(follower, |mut follower| async move {
-        let next = follower.next().await?;
-        Some((Ok::<Bytes, actix_web::Error>(next), follower))
+    // Beside the connection, which waits without end for a client that reads nothing.
+    let (to, from) = mpsc::channel(1);
+    actix_web::rt::spawn(async move { hand_over(async || follower.next().await, &to, PATIENCE).await });
+    let body = stream::unfold(from, |mut from| async move {
+        let next = from.recv().await?;
+        Some((Ok::<Bytes, actix_web::Error>(next), from))
     });
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
@@ -141,6 +147,24 @@ pub(crate) async fn follow(
         // Nginx would keep chunks back.
         .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
         .streaming(Box::pin(body)))
+}
+
+/// Hands over what there is, until there is nothing more, the client is gone, or it has taken nothing for so long.
+async fn hand_over(
+    mut next: impl AsyncFnMut() -> Option<Bytes>,
+    to: &mpsc::Sender<Bytes>,
+    patience: Duration,
+) {
+    loop {
+        let bytes = tokio::select! {
+            () = to.closed() => return,
+            bytes = next() => bytes,
+        };
+        let Some(bytes) = bytes else { return };
+        if to.send_timeout(bytes, patience).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Somebody who follows an inbox.
@@ -189,7 +213,7 @@ impl Follower {
         let (tenant, inbox, after) = (self.tenant, self.inbox, self.after);
         let read = self.context.db.once(move |conn| {
             live(conn, tenant, inbox)?;
-            log::after(conn, (tenant, inbox), Which::All, after, PAGE)
+            log::after(conn, (tenant, inbox), Which::All, after, (PAGE, MAX_BYTES_STREAMED))
         });
         match read.await {
             Ok((messages, more)) => {
@@ -223,6 +247,38 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_reads_gets_everything_and_whoever_does_not_keeps_no_place() {
+        let (patient, short) = (Duration::from_secs(3_600), Duration::from_millis(1));
+        let mut left = 100_u32;
+        let count_down = async || {
+            left = left.checked_sub(1)?;
+            Some(Bytes::from_static(b"x"))
+        };
+        let (to, mut from) = mpsc::channel(1);
+        let read = async {
+            let mut read = 0;
+            while read < 100 && from.recv().await.is_some() {
+                read += 1;
+            }
+            read
+        };
+        let ((), read) = tokio::join!(hand_over(count_down, &to, patient), read);
+        assert_eq!(read, 100);
+        // Nobody reads: what has room is handed over, and nothing more is read.
+        let mut asked = 0;
+        let (to, from) = mpsc::channel(1);
+        let more = async || {
+            asked += 1;
+            Some(Bytes::from_static(b"x"))
+        };
+        hand_over(more, &to, short).await;
+        assert_eq!(asked, 2);
+        // The client is gone while there is nothing.
+        drop(from);
+        hand_over(async || std::future::pending().await, &to, patient).await;
+    }
 
     #[test]
     fn a_stream_begins_at_a_number_or_at_an_end() {

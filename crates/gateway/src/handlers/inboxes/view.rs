@@ -147,7 +147,7 @@ pub(super) fn told(inbox: &InboxView) -> Value {
 }
 
 /// An event as it leaves within a message: its stored bytes; `null` when they are not kept any more.
-pub(super) fn event(body: Option<Vec<u8>>) -> Option<Box<RawValue>> {
-    let text = String::from_utf8(body?).ok()?;
+pub(super) fn event(body: Vec<u8>) -> Option<Box<RawValue>> {
+    let text = String::from_utf8(body).ok()?;
     RawValue::from_string(text).ok()
 }

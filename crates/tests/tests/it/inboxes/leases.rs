@@ -68,6 +68,11 @@ async fn what_is_acknowledged_is_done_and_may_be_said_twice() {
     assert_eq!(ack(&stage.client, &id, &[wrong.clone()]).await, ["gone"]);
     assert_eq!(ack(&stage.client, &id, &held).await, ["acknowledged", "acknowledged"]);
     assert_eq!(ack(&stage.client, &id, &[wrong, held[1].clone()]).await, ["gone", "acknowledged"]);
+    // The right token and a wrong one for the same message, whichever is the smaller.
+    let mut crossed = held[0].clone();
+    crossed["lease_token"] = held[1]["lease_token"].clone();
+    let both = [held[0].clone(), crossed.clone(), wrong.clone(), held[1].clone()];
+    assert_eq!(ack(&stage.client, &id, &both).await, ["acknowledged", "gone", "gone", "acknowledged"]);
     // Done is done, for every other word.
     assert_eq!(say(&stage.client, &id, "release", &held, json!({})).await, ["gone", "gone"]);
     assert_eq!(say(&stage.client, &id, "extend", &held, json!({})).await, ["gone", "gone"]);
@@ -146,6 +151,13 @@ async fn a_lease_that_is_extended_lasts_from_then_on() {
     fill(&stage, &id, 2).await;
     let held = lease(&stage.client, &id, 2).await;
     stage.advance(50_000);
+    // Tokens are crossed in one request: each outcome is that of its token.
+    let (mut first, mut second) = (held[0].clone(), held[1].clone());
+    first["lease_token"] = held[1]["lease_token"].clone();
+    second["lease_token"] = held[0]["lease_token"].clone();
+    let four = [held[0].clone(), first, second, held[1].clone()];
+    let told = say(&stage.client, &id, "extend", &four, json!({"lease_seconds": 10})).await;
+    assert_eq!(told, ["extended", "gone", "gone", "extended"]);
     assert_eq!(
         say(&stage.client, &id, "extend", &held[..1], json!({"lease_seconds": 60})).await,
         ["extended"]
@@ -179,6 +191,28 @@ async fn eight_mebibytes_are_leased_together_and_a_larger_event_alone() {
     let page = stage.client.get(&format!("/v1/inboxes/{id}/messages")).await.expect(200);
     assert_eq!((page["data"].as_array().unwrap().len(), &page["has_more"]), (9, &json!(true)));
     assert_eq!(page["next_cursor"], "9");
+    // A stream reads them in smaller pages, one for each of these.
+    let path = format!("/v1/inboxes/{id}/messages/stream?seconds=2");
+    let streamed = stage.client.get(&path).await;
+    assert_eq!(streamed.text().matches("event: message").count(), 12);
+    stage.close().await;
+}
+
+/// Also when others had to be put aside, and it is looked for more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_room_is_not_leased_behind_what_was_put_aside() {
+    let stage = stage().await;
+    let id = inbox(&stage.client, json!({"max_leases": 1})).await;
+    fill(&stage, &id, 1).await;
+    lease(&stage.client, &id, 1).await;
+    for n in 0..10 {
+        stage.post("n.large", json!({"n": n, "text": "x".repeat(900 << 10)})).await;
+    }
+    filled(&stage.client, &id, 10).await;
+    stage.advance(60_000);
+    assert_eq!(sequences(&lease(&stage.client, &id, 100).await), (2..=10).collect::<Vec<_>>());
+    let now = counts(&stage.client, &id).await;
+    assert_eq!((&now["waiting"], &now["quarantined"]), (&json!(1), &json!(1)));
     stage.close().await;
 }
 

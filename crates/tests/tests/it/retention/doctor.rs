@@ -73,7 +73,8 @@ async fn of_what_is_well_it_says_so_and_what_is_kept() {
         kept["by_day"].as_array().unwrap().iter().map(|table| table["table"].as_str().unwrap()).collect();
     assert_eq!(tables, ["attempts", "deliveries", "delivery_bodies", "events"]);
     let events = &kept["by_day"][3];
-    assert_eq!(events["rows"], 1);
+    // An estimate, by pages.
+    assert!((1..=10).contains(&events["rows"].as_i64().unwrap()), "{events}");
     assert!(
         events["bytes"].as_i64().unwrap() > 8_192 && events["payload_bytes"].as_i64().unwrap() > 50,
         "{events}"
