@@ -14,7 +14,7 @@ use hookyard_domain::{
     db::Conn,
     delivery::{self, HeldDelivery, NewDelivery, Profile},
     event::waiting::{self, Waiting},
-    id::{ClaimId, DeliveryId, EventGroupId, SubscriptionId},
+    id::{ClaimId, DeliveryId, EventGroupId, EventId, SubscriptionId},
     subscription::{directory::Directory, spread},
     trace::TraceContext,
 };
@@ -33,14 +33,21 @@ const RING_AT_ONCE: usize = 256;
 /// Rings under way at the most; with more the broker is slow, and waiting is right.
 const RINGS: usize = 128;
 
+/// An event with more deliveries is rung bit by bit: so many at once, and then a pause. Rung together, 10,000 of them would keep
+/// deliverers and Postgres busy for a second or two, and everybody else would wait that long.
+const MANY: usize = 512;
+const MANY_AT_ONCE: usize = 256;
+const MANY_PAUSE: Duration = Duration::from_millis(100);
+
 pub(crate) struct FanOut {
     context: Context,
-    rings: Arc<Semaphore>,
+    rings: Rings,
 }
 
 impl FanOut {
     pub(crate) fn new(context: Context) -> Self {
-        Self { context, rings: Arc::new(Semaphore::new(RINGS)) }
+        let rings = Rings { context: context.clone(), permits: Arc::new(Semaphore::new(RINGS)) };
+        Self { context, rings }
     }
 
     /// Answers rings until `stop`.
@@ -94,12 +101,49 @@ impl FanOut {
         self.context.metrics.fanned_out(events, deliveries.len());
         let (fetched, sent): (Vec<NewDelivery>, Vec<NewDelivery>) =
             deliveries.into_iter().partition(|delivery| delivery.profile == Profile::Inbox);
-        self.ring_inboxes(&fetched);
+        self.rings.ring_inboxes(&fetched);
         let (waiting, ready): (Vec<NewDelivery>, Vec<NewDelivery>) =
             sent.into_iter().partition(|delivery| delivery.ordering.is_some());
-        self.ring(claim, now + lease, ready).await;
+        let (ready, many) = of_many(ready);
+        self.rings.ring(claim, now + lease, ready).await;
+        if !many.is_empty() {
+            let rings = self.rings.clone();
+            tokio::spawn(async move { rings.ring_slowly(claim, now + lease, many).await });
+        }
         lines::let_go(&self.context, &waiting);
         Ok(events)
+    }
+}
+
+/// Takes the deliveries apart of events that have more than [`MANY`].
+fn of_many(ready: Vec<NewDelivery>) -> (Vec<NewDelivery>, Vec<NewDelivery>) {
+    if ready.len() <= MANY {
+        return (ready, Vec::new());
+    }
+    let mut each: HashMap<EventId, usize> = HashMap::new();
+    for delivery in &ready {
+        *each.entry(delivery.id.event).or_default() += 1;
+    }
+    ready.into_iter().partition(|delivery| each.get(&delivery.id.event).is_none_or(|count| *count <= MANY))
+}
+
+/// What tells deliverers of their work.
+#[derive(Clone)]
+struct Rings {
+    context: Context,
+    permits: Arc<Semaphore>,
+}
+
+impl Rings {
+    /// Rings a part after the other. What is not rung when its lease ends, also because this process does, is found by the sweep.
+    async fn ring_slowly(&self, claim: ClaimId, lease_until: DateTime<Utc>, deliveries: Vec<NewDelivery>) {
+        for some in deliveries.chunks(MANY_AT_ONCE) {
+            if lease_until <= self.context.clock.now() {
+                return;
+            }
+            self.ring(claim, lease_until, some.to_vec()).await;
+            tokio::time::sleep(MANY_PAUSE).await;
+        }
     }
 
     /// Rings whoever waits at the inboxes.
@@ -117,7 +161,7 @@ impl FanOut {
         }
         for (partition, deliveries) in partitions {
             for chunk in deliveries.chunks(RING_AT_ONCE) {
-                let Ok(permit) = Arc::clone(&self.rings).acquire_owned().await else { return };
+                let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
                 let (context, chunk) = (self.context.clone(), chunk.to_vec());
                 tokio::spawn(async move {
                     let ids: Vec<DeliveryId> = chunk.iter().map(|delivery| delivery.id).collect();
@@ -208,5 +252,35 @@ async fn release(
         .collect();
     if let Err(error) = context.db.once(move |conn| delivery::store::park(conn, &parked)).await {
         tracing::debug!(error = error.chain(), "leases could not be ended; they end by themselves");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookyard_domain::{
+        delivery::Profile,
+        id::{SubscriptionId, TenantId},
+    };
+
+    use super::*;
+
+    #[test]
+    fn an_event_with_512_deliveries_is_rung_at_once_and_one_with_more_is_not() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let tenant = TenantId::new(now);
+        let of_event = |count: usize| -> Vec<NewDelivery> {
+            let event = EventId::new(now);
+            let new = |_| DeliveryId { event, subscription: SubscriptionId::new(now) };
+            (0..count).map(|at| NewDelivery::plain(new(at), tenant, Profile::Hook)).collect()
+        };
+        for (counts, expected) in [
+            (vec![MANY], (MANY, 0)),
+            (vec![MANY + 1], (0, MANY + 1)),
+            (vec![MANY, MANY], (2 * MANY, 0)),
+            (vec![1, 10_000, 3], (4, 10_000)),
+        ] {
+            let (ready, many) = of_many(counts.iter().flat_map(|count| of_event(*count)).collect());
+            assert_eq!((ready.len(), many.len()), expected, "{counts:?}");
+        }
     }
 }

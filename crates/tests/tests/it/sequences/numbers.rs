@@ -297,3 +297,30 @@ async fn numbers_are_reserved_again_when_the_last_of_them_is_given() {
     assert_eq!(send().await, Counter { last: 2 + RESERVED, reserved: 2 + 2 * RESERVED });
     stage.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_for_very_many_hooks_reaches_each_of_them_once() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let mut hooks = Vec::new();
+    for at in 0..600 {
+        hooks.push(stage.hook(&format!("many{at}"), json!({"event_type": "order.many"})).await);
+    }
+    let alone = stage.hook("alone", json!({"event_type": "order.alone"})).await;
+    stage.post("order.many", json!({})).await;
+    let event = stage.post("order.alone", json!({})).await;
+    stage.ended(&event, &alone, "delivered").await;
+    for at in 0..600 {
+        let got = stage.received(&format!("many{at}"), 1).await;
+        assert_eq!((got.len(), got[0].header("x-hookyard-sequence")), (1, "1"), "many{at}");
+    }
+    // A second one: every hook goes on at its own counter.
+    stage.post("order.many", json!({})).await;
+    for at in 0..600 {
+        let got = stage.received(&format!("many{at}"), 2).await;
+        assert_eq!(got[1].header("x-hookyard-sequence"), "2", "many{at}");
+    }
+    for hook in hooks {
+        assert_eq!(numbers(&stage, &hook).await, up_to(2));
+    }
+    stage.close().await;
+}
