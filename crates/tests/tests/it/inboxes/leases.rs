@@ -67,11 +67,11 @@ async fn what_is_acknowledged_is_done_and_may_be_said_twice() {
     wrong["lease_token"] = held[0]["lease_token"].clone();
     assert_eq!(ack(&stage.client, &id, &[wrong.clone()]).await, ["gone"]);
     assert_eq!(ack(&stage.client, &id, &held).await, ["acknowledged", "acknowledged"]);
-    assert_eq!(ack(&stage.client, &id, &[wrong, held[1].clone()]).await, ["gone", "acknowledged"]);
+    assert_eq!(ack(&stage.client, &id, &[wrong.clone(), held[1].clone()]).await, ["gone", "acknowledged"]);
     // The right token and a wrong one for the same message, whichever is the smaller.
     let mut crossed = held[0].clone();
     crossed["lease_token"] = held[1]["lease_token"].clone();
-    let both = [held[0].clone(), crossed.clone(), wrong.clone(), held[1].clone()];
+    let both = [held[0].clone(), crossed, wrong.clone(), held[1].clone()];
     assert_eq!(ack(&stage.client, &id, &both).await, ["acknowledged", "gone", "gone", "acknowledged"]);
     // Done is done, for every other word.
     assert_eq!(say(&stage.client, &id, "release", &held, json!({})).await, ["gone", "gone"]);
