@@ -29,7 +29,7 @@ pub fn bring_due(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> Res
          days AS (INSERT INTO scheduled_days (day, fanned_out_at) \
             SELECT DISTINCT (to_timestamp(('x0000' || left(replace(id::text, '-', ''), 12))::bit(64)::bigint / 1000.0) \
                 AT TIME ZONE 'UTC')::date AS day, $1 FROM due ORDER BY day \
-            ON CONFLICT (day) DO UPDATE SET fanned_out_at = GREATEST(scheduled_days.fanned_out_at, excluded.fanned_out_at)) \
+            ON CONFLICT (day) DO UPDATE SET fanned_out_at = GREATEST(scheduled_days.fanned_out_at, excluded.fanned_out_at)), \
          past AS (INSERT INTO scheduled_past (id, tenant_id, due_at) SELECT id, tenant_id, $1 FROM due ON CONFLICT (id) DO NOTHING) \
          INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) \
             SELECT id, ARRAY[tenant_id], ARRAY[id], due_at FROM due RETURNING id",
