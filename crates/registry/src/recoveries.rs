@@ -14,10 +14,10 @@ use hookyard_domain::{
     delivery::replay::{self, Again},
     id::{ClaimId, EventId},
     recovery::{
-        RecoveryState, Wanted, budget, candidates, count, next_due, next_size,
+        BODIES_AT_ONCE, RecoveryState, Wanted, budget, candidates, count, next_due, room_again,
         store::{self, Recovery, Step},
     },
-    subscription::single,
+    subscription::{Kind, single},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,14 +29,14 @@ const AT_ONCE: i64 = 4;
 /// Steps in a row; then the others are looked at.
 const STEPS: usize = 50;
 
-/// Events of a page while it is not known how large they are.
+/// Events of the first page whose bodies are read, at the least; more of them are not sent in one step, and were read in vain.
 const FIRST_PAGE: usize = 16;
 
 /// Events of a page where nobody reads them.
 const WITHOUT_BODIES: usize = 2_000;
 
-/// After this a recovery looks again whether its endpoint has room.
-const LOOK_AGAIN: TimeDelta = TimeDelta::milliseconds(200);
+/// A recovery whose step has failed is tried again after this.
+const AFTER_FAILURE: TimeDelta = TimeDelta::seconds(10);
 
 /// Why a recovery was stopped.
 const ENDPOINT_GONE: &str = "the endpoint was disabled or deleted";
@@ -72,8 +72,16 @@ async fn pass(context: &Context, most: usize) -> Result<bool> {
     let claimed = context.db.once(move |conn| store::claim_due(conn, now, claim, AT_ONCE)).await?;
     let any = !claimed.is_empty();
     for recovery in claimed {
-        let queued = step(context, recovery, most).await?;
-        context.metrics.recovered(queued);
+        match step(context, recovery.clone(), most).await {
+            Ok(queued) => context.metrics.recovered(queued),
+            Err(error) => {
+                // The others go on, and are claimed before this one the next time.
+                tracing::warn!(recovery = %recovery.id, error = error.chain(), "a recovery cannot go on yet");
+                let now = context.clock.now();
+                let later = move |conn: &mut Conn| store::postpone(conn, &recovery, now + AFTER_FAILURE, now);
+                context.db.once(later).await?;
+            }
+        }
     }
     Ok(any)
 }
@@ -86,6 +94,10 @@ async fn step(context: &Context, recovery: Recovery, most: usize) -> Result<usiz
         context.db.once(move |conn| look(conn, &recovery, most, now)).await?
     };
     let now = context.clock.now();
+    if let Some(until) = looked.waits_until {
+        context.db.once(move |conn| store::postpone(conn, &recovery, until, now)).await?;
+        return Ok(0);
+    }
     context.db.run(move |conn| write(conn, &recovery, &looked, now)).await
 }
 
@@ -100,8 +112,8 @@ struct Looked {
     again: Vec<Again>,
     /// Put on their way before, and not ended.
     under_way: Vec<EventId>,
-    /// Not sooner than then.
-    not_before: DateTime<Utc>,
+    /// There is no room at the endpoint, and nothing to write.
+    waits_until: Option<DateTime<Utc>>,
 }
 
 fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -> Result<Looked> {
@@ -113,7 +125,7 @@ fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -
         examined: 0,
         again: Vec::new(),
         under_way: Vec::new(),
-        not_before: recovery.due_at,
+        waits_until: None,
     };
     let endpoint = single::find(conn, recovery.tenant_id, recovery.subscription_id, &[recovery.kind])?
         .ok_or(Error::NotFound { what: "endpoint" })?
@@ -131,15 +143,18 @@ fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -
         (looked.state, looked.cursor_at) = (state, up_to);
         return Ok(looked);
     }
-    looked.under_way = store::pending(conn, recovery.subscription_id, &recovery.under_way)?;
+    // Nobody sends what is in an inbox: it is there at once, and remains until it is read.
+    if recovery.kind != Kind::Inbox {
+        looked.under_way = store::pending(conn, recovery.subscription_id, &recovery.under_way)?;
+    }
     let per_second = u32::try_from(recovery.per_second).unwrap_or(1);
     let room = budget(per_second, most, looked.under_way.len());
     if room == 0 {
-        looked.not_before = now + LOOK_AGAIN;
+        looked.waits_until = Some(room_again(recovery.updated_at, now));
         return Ok(looked);
     }
     let bodies = wanted.reads_content();
-    let mut size = if bodies { FIRST_PAGE } else { WITHOUT_BODIES };
+    let mut size = if bodies { room.clamp(FIRST_PAGE, BODIES_AT_ONCE) } else { WITHOUT_BODIES };
     loop {
         let page = candidates(conn, &range, looked.cursor_at, bodies, size)?;
         for event in &page.events {
@@ -160,7 +175,7 @@ fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -
             return Ok(looked);
         }
         if bodies {
-            size = next_size(&page.events);
+            size = (size * 2).min(BODIES_AT_ONCE);
         }
     }
 }
@@ -176,9 +191,11 @@ fn write(conn: &mut Conn, recovery: &Recovery, looked: &Looked, now: DateTime<Ut
         Vec::new()
     };
     let per_second = u32::try_from(recovery.per_second).unwrap_or(1);
-    let due_at = next_due(recovery.due_at, queued.len(), per_second, now).max(looked.not_before);
+    let due_at = next_due(recovery.due_at, queued.len(), per_second, now);
     let mut under_way = looked.under_way.clone();
-    under_way.extend_from_slice(&queued);
+    if recovery.kind != Kind::Inbox {
+        under_way.extend_from_slice(&queued);
+    }
     let step = Step {
         state: looked_state,
         reason,

@@ -102,6 +102,9 @@ fn drop_locked(conn: &mut PgConnection, now: DateTime<Utc>, keep_days: u32) -> R
     sql_query("DELETE FROM scheduled_days WHERE fanned_out_at < $1")
         .bind::<Timestamptz, _>(midnight(oldest))
         .execute(conn)?;
+    sql_query("DELETE FROM scheduled_past WHERE due_at < $1")
+        .bind::<Timestamptz, _>(midnight(oldest))
+        .execute(conn)?;
     Ok(old)
 }
 

@@ -186,8 +186,8 @@ const STANDING: &str = "SELECT count(*) FILTER (WHERE d.state = 0) AS pending, \
 const WAITS: &str = "(EXISTS (SELECT FROM event_groups g WHERE e.id = ANY(g.event_ids)) \
      OR EXISTS (SELECT FROM scheduled_events w WHERE w.id = e.id))";
 
-/// Events that a page looks at for a condition that no index knows: metadata, and states that are the absence of something. A page of
-/// rare ones is short then, and says where to go on.
+/// Events that a page looks at for conditions that no index knows together: metadata, states that are the absence of something, a type
+/// among what is pending. A page of rare ones is short then, and says where to go on.
 pub const LOOKED_AT: i64 = 10_000;
 
 /// A page of events.
@@ -256,25 +256,35 @@ const ASKED: &str = "e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) \
 /// When the database is away.
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Result<Listed> {
     planned_for_values(conn, |conn| {
-        let way = Way::of(query.state);
-        let waiting = match query.state {
-            // Read before what it turns into, so that what is fanned out meanwhile is not missed. Each goes by an index of its own,
-            // in order; both together would be read whole and sorted.
+        let ways = match query.state {
+            // What waits is read before what it turns into, so that what is fanned out meanwhile is not missed. Each goes by an index
+            // of its own, in order; both together would be read whole and sorted.
             Some(StateFilter::Undelivered) => {
-                page(conn, tenant, query, &Way::of(Some(StateFilter::Is(EventState::Accepted))))?
+                vec![Way::of(Some(StateFilter::Is(EventState::Accepted))), Way::of(query.state)]
             }
-            None | Some(StateFilter::Is(_)) => Vec::new(),
+            None | Some(StateFilter::Is(_)) => vec![Way::of(query.state)],
         };
-        let mut events = page(conn, tenant, query, &way)?;
-        if !waiting.is_empty() {
-            events.extend(waiting);
-            events.sort_by_key(|listed| Reverse(listed.event.id));
-            events.dedup_by_key(|listed| listed.event.id);
-            events.truncate(usize::try_from(query.limit).unwrap_or(0));
+        let most = usize::try_from(query.limit).unwrap_or(0);
+        let (mut events, mut end) = (Vec::new(), None);
+        for way in &ways {
+            let found = page(conn, tenant, query, way)?;
+            let may_end_early = match way {
+                Way::Look(_) => query.state.is_some() || query.metadata.is_some(),
+                Way::Known(..) => true,
+            };
+            if found.len() < most && may_end_early {
+                end = end.max(last_looked_at(conn, tenant, query, way)?);
+            }
+            events.extend(found);
         }
-        let short = i64::try_from(events.len()).is_ok_and(|found| found < query.limit);
-        let looked = matches!(way, Way::Look(_)) && (query.state.is_some() || query.metadata.is_some());
-        let looked_up_to = if short && looked { last_looked_at(conn, tenant, query)? } else { None };
+        if ways.len() > 1 {
+            events.sort_by_key(|listed: &ListedEvent| Reverse(listed.event.id));
+            events.dedup_by_key(|listed| listed.event.id);
+        }
+        // What lies behind where one of the looks has ended comes with the next page, together with what that look finds there.
+        events.retain(|listed| end.is_none_or(|end| listed.event.id >= end));
+        let looked_up_to = end.filter(|_| events.len() < most);
+        events.truncate(most);
         Ok(Listed { events, looked_up_to })
     })
 }
@@ -310,7 +320,7 @@ fn statement(way: &Way) -> String {
              WHERE {metadata} AND {state} ORDER BY e.id DESC LIMIT $7"
         ),
         Way::Known(ids, state) => format!(
-            "{columns} FROM (SELECT DISTINCT c.id FROM ({ids}) c ORDER BY c.id DESC) c \
+            "{columns} FROM (SELECT DISTINCT c.id FROM ({ids}) c ORDER BY c.id DESC LIMIT {LOOKED_AT}) c \
              JOIN events e ON e.tenant_id = $1 AND e.id = c.id {standing} \
              WHERE {ASKED} AND {metadata} AND {state} ORDER BY c.id DESC LIMIT $7"
         ),
@@ -318,22 +328,28 @@ fn statement(way: &Way) -> String {
 }
 
 /// The last event that a page can have looked at; `None` when there are not that many.
-fn last_looked_at(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Result<Option<EventId>> {
+fn last_looked_at(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    query: &EventQuery,
+    way: &Way,
+) -> Result<Option<EventId>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Uuid)]
         id: EventId,
     }
-    let rows: Vec<Row> = sql_query(format!(
-        "SELECT e.id FROM events e WHERE {ASKED} ORDER BY e.id DESC OFFSET {} LIMIT 1",
-        LOOKED_AT - 1
-    ))
-    .bind::<Uuid, _>(tenant)
-    .bind::<Nullable<Text>, _>(&query.event_type)
-    .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
-    .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
-    .bind::<Nullable<Uuid>, _>(query.before)
-    .load(conn)?;
+    let looked_at = match way {
+        Way::Look(_) => format!("SELECT e.id FROM events e WHERE {ASKED} ORDER BY e.id DESC"),
+        Way::Known(ids, _) => format!("SELECT DISTINCT c.id FROM ({ids}) c ORDER BY c.id DESC"),
+    };
+    let rows: Vec<Row> = sql_query(format!("{looked_at} OFFSET {} LIMIT 1", LOOKED_AT - 1))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Nullable<Text>, _>(&query.event_type)
+        .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.before)
+        .load(conn)?;
     Ok(rows.into_iter().next().map(|row| row.id))
 }
 

@@ -9,7 +9,8 @@ use diesel::{
 
 use crate::{Result, db::prepared::prepared, id::EventGroupId};
 
-/// Puts events that are due to those that wait for their fan-out, each as a group of its own, in one statement. Returns the groups: they
+/// Puts events that are due to those that wait for their fan-out, each as a group of its own, in one statement, and notes when
+/// their time came. Returns the groups: they
 /// are to be fanned out. What another registry is moving is passed over. The days of the events are noted, so that
 /// [`crate::db::partition::drop_older`] leaves them the time that others have from their day on.
 ///
@@ -28,7 +29,8 @@ pub fn bring_due(conn: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> Res
          days AS (INSERT INTO scheduled_days (day, fanned_out_at) \
             SELECT DISTINCT (to_timestamp(('x0000' || left(replace(id::text, '-', ''), 12))::bit(64)::bigint / 1000.0) \
                 AT TIME ZONE 'UTC')::date AS day, $1 FROM due ORDER BY day \
-            ON CONFLICT (day) DO UPDATE SET fanned_out_at = GREATEST(scheduled_days.fanned_out_at, excluded.fanned_out_at)) \
+            ON CONFLICT (day) DO UPDATE SET fanned_out_at = GREATEST(scheduled_days.fanned_out_at, excluded.fanned_out_at)), \
+         past AS (INSERT INTO scheduled_past (id, tenant_id, due_at) SELECT id, tenant_id, $1 FROM due ON CONFLICT (id) DO NOTHING) \
          INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) \
             SELECT id, ARRAY[tenant_id], ARRAY[id], due_at FROM due RETURNING id",
     )

@@ -15,11 +15,11 @@ use crate::{
     id::{EventId, SubscriptionId, TenantId, first_uuid_at},
 };
 
-/// Events that are read at once at the most.
-const PAGE: usize = 500;
+/// Events that are read at once with their bodies at the most.
+pub const BODIES_AT_ONCE: usize = 500;
 
-/// Bytes of events that are read at once, about: large events make small pages.
-const PAGE_BYTES: usize = 8 << 20;
+/// Bytes of events that are read at once; one event is always read. Large events make small pages.
+pub const PAGE_BYTES: usize = 8 << 20;
 
 /// An event that may be sent again.
 #[derive(Clone, Debug, QueryableByName)]
@@ -56,6 +56,8 @@ pub struct Range {
     pub since: DateTime<Utc>,
     /// Accepted before.
     pub until: DateTime<Utc>,
+    /// Of events accepted before only those whose delivery ended, or whose time came, at or after; `None` = all.
+    pub kept_from: Option<DateTime<Utc>>,
     /// Only of these types; `None` = of any.
     pub types: Option<Vec<String>>,
 }
@@ -75,7 +77,7 @@ pub struct Page {
 }
 
 /// The conditions on events `e` and their deliveries `d`: `$1` tenant, `$2` endpoint, `$3` and `$4` the range, `$5` after which, `$6`
-/// profile, `$7` types, `$8` up to which. Tests go nowhere else; what is scheduled for later is not due yet; what has no body any more
+/// profile, `$7` types, `$8` up to which, `$9` from when they were kept. Tests go nowhere else; what is scheduled for later is not due yet; what has no body any more
 /// cannot be sent.
 fn from_where(which: Which) -> String {
     // Spelled out, so that what failed is found by its own index.
@@ -95,6 +97,8 @@ fn from_where(which: Which) -> String {
          WHERE e.tenant_id = $1 AND e.id >= $3 AND e.id < $4 AND ($5 IS NULL OR e.id > $5) AND ($8 IS NULL OR e.id <= $8) \
            AND e.origin IN (0, 1) AND {state} AND (d.profile IS NULL OR d.profile = $6) \
            AND ($7 IS NULL OR e.event_type = ANY($7)) AND octet_length(e.body) > 0 \
+           AND ($9 IS NULL OR e.created_at >= $9 OR d.settled_at >= $9 \
+              OR EXISTS (SELECT FROM scheduled_past p WHERE p.id = e.id AND p.due_at >= $9)) \
            AND NOT EXISTS (SELECT FROM scheduled_events w WHERE w.id = e.id)"
     )
 }
@@ -102,10 +106,37 @@ fn from_where(which: Which) -> String {
 /// The statement of [`candidates`].
 #[must_use]
 pub fn statement(which: Which) -> String {
-    format!(
-        "SELECT e.id, e.event_type, e.origin, e.created_at, CASE WHEN $9 THEN e.body END AS body {} ORDER BY e.id LIMIT $10",
-        from_where(which)
+    within_bytes(
+        &format!("CASE WHEN $10 THEN e.body END AS body {} ORDER BY e.id LIMIT $11", from_where(which)),
+        "id",
     )
+}
+
+/// What is found, as far as its bodies may be read at once, and how many were found. The size of a body is known without reading it.
+fn within_bytes(found: &str, order: &str) -> String {
+    format!(
+        "SELECT id, event_type, origin, created_at, body, found FROM (\
+            SELECT k.*, sum(octet_length(body)) OVER (ORDER BY {order}) AS bytes, row_number() OVER (ORDER BY {order}) AS place, \
+               count(*) OVER () AS found \
+            FROM (SELECT e.id, e.event_type, e.origin, e.created_at, {found}) AS k) AS k \
+         WHERE place = 1 OR bytes IS NULL OR bytes <= {PAGE_BYTES} ORDER BY {order}"
+    )
+}
+
+/// A row of [`within_bytes`].
+#[derive(QueryableByName)]
+struct Found {
+    #[diesel(embed)]
+    event: Candidate,
+    #[diesel(sql_type = BigInt)]
+    found: i64,
+}
+
+/// The events, and whether there is nothing behind them: neither were they as many as were asked for, nor were some of them left out.
+fn taken(rows: Vec<Found>, limit: usize) -> (Vec<Candidate>, bool) {
+    let found = rows.first().map_or(0, |row| usize::try_from(row.found).unwrap_or(usize::MAX));
+    let is_all = found < limit && found == rows.len();
+    (rows.into_iter().map(|row| row.event).collect(), is_all)
 }
 
 /// Up to which event a statement goes; `None` = to the end of the range. By the key of events alone, so that a range in which there
@@ -132,7 +163,8 @@ fn window(conn: &mut PgConnection, range: &Range, after: Option<EventId>) -> Res
     Ok(row.map(|row| row.id))
 }
 
-/// A page of the events of a range behind `after`, with their bodies if somebody looks at them.
+/// A page of the events of a range behind `after`, with their bodies if somebody looks at them: then as many as have [`PAGE_BYTES`]
+/// together.
 ///
 /// # Errors
 /// When the database is away.
@@ -144,7 +176,7 @@ pub fn candidates(
     limit: usize,
 ) -> Result<Page> {
     let end = window(conn, range, after)?;
-    let events: Vec<Candidate> = planned_for_values(conn, |conn| {
+    let rows: Vec<Found> = planned_for_values(conn, |conn| {
         Ok(sql_query(statement(range.which))
             .bind::<Uuid, _>(range.tenant)
             .bind::<Uuid, _>(range.endpoint)
@@ -154,15 +186,17 @@ pub fn candidates(
             .bind::<SmallInt, _>(range.profile)
             .bind::<Nullable<Array<Text>>, _>(&range.types)
             .bind::<Nullable<Uuid>, _>(end)
+            .bind::<Nullable<Timestamptz>, _>(range.kept_from)
             .bind::<Bool, _>(with_bodies)
             .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
             .load(conn)?)
     })?;
+    let (events, is_all) = taken(rows, limit);
     let last = events.last().map(|event| event.id);
-    Ok(if events.len() >= limit {
-        Page { events, up_to: last.or(after), is_last: false }
-    } else {
+    Ok(if is_all {
         Page { up_to: end.or(last).or(after), is_last: end.is_none(), events }
+    } else {
+        Page { events, up_to: last.or(after), is_last: false }
     })
 }
 
@@ -191,13 +225,14 @@ pub fn count(
             .bind::<SmallInt, _>(range.profile)
             .bind::<Nullable<Array<Text>>, _>(&range.types)
             .bind::<Nullable<Uuid>, _>(end)
+            .bind::<Nullable<Timestamptz>, _>(range.kept_from)
             .get_result(conn)?)
     })?;
     Ok((row.count, end))
 }
 
-/// The latest events of a tenant since a time, newest first, with their bodies; of these types, if any are named. What changed
-/// terms of an endpoint are tried on.
+/// The latest events of a tenant since a time, newest first, with their bodies, as many as have [`PAGE_BYTES`] together; of these
+/// types, if any are named. What changed terms of an endpoint are tried on.
 ///
 /// # Errors
 /// When the database is away.
@@ -208,28 +243,23 @@ pub fn preview(
     types: Option<&[String]>,
     before: Option<EventId>,
     limit: usize,
-) -> Result<Vec<Candidate>> {
-    planned_for_values(conn, |conn| {
-        Ok(sql_query(
-            "SELECT e.id, e.event_type, e.origin, e.created_at, e.body FROM events e \
+) -> Result<Page> {
+    let rows: Vec<Found> = planned_for_values(conn, |conn| {
+        Ok(sql_query(within_bytes(
+            "e.body FROM events e \
              WHERE e.tenant_id = $1 AND e.id >= $2 AND ($3 IS NULL OR e.id < $3) AND e.origin IN (0, 1) \
                AND ($4 IS NULL OR e.event_type = ANY($4)) AND octet_length(e.body) > 0 ORDER BY e.id DESC LIMIT $5",
-        )
+            "id DESC",
+        ))
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(first_uuid_at(since))
         .bind::<Nullable<Uuid>, _>(before)
         .bind::<Nullable<Array<Text>>, _>(types)
         .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
         .load(conn)?)
-    })
-}
-
-/// As many events as fit into the bytes that a page may take, by the size of the last ones.
-#[must_use]
-pub fn next_size(page: &[Candidate]) -> usize {
-    let bytes: usize = page.iter().map(|event| event.body.as_ref().map_or(0, Vec::len)).sum();
-    let average = (bytes / page.len().max(1)).max(1);
-    (PAGE_BYTES / average).clamp(1, PAGE)
+    })?;
+    let (events, is_last) = taken(rows, limit);
+    Ok(Page { up_to: events.last().map(|event| event.id).or(before), is_last, events })
 }
 
 #[cfg(test)]
@@ -237,20 +267,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_events_make_small_pages() {
+    fn a_page_is_the_last_when_nothing_was_left_out() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let event = |bytes: Option<usize>| Candidate {
+        let event = || Candidate {
             id: EventId::new(now),
             event_type: "a.b".parse().unwrap(),
             origin: Origin::Posted,
             created_at: now,
-            body: bytes.map(|bytes| vec![b' '; bytes]),
+            body: None,
         };
-        for (bytes, expected) in
-            [(None, PAGE), (Some(100), PAGE), (Some(1 << 20), 8), (Some(PAGE_BYTES * 2), 1)]
+        for (read, found, limit, expected) in
+            [(0, 0, 3, true), (2, 2, 3, true), (3, 3, 3, false), (1, 2, 3, false), (1, 3, 3, false)]
         {
-            assert_eq!(next_size(&[event(bytes), event(bytes)]), expected, "{bytes:?}");
+            let rows = (0..read).map(|_| Found { event: event(), found }).collect();
+            let (events, is_all) = taken(rows, limit);
+            assert_eq!((events.len(), is_all), (read, expected), "{read} {found} {limit}");
         }
-        assert_eq!(next_size(&[]), PAGE);
     }
 }

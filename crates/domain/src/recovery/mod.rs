@@ -17,7 +17,9 @@ use diesel::{
     sql_types::SmallInt,
 };
 
-pub use candidates::{Candidate, Page, Range, candidates, count, next_size, preview, statement};
+pub use candidates::{
+    BODIES_AT_ONCE, Candidate, PAGE_BYTES, Page, Range, candidates, count, preview, statement,
+};
 
 use crate::{
     delivery::replay::Again,
@@ -188,9 +190,28 @@ pub fn next_due(due_at: DateTime<Utc>, queued: usize, per_second: u32, now: Date
     from + TimeDelta::microseconds(i64::try_from(micros).unwrap_or(i64::MAX / 4))
 }
 
+/// When a recovery without room looks again, that last went on at `updated_at`: the longer it waits, the less often, every five
+/// seconds in the end.
+#[must_use]
+pub fn room_again(updated_at: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
+    now + ((now - updated_at) / 4).clamp(TimeDelta::milliseconds(200), TimeDelta::seconds(5))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_room_looks_less_and_less_often() {
+        let since = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let ms = TimeDelta::milliseconds;
+        for (waited, expected) in
+            [(-1_000, 200), (0, 200), (800, 200), (4_000, 1_000), (20_000, 5_000), (3_600_000, 5_000)]
+        {
+            let now = since + ms(waited);
+            assert_eq!((room_again(since, now) - now).num_milliseconds(), expected, "{waited}");
+        }
+    }
 
     #[test]
     fn a_step_keeps_to_the_pace_and_to_what_is_under_way() {

@@ -35,6 +35,8 @@ pub struct NewRecovery {
     pub since: DateTime<Utc>,
     /// Accepted before.
     pub until: DateTime<Utc>,
+    /// Of those accepted before only what ended, or whose time came, at or after.
+    pub kept_from: Option<DateTime<Utc>>,
     /// Only these types, as written, and what those stand for.
     pub types: Option<(Vec<String>, Vec<String>)>,
     /// Deliveries per second.
@@ -75,6 +77,9 @@ pub struct Recovery {
     /// Events accepted before.
     #[diesel(sql_type = Timestamptz)]
     pub until: DateTime<Utc>,
+    /// Of those accepted before only what ended, or whose time came, at or after: what an enabling sends.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub kept_from: Option<DateTime<Utc>>,
     /// Only these types, as written.
     #[diesel(sql_type = Nullable<Array<Text>>)]
     pub event_types: Option<Vec<String>>,
@@ -125,7 +130,7 @@ pub struct Recovery {
     pub ended_at: Option<DateTime<Utc>>,
 }
 
-const COLUMNS: &str = "r.id, r.tenant_id, r.subscription_id, s.kind, r.which, r.state, r.reason, r.since, r.until, r.event_types, \
+const COLUMNS: &str = "r.id, r.tenant_id, r.subscription_id, s.kind, r.which, r.state, r.reason, r.since, r.until, r.kept_from, r.event_types, \
      r.patterns, r.per_second, r.cursor_at, r.total, r.examined, r.queued, r.under_way, r.actor_kind, r.actor_id, r.actor_name, \
      r.due_at, r.claim, r.created_at, r.updated_at, r.ended_at";
 
@@ -158,6 +163,7 @@ impl Recovery {
             which: self.which,
             since: self.since,
             until: self.until,
+            kept_from: self.kept_from,
             types,
         }
     }
@@ -171,8 +177,8 @@ pub fn insert(conn: &mut PgConnection, new: &NewRecovery) -> Result<bool> {
     let (written, patterns) = new.types.clone().unzip();
     let made = sql_query(
         "INSERT INTO recoveries (id, tenant_id, subscription_id, which, state, since, until, event_types, patterns, per_second, \
-            actor_kind, actor_id, actor_name, due_at, claim, lease_until, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, '00000000-0000-0000-0000-000000000000', $13, $13, $13) \
+            actor_kind, actor_id, actor_name, due_at, claim, lease_until, created_at, updated_at, kept_from) \
+         VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, '00000000-0000-0000-0000-000000000000', $13, $13, $13, $14) \
          ON CONFLICT (subscription_id) WHERE state < 2 DO NOTHING",
     )
     .bind::<Uuid, _>(new.id)
@@ -188,6 +194,7 @@ pub fn insert(conn: &mut PgConnection, new: &NewRecovery) -> Result<bool> {
     .bind::<Nullable<Uuid>, _>(new.actor.id)
     .bind::<Text, _>(&new.actor.name)
     .bind::<Timestamptz, _>(new.now)
+    .bind::<Nullable<Timestamptz>, _>(new.kept_from)
     .execute(conn)?;
     Ok(made == 1)
 }
@@ -369,6 +376,27 @@ pub fn finish_step(
     find(conn, recovery.tenant_id, recovery.id)
 }
 
+/// Puts a step off, and gives the lease back; everything else stays as it is. Nothing happens when the claim is somebody else's.
+///
+/// # Errors
+/// When the database is away.
+pub fn postpone(
+    conn: &mut PgConnection,
+    recovery: &Recovery,
+    until: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    sql_query(
+        "UPDATE recoveries SET due_at = $3, lease_until = $4 WHERE id = $1 AND claim = $2 AND state < 2",
+    )
+    .bind::<Uuid, _>(recovery.id)
+    .bind::<Uuid, _>(recovery.claim)
+    .bind::<Timestamptz, _>(until)
+    .bind::<Timestamptz, _>(now)
+    .execute(conn)?;
+    Ok(())
+}
+
 /// Those of the deliveries of these events to an endpoint that have not ended.
 ///
 /// # Errors
@@ -397,8 +425,9 @@ pub fn pending(
     Ok(rows.into_iter().map(|row| row.event_id).collect())
 }
 
-/// When the first event was accepted whose delivery here was cancelled because the endpoint was disabled at `disabled_at`; that time
-/// itself when there is none. What was kept begins there.
+/// When the first event was accepted that an endpoint disabled at `disabled_at` lacks because of it: its delivery ended from then on
+/// without having arrived, however long it had been under way, or it was scheduled and its time came. `disabled_at` itself when there
+/// is none. What was kept begins there.
 ///
 /// # Errors
 /// When the database is away.
@@ -411,24 +440,44 @@ pub fn kept_since(
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Uuid)]
-        event_id: EventId,
+        id: EventId,
     }
-    // No delivery is under way for longer than its schedule and a day of deferrals.
-    let earliest = disabled_at - TimeDelta::days(3);
     let first: Option<Row> = planned_for_values(conn, |conn| {
         Ok(sql_query(
-            "SELECT event_id FROM deliveries WHERE subscription_id = $2 AND tenant_id = $1 AND event_id >= $3 AND event_id < $4 \
-               AND state IN (2, 3, 4) AND state = 3 AND settled_at >= $5 ORDER BY event_id LIMIT 1",
+            "SELECT id FROM (\
+                (SELECT event_id AS id FROM deliveries WHERE subscription_id = $2 AND tenant_id = $1 AND event_id < $3 \
+                    AND state IN (2, 3, 4) AND state <> 4 AND settled_at >= $4 ORDER BY event_id LIMIT 1) \
+                UNION ALL \
+                (SELECT id FROM scheduled_past WHERE tenant_id = $1 AND due_at >= $4 AND id < $3 ORDER BY id LIMIT 1)) AS k \
+             ORDER BY id LIMIT 1",
         )
         .bind::<Uuid, _>(tenant)
         .bind::<Uuid, _>(endpoint)
-        .bind::<Uuid, _>(first_uuid_at(earliest))
         .bind::<Uuid, _>(first_uuid_at(disabled_at + TimeDelta::milliseconds(1)))
         .bind::<Timestamptz, _>(disabled_at)
         .get_result(conn)
         .optional()?)
     })?;
-    Ok(first.map_or(disabled_at, |row| row.event_id.accepted_at().min(disabled_at)))
+    Ok(first.map_or(disabled_at, |row| row.id.accepted_at().min(disabled_at)))
+}
+
+/// The recovery that was started when an endpoint was enabled last; `None` when it was enabled without one, or never disabled.
+///
+/// # Errors
+/// When the database is away.
+pub fn of_enabling(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    endpoint: SubscriptionId,
+) -> Result<Option<Recovery>> {
+    Ok(sql_query(format!(
+        "SELECT {COLUMNS} FROM recoveries r JOIN subscriptions s ON s.id = r.subscription_id \
+         WHERE r.tenant_id = $1 AND r.subscription_id = $2 AND r.created_at = s.enabled_at ORDER BY r.id LIMIT 1"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Uuid, _>(endpoint)
+    .get_result(conn)
+    .optional()?)
 }
 
 /// Forgets recoveries that ended before.

@@ -212,7 +212,7 @@ fn parse_batch(
     operation_id = "list_events",
     tag = "Events",
     summary = "List events",
-    description = "Newest first. «What did not arrive since a time» is `state=undelivered` with `since`. Pages may have fewer entries than `limit`, even none, when events are large, or when what is asked for is rare: a page looks at 10,000 events at most for metadata and for the states `unmatched`, `delivered` and `cancelled`. `has_more` tells. An event whose payload was purged has `payload` `null` and `payload_purged_at`.",
+    description = "Newest first. «What did not arrive since a time» is `state=undelivered` with `since`. Pages may have fewer entries than `limit`, even none, when events are large, or when what is asked for is rare: a page with `state` or `metadata` looks at 10,000 events at most. `has_more` tells. An event whose payload was purged has `payload` `null` and `payload_purged_at`.",
     params(
         ("event_type" = Option<String>, Query, description = "Only events of this type.", example = "order.created"),
         ("state" = Option<String>, Query, description = "Only events in this state: `accepted`, `unmatched`, `pending`, `dead`, `delivered`, `cancelled`, or `undelivered` (accepted, pending or dead)."),

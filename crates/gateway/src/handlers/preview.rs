@@ -11,7 +11,7 @@ use hookyard_domain::{
     db::Conn,
     event::wire_time,
     id::{EventId, SubscriptionId, TenantId},
-    recovery::{Candidate, next_size, preview as page_of},
+    recovery::{BODIES_AT_ONCE, Candidate, preview as page_of},
     subscription::{
         Subscription,
         consumer::{Transformed, envelope},
@@ -45,9 +45,6 @@ const DAYS: TimeDelta = TimeDelta::days(7);
 /// Events that are looked at when nobody says, and at the most.
 const LOOKED_AT: i32 = 1_000;
 const MOST_LOOKED_AT: i32 = 10_000;
-
-/// Events of the first page, while it is not known how large they are.
-const FIRST_PAGE: usize = 16;
 
 /// After this time the answer is what there is.
 const LONG_ENOUGH: Duration = Duration::from_secs(8);
@@ -302,24 +299,23 @@ fn compare(
         both.dedup();
         both
     });
-    let (mut cursor, mut size): (Option<EventId>, usize) = (None, FIRST_PAGE);
+    let mut cursor: Option<EventId> = None;
     loop {
         // One more than may be looked at tells whether there are more.
         let left = most - view.looked_at;
-        let page = page_of(conn, tenant, since, types.as_deref(), cursor, size.min(left + 1))?;
-        for event in page.iter().take(left) {
+        let page = page_of(conn, tenant, since, types.as_deref(), cursor, BODIES_AT_ONCE.min(left + 1))?;
+        for event in page.events.iter().take(left) {
             view.add(event, fate(before, event), fate(after, event));
         }
-        view.looked_at += page.len().min(left);
-        if page.len() < size.min(left + 1) {
+        view.looked_at += page.events.len().min(left);
+        if page.is_last && page.events.len() <= left {
             view.complete = true;
             return Ok(view);
         }
         if view.looked_at == most || LONG_ENOUGH < started.elapsed() {
             return Ok(view);
         }
-        cursor = page.last().map(|event| event.id);
-        size = next_size(&page);
+        cursor = page.up_to;
     }
 }
 

@@ -138,11 +138,11 @@ impl Wish {
         (endpoint, since): (SubscriptionId, DateTime<Utc>),
         now: DateTime<Utc>,
     ) -> Result<Recovery, Refusal> {
-        self.start_until(conn, caller, (endpoint, since, self.until.unwrap_or(now)), now)
+        self.start_until(conn, caller, (endpoint, since, self.until.unwrap_or(now)), None, now)
     }
 
-    /// Starts the job for an endpoint that is enabled in this transaction: from when it was disabled, or the first event whose
-    /// delivery that cancelled.
+    /// Starts the job for an endpoint that is enabled in this transaction: with what it lacks because it was disabled. Who asks once
+    /// more, because the answer was lost, is answered with the job that is there.
     ///
     /// # Errors
     /// As [`Wish::start`]; 422 when it was not disabled, and no time is given.
@@ -153,16 +153,34 @@ impl Wish {
         (endpoint, disabled_at): (SubscriptionId, Option<DateTime<Utc>>),
         now: DateTime<Utc>,
     ) -> Result<Recovery, Refusal> {
-        let since = match (self.since, disabled_at) {
-            (Some(since), _) => since,
-            (None, Some(at)) => store::kept_since(conn, caller.tenant(), endpoint, at)?,
+        if disabled_at.is_none() {
+            let made = store::of_enabling(conn, caller.tenant(), endpoint)?;
+            if let Some(made) = made.filter(|made| self.is_again(made)) {
+                return Ok(made);
+            }
+        }
+        let (since, kept_from) = match (self.since, disabled_at) {
+            (Some(since), _) => (since, None),
+            (None, Some(at)) => (store::kept_since(conn, caller.tenant(), endpoint, at)?, Some(at)),
             (None, None) => {
                 return Err(invalid("replay", "must have `since`, as the endpoint is not disabled").into());
             }
         };
         // Events that are accepted while this commits are fanned out without it, or with it; either way they get one delivery.
         let until = self.until.unwrap_or(now + ENABLING);
-        self.start_until(conn, caller, (endpoint, since, until), now)
+        self.start_until(conn, caller, (endpoint, since, until), kept_from, now)
+    }
+
+    /// Whether this asks for the very job that was made with an enabling. One with a time that has ended may be wanted once more.
+    fn is_again(&self, made: &Recovery) -> bool {
+        let range = match self.since {
+            None => made.kept_from.is_some(),
+            Some(since) => made.since == since && !made.state.has_ended(),
+        };
+        range
+            && self.until.is_none_or(|until| until == made.until)
+            && (self.which, self.per_second) == (made.which, made.per_second)
+            && self.event_types == made.event_types
     }
 
     fn start_until(
@@ -170,6 +188,7 @@ impl Wish {
         conn: &mut Conn,
         caller: &Caller,
         (endpoint, since, until): (SubscriptionId, DateTime<Utc>, DateTime<Utc>),
+        kept_from: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<Recovery, Refusal> {
         let types = self.types(conn, caller)?.map(|(written, patterns)| {
@@ -182,6 +201,7 @@ impl Wish {
             which: self.which,
             since,
             until,
+            kept_from,
             types,
             per_second: self.per_second,
             actor: caller.actor(),
@@ -213,6 +233,7 @@ impl Wish {
             which: self.which,
             since,
             until: self.until.unwrap_or(now),
+            kept_from: None,
             types: wanted.exact_types(),
         };
         let (mut would_send, mut examples) = (0_usize, Vec::new());
@@ -411,7 +432,7 @@ pub(crate) struct View {
     /// Events that were looked at and not sent: not wanted, or on their way already.
     #[schema(minimum = 0)]
     skipped: i64,
-    /// Deliveries of this recovery that had not ended at the last look; it waits when they are too many.
+    /// Deliveries of this recovery that had not ended at the last look; it waits when they are too many. 0 for an inbox.
     #[schema(minimum = 0)]
     under_way: usize,
     /// Who asked.
@@ -514,7 +535,7 @@ fn summary(recovery: &Recovery, locale: Locale) -> String {
 
 /// Start a recovery
 ///
-/// Sends again to a hook or a consumer what did not arrive there since a time: what failed, what was never on its way (because the
+/// Sends again to a hook, a consumer or an inbox what did not arrive there since a time: what failed, what was never on its way (because the
 /// endpoint was disabled, made later or wanted something else), or both. It is a job: it goes at the pace that is asked for, waits
 /// while too much of it is under way, goes on after a restart, and can be cancelled. With `dry_run` it only counts.
 ///

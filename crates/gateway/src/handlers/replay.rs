@@ -13,7 +13,7 @@ use hookyard_domain::{
     delivery::replay,
     event::{Origin, wire_time},
     id::{EventId, SubscriptionId},
-    recovery::{Candidate, Range, Wanted, Which, candidates, next_size},
+    recovery::{BODIES_AT_ONCE, Candidate, Range, Wanted, Which, candidates},
     subscription::{Kind, Subscription},
 };
 use serde::Serialize;
@@ -36,9 +36,6 @@ use crate::{
 
 /// Events that one call looks at.
 const MAX_EXAMINED: usize = 10_000;
-
-/// Events of the first page, while it is not known how large they are.
-const FIRST_PAGE: usize = 16;
 
 /// Events of a page that nobody reads.
 const WITHOUT_BODIES: usize = 2_000;
@@ -263,6 +260,7 @@ fn run(
         which,
         since,
         until,
+        kept_from: None,
         types: wanted.exact_types(),
     };
     // Only then are any of them scheduled: that locks the counter of the endpoint, for which fan-outs wait.
@@ -307,9 +305,9 @@ pub(super) fn walk(
     let started = Instant::now();
     let mut walked = Walked { last: after, ..Walked::default() };
     let bodies = wanted.reads_content();
-    let mut size = if bodies { FIRST_PAGE } else { WITHOUT_BODIES };
+    let at_once = if bodies { BODIES_AT_ONCE } else { WITHOUT_BODIES };
     loop {
-        size = size.min(most - walked.examined);
+        let size = at_once.min(most - walked.examined);
         let page = candidates(conn, range, walked.last, bodies, size)?;
         each(conn, &page.events)?;
         walked.examined += page.events.len();
@@ -321,9 +319,6 @@ pub(super) fn walk(
             // There may be no more after all; then the next call says so.
             walked.has_more = true;
             return Ok(walked);
-        }
-        if bodies {
-            size = next_size(&page.events);
         }
     }
 }

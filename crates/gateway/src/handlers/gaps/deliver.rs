@@ -115,8 +115,8 @@ fn selection(body: &[u8]) -> Result<(i64, i64, bool), ApiError> {
     let fields = Fields::parse(body)?;
     let number = |name: &'static str| {
         let read = |value: &Json| {
-            let number = value.as_integer().and_then(|number| i64::try_from(number).ok());
-            number.filter(|number| 1 <= *number).ok_or_else(|| invalid(name, "must be a whole number from 1"))
+            let number = value.as_integer().filter(|number| 1 <= *number);
+            number.ok_or_else(|| invalid(name, "must be a whole number from 1"))
         };
         fields.get(name).map(read).transpose()
     };

@@ -3,9 +3,15 @@
 use std::collections::HashMap;
 
 use chrono::TimeDelta;
+use diesel::{RunQueryDsl as _, sql_query};
 use hookyard_domain::{
-    id::ClaimId,
-    recovery::store::{self, Recovery},
+    db::Conn,
+    id::{ClaimId, RecoveryId, SubscriptionId},
+    recovery::{
+        BODIES_AT_ONCE, PAGE_BYTES, Range, Which, candidates,
+        store::{self, Recovery},
+    },
+    subscription::Kind,
 };
 use hookyard_messaging::Bus;
 use hookyard_tests::receiver::Answer;
@@ -192,16 +198,131 @@ async fn it_waits_while_as_much_is_under_way_as_may_be() {
     let full = when(&stage, &job, "it is full", |shown| shown["queued"] == 3).await;
     assert_eq!((&full["under_way"], &full["state"]), (&json!(3), &json!("running")));
     // However often it looks again: nothing has ended.
-    let looked = time(&full["updated_at"]);
-    let still = when(&stage, &job, "it has looked again", |shown| {
-        looked + TimeDelta::seconds(3) < time(&shown["updated_at"])
-    })
-    .await;
-    assert_eq!((&still["queued"], &still["under_way"]), (&json!(3), &json!(3)));
+    let due = async || {
+        let id: RecoveryId = text(&job["id"]).parse().unwrap();
+        let tenant = stage.system.tenant;
+        stage.system.db.once(move |conn| store::find(conn, tenant, id)).await.unwrap().unwrap().due_at
+    };
+    for _ in 0..3 {
+        let before = due().await;
+        until("it has looked again", async || {
+            let now = due().await;
+            stage.advance(200);
+            if before < now { Ok(()) } else { Err(now) }
+        })
+        .await;
+    }
+    assert_eq!(shown(&stage.client, &job).await, full, "nothing is written where nothing has changed");
     stage.receiver.release("late");
     assert_eq!(completed(&stage, &job).await["queued"], 8);
     stage.received("late", 8).await;
     assert!(stage.receiver.most_in_flight("late") <= 3);
+    stage.close().await;
+}
+
+/// Nobody reads the inbox meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_is_filled_at_the_pace_alone() {
+    let stage = Stage::with(Bus::in_process(), |_, engine| engine.registry.recovery_under_way = 3).await;
+    orders(&stage, 12).await;
+    let made = json!({"name": "late", "event_types": ["order.*"]});
+    let late = text(&stage.client.post_json("/v1/inboxes", &made).await.expect(201)["id"]).to_owned();
+    let job = recover(&stage, &late, json!({"per_second": 2})).await;
+    let ended = completed(&stage, &job).await;
+    assert_eq!((&ended["queued"], &ended["under_way"]), (&json!(12), &json!(0)), "{ended}");
+    let shown = stage.client.get(&format!("/v1/inboxes/{late}")).await.expect(200);
+    assert_eq!(shown["messages"]["waiting"], 12, "{shown}");
+    assert!(steps(&stage, &late).await.iter().all(|(_, count)| *count <= 2));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_fails_keeps_no_other_from_going_on() {
+    let stage = Stage::open(Bus::in_process()).await;
+    orders(&stage, 3).await;
+    let broken = consumer(&stage, "broken", json!({"filter": {"payload.n": {"$gte": 0}}})).await;
+    let whole = consumer(&stage, "whole", json!({})).await;
+    let id: SubscriptionId = broken.parse().unwrap();
+    let spoil = move |conn: &mut Conn| {
+        let statement = "UPDATE subscriptions SET filter = 'spoilt' WHERE id = $1";
+        Ok(sql_query(statement).bind::<diesel::sql_types::Uuid, _>(id).execute(conn)?)
+    };
+    assert_eq!(stage.system.db.once(spoil).await.unwrap(), 1);
+    let id = RecoveryId::new(stage.system.clock.now());
+    let insert = move |conn: &mut Conn| {
+        let statement = "INSERT INTO recoveries (id, tenant_id, subscription_id, which, state, since, until, per_second, actor_kind, \
+               actor_name, due_at, claim, lease_until, created_at, updated_at) \
+            SELECT $2, tenant_id, id, 2, 0, created_at - interval '1 hour', created_at + interval '1 hour', 50, 0, 'test', created_at, \
+               '00000000-0000-0000-0000-000000000000', created_at, created_at, created_at FROM subscriptions WHERE id = $1";
+        let broken: SubscriptionId = broken.parse().unwrap();
+        Ok(sql_query(statement)
+            .bind::<diesel::sql_types::Uuid, _>(broken)
+            .bind::<diesel::sql_types::Uuid, _>(id)
+            .execute(conn)?)
+    };
+    assert_eq!(stage.system.db.once(insert).await.unwrap(), 1);
+    let job = recover(&stage, &whole, json!({})).await;
+    assert_eq!(completed(&stage, &job).await["queued"], 3);
+    stage.received("whole", 3).await;
+    let broken = shown(&stage.client, &json!({"id": id.to_string()})).await;
+    assert_eq!((&broken["state"], &broken["queued"]), (&json!("counting"), &json!(0)), "{broken}");
+    stage.close().await;
+}
+
+/// More than a page may read at once, of events that are looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_events_are_read_in_small_pages() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let large = "x".repeat(900 << 10);
+    let events = 12;
+    for n in 0..events {
+        stage.post("order.created", json!({"n": n, "large": large})).await;
+    }
+    stage.advance(5);
+    let late =
+        consumer(&stage, "late", json!({"disabled": true, "filter": {"payload.n": {"$gte": 1}}})).await;
+    let (tenant, endpoint) = (stage.system.tenant, late.parse::<SubscriptionId>().unwrap());
+    let (since, until) = (time(&json!(beginning(&stage))), stage.system.clock.now());
+    let pages = stage.system.db.once(move |conn| {
+        let range = Range {
+            tenant,
+            endpoint,
+            profile: Kind::Consumer.profile(),
+            which: Which::All,
+            since,
+            until,
+            kept_from: None,
+            types: None,
+        };
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page = candidates(conn, &range, after, true, BODIES_AT_ONCE)?;
+            let bytes: usize = page.events.iter().map(|event| event.body.as_ref().unwrap().len()).sum();
+            pages.push((page.events.len(), bytes));
+            after = page.up_to;
+            if page.is_last {
+                break;
+            }
+        }
+        // One by one, it is as many as are asked for.
+        assert_eq!(candidates(conn, &range, None, false, BODIES_AT_ONCE)?.events.len(), events);
+        assert_eq!(candidates(conn, &range, None, true, 2)?.events.len(), 2);
+        Ok(pages)
+    });
+    let pages = pages.await.unwrap();
+    assert_eq!(pages.iter().map(|(count, _)| count).sum::<usize>(), events, "{pages:?}");
+    assert!(pages.len() == 2 && pages.iter().all(|(_, bytes)| *bytes <= PAGE_BYTES), "{pages:?}");
+    // A preview, a dry run and a recovery go through all pages.
+    let preview = json!({"filter": {"payload.n": {"$gte": 2}}});
+    let preview = stage.client.post_json(&format!("/webhooks/{late}/preview"), &preview).await.expect(200);
+    let told = (&preview["looked_at"], &preview["complete"], &preview["dropped"]);
+    assert_eq!(told, (&json!(events), &json!(true), &json!(1)));
+    stage.client.post(&format!("/webhooks/{late}/enable"), "").await.expect(200);
+    let dry = json!({"endpoint_id": late, "since": beginning(&stage), "dry_run": true});
+    let dry = stage.client.post_json("/v1/recoveries", &dry).await.expect(200);
+    assert_eq!((&dry["examined"], &dry["would_send"]), (&json!(events), &json!(events - 1)), "{dry}");
+    let job = recover(&stage, &late, json!({})).await;
+    assert_eq!(completed(&stage, &job).await["queued"], json!(events - 1));
     stage.close().await;
 }
 

@@ -8,6 +8,7 @@ use diesel::{
 use hookyard_domain::{
     db::Conn,
     delivery::log::{self, Status},
+    event::list::{EventQuery, StateFilter, list},
     id::{SubscriptionId, TenantId},
     recovery::{self, Which},
 };
@@ -116,6 +117,42 @@ async fn every_condition_of_the_message_log_goes_by_an_index() {
         let values = format!("'{tenant}', {endpoint}, {event_types}, NULL, NULL, NULL, NULL, NULL, 51");
         goes_by_index(what, &plan(&system, log::statement(status), types, values).await, MOST);
     }
+    // Messages that were never leased are pending, and not tried.
+    let wait = move |conn: &mut Conn| {
+        let query = "UPDATE deliveries SET state = 0, attempts = 0, profile = 5, next_attempt_at = 'infinity' \
+            WHERE subscription_id = $1 AND state = 1 AND event_id IN (SELECT event_id FROM deliveries ORDER BY event_id LIMIT 35000)";
+        sql_query(query).bind::<Uuid, _>(endpoint).execute(conn)?;
+        analyze(conn)
+    };
+    system.db.once(wait).await.unwrap();
+    let values = format!("'{busy}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51");
+    let attempting = log::statement(Some(Status::Attempting));
+    goes_by_index(
+        "beside inboxes",
+        &plan(&system, attempting, "uuid, uuid, text[], text, uuid, uuid, uuid, uuid, bigint", values).await,
+        MOST,
+    );
+    // A rare type among what is pending is found page by page, of which each looks at a bounded number.
+    let (mut found, mut before, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let query = EventQuery {
+            event_type: Some("order.rare".to_owned()),
+            state: Some(StateFilter::Undelivered),
+            before,
+            limit: 100,
+            ..EventQuery::default()
+        };
+        let tenant = system.tenant;
+        let listed = system.db.once(move |conn| list(conn, tenant, &query)).await.unwrap();
+        found.extend(listed.events.iter().map(|listed| listed.event.id));
+        pages += 1;
+        before = listed.looked_up_to;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert!(found.len() == 20 && found.is_sorted_by(|newer, older| newer > older), "{found:?}");
+    assert_eq!(pages, 4, "some thirty-five thousand are pending or dead");
     // The page behind a cursor in the middle, and a range of time.
     let middle = "(SELECT event_id FROM deliveries ORDER BY event_id OFFSET 50000 LIMIT 1)";
     let found: Vec<Line> = {
@@ -128,7 +165,7 @@ async fn every_condition_of_the_message_log_goes_by_an_index() {
     let values = format!("'{busy}', NULL, NULL, NULL, NULL, '{middle}', NULL, NULL, 51");
     goes_by_index("before a time", &plan(&system, log::statement(None), types, values).await, MOST);
     // What a recovery looks at: a window of ten thousand events, wherever it stands.
-    let types = "uuid, uuid, uuid, uuid, uuid, smallint, text[], uuid, boolean, bigint";
+    let types = "uuid, uuid, uuid, uuid, uuid, smallint, text[], uuid, timestamptz, boolean, bigint";
     let window =
         "(SELECT event_id FROM deliveries WHERE event_id > '{}' ORDER BY event_id OFFSET 9999 LIMIT 1)";
     let query = format!("SELECT ({})::text AS \"QUERY PLAN\"", window.replace("{}", middle));
@@ -137,7 +174,7 @@ async fn every_condition_of_the_message_log_goes_by_an_index() {
     for which in Which::ALL {
         for event_types in ["NULL", "'{order.t1}'"] {
             let values = format!(
-                "'{busy}', '{own}', '00000000-0000-0000-0000-000000000000', '{last}', '{middle}', 4, {event_types}, '{}', false, 500",
+                "'{busy}', '{own}', '00000000-0000-0000-0000-000000000000', '{last}', '{middle}', 4, {event_types}, '{}', NULL, false, 500",
                 end[0].line
             );
             let statement = recovery::statement(*which);
