@@ -60,7 +60,7 @@ async fn pass(context: &Context, settings: &Settings, stop: &CancellationToken) 
             Step::Busy if tries == 0 => return Ok(()),
             Step::Busy => {
                 tries -= 1;
-                AGAIN
+                AGAIN.max(began.elapsed())
             }
         };
         tokio::select! {

@@ -51,6 +51,8 @@ pub struct Inventory {
     pub tables: Vec<Whole>,
     /// Days whose payloads are gone, or are going.
     pub purged_days: Vec<NaiveDate>,
+    /// Those of them that are done, but for what somebody still has to get.
+    pub done_days: Vec<NaiveDate>,
     /// Days that are kept longer, because events of them were posted for later.
     pub later_days: Vec<NaiveDate>,
 }
@@ -109,6 +111,7 @@ pub fn read(conn: &mut PgConnection) -> Result<Inventory> {
         partitions,
         tables,
         purged_days: days(conn, "SELECT day FROM payload_days ORDER BY day")?,
+        done_days: days(conn, "SELECT day FROM payload_days WHERE attempts_at IS NOT NULL ORDER BY day")?,
         later_days: days(
             conn,
             "SELECT day FROM scheduled_days UNION SELECT DISTINCT (to_timestamp(('x0000' || \
@@ -172,6 +175,8 @@ pub struct Condition {
     pub oldest_scheduled: Option<DateTime<Utc>>,
     /// Since when the oldest outcome waits to be applied to the health of its subscription.
     pub oldest_settlement: Option<DateTime<Utc>>,
+    /// Since when the oldest step of a recovery is due that nobody does.
+    pub oldest_recovery: Option<DateTime<Utc>>,
     /// Deliveries under way, counted up to a million.
     pub pending: i64,
     /// Since when the oldest of those is due that may be taken.
@@ -244,11 +249,14 @@ pub fn condition(conn: &mut PgConnection) -> Result<Condition> {
         oldest_scheduled: Option<DateTime<Utc>>,
         #[diesel(sql_type = Nullable<Timestamptz>)]
         oldest_settlement: Option<DateTime<Utc>>,
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        oldest_recovery: Option<DateTime<Utc>>,
     }
     let waiting: Waiting = sql_query(
         "SELECT count(*) AS groups, min(g.created_at) AS oldest_group, \
             (SELECT min(due_at) FROM scheduled_events) AS oldest_scheduled, \
-            (SELECT min(s.created_at) FROM (SELECT created_at FROM settlements ORDER BY id LIMIT 1000) s) AS oldest_settlement \
+            (SELECT min(s.created_at) FROM (SELECT created_at FROM settlements ORDER BY id LIMIT 1000) s) AS oldest_settlement, \
+            (SELECT min(GREATEST(due_at, lease_until)) FROM recoveries WHERE state < 2) AS oldest_recovery \
          FROM (SELECT created_at FROM event_groups ORDER BY id LIMIT 100000) g",
     )
     .get_result(conn)?;
@@ -268,6 +276,7 @@ pub fn condition(conn: &mut PgConnection) -> Result<Condition> {
         oldest_group: waiting.oldest_group,
         oldest_scheduled: waiting.oldest_scheduled,
         oldest_settlement: waiting.oldest_settlement,
+        oldest_recovery: waiting.oldest_recovery,
         pending: backlog.pending,
         oldest_due: backlog.oldest_due,
         dead_letters: dead_letter::count(conn)?,

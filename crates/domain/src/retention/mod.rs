@@ -4,6 +4,7 @@
 //! An event without its payload has an empty `body`, which no accepted event has. Nothing is sent of it any more: whoever puts a
 //! delivery back on the schedule asks for events that still have theirs (docs/decisions/0052).
 
+mod catch_up;
 pub mod inventory;
 pub mod payload;
 pub mod purge;

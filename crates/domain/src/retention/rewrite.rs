@@ -14,6 +14,9 @@ use crate::{Result, db::partition};
 /// Rows copied by one statement.
 pub(super) const ROWS_AT_ONCE: i64 = 5_000;
 
+/// The longest that a statement takes which catches up while an old day is not written to.
+const CATCH_UP_MS: u32 = 3_000;
+
 /// A table whose partitions are written anew.
 pub(super) struct Table {
     /// Its name.
@@ -46,7 +49,11 @@ struct Name {
 pub(super) fn prepare(conn: &mut PgConnection, table: &Table, day: NaiveDate) -> Result<()> {
     let (copy, parent) = (table.copy(day), table.name);
     if partition::is_there(conn, &copy)? {
-        return Ok(());
+        if columns(conn, &copy)? == columns(conn, parent)? {
+            return Ok(());
+        }
+        // A migration has changed the table meanwhile: the copy could not take its place.
+        sql_query(format!("DROP TABLE {copy}")).execute(conn)?;
     }
     let (from, to) = partition::bounds(day);
     let key = table.key.iter().find(|column| column.ends_with("id") && **column != "tenant_id");
@@ -65,19 +72,34 @@ pub(super) fn prepare(conn: &mut PgConnection, table: &Table, day: NaiveDate) ->
     })
 }
 
+/// The columns of a table, in their order, each with its type and whether it may be null.
+///
+/// # Errors
+/// When the database is away.
+pub(super) fn columns(conn: &mut PgConnection, table: &str) -> Result<Vec<(String, String)>> {
+    #[derive(QueryableByName)]
+    struct Column {
+        #[diesel(sql_type = Text)]
+        name: String,
+        #[diesel(sql_type = Text)]
+        kind: String,
+    }
+    let columns: Vec<Column> = sql_query(format!(
+        "SELECT attname::text AS name, \
+            format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END AS kind FROM pg_attribute \
+         WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    ))
+    .load(conn)?;
+    Ok(columns.into_iter().map(|column| (column.name, column.kind)).collect())
+}
+
 /// Copies the next rows. Returns how many; fewer than [`ROWS_AT_ONCE`] are the last.
 ///
 /// # Errors
 /// When the database is away.
 pub(super) fn copy_some(conn: &mut PgConnection, table: &Table, day: NaiveDate) -> Result<usize> {
     let (copy, original) = (table.copy(day), partition::name(table.name, day));
-    let columns: Vec<Name> = sql_query(format!(
-        "SELECT attname::text AS name FROM pg_attribute \
-         WHERE attrelid = '{}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-        table.name
-    ))
-    .load(conn)?;
-    let columns: Vec<String> = columns.into_iter().map(|column| column.name).collect();
+    let columns: Vec<String> = columns(conn, table.name)?.into_iter().map(|(name, _)| name).collect();
     let values: Vec<String> = columns
         .iter()
         .map(|column| {
@@ -116,23 +138,32 @@ pub(super) fn settle(conn: &mut PgConnection, table: &Table, day: NaiveDate) -> 
     Ok(())
 }
 
-/// The copy takes the place of the partition, after `catch_up` has brought it up to date. Nobody reads or writes the table
-/// meanwhile.
+/// The copy takes the place of the partition, after `catch_up` has brought it up to date.
+///
+/// While it does, nobody writes to the partitions `quiet` of this day, old ones; everything else goes on, and everybody reads. Only then
+/// the whole table is asked for, for as long as it takes to change names.
 ///
 /// # Errors
-/// [`crate::Error::Locked`] when somebody uses the table all the time; nothing is changed then. And when the database is away.
+/// [`crate::Error::Locked`] when somebody uses the table all the time; nothing is changed then. And when the database is away, or
+/// catching up takes a statement longer than [`CATCH_UP_MS`].
 pub(super) fn exchange(
     conn: &mut PgConnection,
     table: &Table,
     day: NaiveDate,
+    quiet: &[&str],
     catch_up: impl Fn(&mut PgConnection) -> Result<()>,
 ) -> Result<()> {
     let (copy, original, parent) = (table.copy(day), partition::name(table.name, day), table.name);
     let (from, to) = partition::bounds(day);
     partition::with_the_table(conn, |conn| {
+        for table in quiet {
+            let table = partition::name(table, day);
+            sql_query(format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")).execute(conn)?;
+        }
+        sql_query(format!("SET LOCAL statement_timeout = '{CATCH_UP_MS}ms'")).execute(conn)?;
+        catch_up(conn)?;
         sql_query(format!("LOCK TABLE ONLY {parent} IN ACCESS EXCLUSIVE MODE")).execute(conn)?;
         sql_query(format!("LOCK TABLE {original} IN ACCESS EXCLUSIVE MODE")).execute(conn)?;
-        catch_up(conn)?;
         for statement in [
             format!("ALTER TABLE {parent} DETACH PARTITION {original}"),
             format!("DROP TABLE {original}"),

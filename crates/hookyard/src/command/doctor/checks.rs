@@ -69,6 +69,9 @@ const LONG: TimeDelta = TimeDelta::minutes(1);
 /// And this is no peak any more.
 const TOO_LONG: TimeDelta = TimeDelta::minutes(15);
 
+/// For so long payloads past their age may still be leaving.
+const PURGING: TimeDelta = TimeDelta::hours(12);
+
 /// Messages in a queue that are many.
 const DEEP: u32 = 10_000;
 
@@ -169,6 +172,14 @@ fn of_database(database: &Database, settings: &Settings, now: DateTime<Utc>) -> 
         "is a registry running, and does it reach the database?",
     ));
     findings.push(waiting(
+        "recoveries",
+        since(condition.oldest_recovery),
+        "recoveries do not get on".to_owned(),
+        "none is late",
+        "is a registry running, and does it reach the database? Its log says why it does not get on",
+    ));
+    findings.extend(payloads(database, settings, now));
+    findings.push(waiting(
         "deliveries",
         since(condition.oldest_due),
         format!("{} are under way", condition.pending),
@@ -255,6 +266,29 @@ fn overdue(database: &Database, settings: &Settings, now: DateTime<Utc>) -> Opti
         format!("the day {old} is past registry.retention_days of these settings and still there"),
         "does the registry have the same settings? Its log says `upkeep was put off` when it cannot drop them",
     ))
+}
+
+/// Days that should have lost their payloads by now; nothing where payloads stay as long as their events.
+fn payloads(database: &Database, settings: &Settings, now: DateTime<Utc>) -> Option<Finding> {
+    let keep = settings.payload_retention_days.filter(|days| *days < settings.retention_days)?;
+    // A large day takes its time.
+    let oldest = (now - PURGING).date_naive() - Days::new(u64::from(keep));
+    let inventory = &database.inventory;
+    let late = inventory
+        .partitions
+        .iter()
+        .filter(|partition| partition.table == "events" && partition.day < oldest)
+        .map(|partition| partition.day)
+        .filter(|day| !inventory.done_days.contains(day) && !inventory.later_days.contains(day))
+        .min();
+    Some(match late {
+        None => Finding::good("payloads", "those past their age are gone"),
+        Some(day) => Finding::warning(
+            "payloads",
+            format!("the day {day} is past registry.payload_retention_days and still has its payloads"),
+            "does the registry run, with the same settings? Its log says `old payloads cannot be let go yet` when it fails; a read that takes hours, such as pg_dump, keeps it from it",
+        ),
+    })
 }
 
 fn waiting(
@@ -440,7 +474,7 @@ mod tests {
     #[test]
     fn each_trouble_has_its_line_and_says_what_to_do() {
         type Change = fn(&mut Facts, &mut Database);
-        let table: [(&str, Level, Change); 29] = [
+        let table: [(&str, Level, Change); 30] = [
             ("database", Level::Broken, |facts, _| facts.database = Some(Err("no".to_owned()))),
             ("database", Level::Broken, |_, found| found.condition.version_number = 130_012),
             ("schema", Level::Broken, |_, found| found.migrated = false),
@@ -471,6 +505,9 @@ mod tests {
             }),
             ("outcomes", Level::Broken, |_, found| {
                 found.condition.oldest_settlement = Some(now() - TimeDelta::hours(3));
+            }),
+            ("recoveries", Level::Broken, |_, found| {
+                found.condition.oldest_recovery = Some(now() - TimeDelta::minutes(16));
             }),
             ("deliveries", Level::Warning, |_, found| {
                 found.condition.oldest_due = Some(now() - TimeDelta::minutes(2));
@@ -507,6 +544,36 @@ mod tests {
             assert_eq!((one.check, one.level), (check, level), "{at} {one:?}");
             assert!(one.advice.is_some(), "{one:?}");
         }
+    }
+
+    #[test]
+    fn payloads_past_their_age_are_told_until_they_are_gone() {
+        let today = now().date_naive();
+        let settings = Settings { payload_retention_days: Some(2), ..Settings::default() };
+        let level = |age: u64, done: bool, later: bool, now: DateTime<Utc>| {
+            let mut database = well();
+            let day = today - Days::new(age);
+            let mut old = database.inventory.partitions[0].clone();
+            old.day = day;
+            database.inventory.partitions.push(old);
+            database.inventory.purged_days.push(day);
+            database.inventory.done_days.extend(done.then_some(day));
+            database.inventory.later_days.extend(later.then_some(day));
+            payloads(&database, &settings, now).map(|finding| finding.level)
+        };
+        let evening = today.and_hms_opt(23, 0, 0).unwrap().and_utc();
+        let morning = today.and_hms_opt(11, 0, 0).unwrap().and_utc();
+        for (age, done, later, now, expected) in [
+            (2, false, false, evening, Level::Good),
+            (3, false, false, evening, Level::Warning),
+            (3, false, false, morning, Level::Good),
+            (4, false, false, morning, Level::Warning),
+            (4, true, false, morning, Level::Good),
+            (4, false, true, morning, Level::Good),
+        ] {
+            assert_eq!(level(age, done, later, now), Some(expected), "{age} {done} {later} {now}");
+        }
+        assert_eq!(payloads(&well(), &Settings::default(), now()), None);
     }
 
     fn queue(name: &str, messages: Option<u32>, readers: u32) -> Depth {

@@ -314,3 +314,118 @@ async fn a_day_with_events_for_later_keeps_its_payloads() {
     let steps = all_steps(&system.db, now + TimeDelta::days(2), 2).await;
     assert!(steps.contains(&Step::Closed(day.date_naive())), "{steps:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_tried_or_purged_while_tries_are_copied_is_as_it_should_be() {
+    let (system, tenant, day) = used(6_000, 64).await;
+    let db = &system.db;
+    let ids = event_ids(db, tenant, "body <> ''").await;
+    let uuid = |at: usize| ids[at].parse::<EventId>().unwrap().uuid();
+    let (forgotten, tried, kept) = (10, 20, 30);
+    for at in [forgotten, tried, kept] {
+        let pend =
+            format!("UPDATE deliveries SET state = 0, settled_at = NULL WHERE event_id = '{}'", uuid(at));
+        assert_eq!(execute(db, &pend).await, 1);
+    }
+    let now = day + TimeDelta::days(5);
+    // Two pieces and the exchange of events, and the first piece of tries: with those of all three.
+    for _ in 0..3 {
+        assert_eq!(step(db, now, 4).await, Step::Worked);
+    }
+    let copied = format!("{}_slim WHERE reply IS NOT NULL", partition_of("attempts", day));
+    assert_eq!(count(db, &copied).await, 3);
+    for at in [tried, kept] {
+        let again = format!(
+            "INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) \
+             SELECT event_id, subscription_id, 2, now(), 1, 200, 'success', 'ok' FROM attempts WHERE event_id = '{}'",
+            uuid(at)
+        );
+        assert_eq!(execute(db, &again).await, 1);
+    }
+    for at in [forgotten, tried] {
+        let event = ids[at].parse::<EventId>().unwrap();
+        db.run(move |conn| purge::purge(conn, tenant, event, true, now)).await.unwrap();
+    }
+    // One was purged so long ago that nobody looks after it any more.
+    let forget = format!("DELETE FROM purged_payloads WHERE event_id = '{}'", uuid(forgotten));
+    assert_eq!(execute(db, &forget).await, 1);
+    let steps = all_steps(db, now, 4).await;
+    assert!(steps.contains(&Step::Purged(day.date_naive())), "{steps:?}");
+    assert_eq!(count(db, "attempts").await, 6_002);
+    let of = |at: usize| format!("attempts WHERE event_id = '{}'", uuid(at));
+    for (at, tries, replies) in [(forgotten, 1, 0), (tried, 2, 0), (kept, 2, 2)] {
+        assert_eq!(count(db, &of(at)).await, tries, "{at}");
+        assert_eq!(count(db, &format!("{} AND reply IS NOT NULL", of(at))).await, replies, "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_inboxes_end_with_their_payloads() {
+    let (system, tenant, day) = used(10, 64).await;
+    let db = &system.db;
+    let ids = event_ids(db, tenant, "body <> ''").await;
+    let now = day + TimeDelta::days(5);
+    let at = |seconds: i64| format!("'{}'", (now + TimeDelta::seconds(seconds)).to_rfc3339());
+    let lapsed = at(0);
+    let (held, late) = (at(1), at(0));
+    for (nth, leased_until, expires_at) in [
+        (0, "NULL", "NULL"),
+        (1, lapsed.as_str(), "NULL"),
+        (2, held.as_str(), "NULL"),
+        (3, "NULL", late.as_str()),
+    ] {
+        let message = format!(
+            "UPDATE deliveries SET profile = 5, state = 0, settled_at = NULL, next_attempt_at = 'infinity', sequence = {nth} + 1, \
+                leased_until = {leased_until}, expires_at = {expires_at} WHERE event_id = '{}'",
+            ids[nth].parse::<EventId>().unwrap().uuid()
+        );
+        assert_eq!(execute(db, &message).await, 1);
+    }
+    let steps = all_steps(db, now, 4).await;
+    assert!(steps.contains(&Step::Closed(day.date_naive())), "{steps:?}");
+    assert_eq!(count(db, "events WHERE body <> ''").await, 0);
+    for (sequence, expected) in [
+        (1, "state = 3 AND last_reason = 'payload_purged'"),
+        (2, "state = 3 AND last_reason = 'payload_purged' AND leased_until IS NULL"),
+        // Somebody has it in his hands.
+        (3, "state = 0 AND leased_until IS NOT NULL"),
+        (4, "state = 3 AND last_reason = 'expired'"),
+    ] {
+        let found = count(db, &format!("deliveries WHERE sequence = {sequence} AND {expected}")).await;
+        assert_eq!(found, 1, "{sequence}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_migration_a_copy_is_begun_anew() {
+    let (system, _, day) = used(5_001, 64).await;
+    let now = day + TimeDelta::days(5);
+    assert_eq!(step(&system.db, now, 4).await, Step::Worked);
+    execute(&system.db, "ALTER TABLE events ADD COLUMN later integer").await;
+    let steps = all_steps(&system.db, now, 4).await;
+    assert!(steps.ends_with(&[Step::Closed(day.date_naive())]), "{steps:?}");
+    assert_eq!(count(&system.db, "events WHERE body = ''").await, 5_001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_fails_keeps_no_other_from_it() {
+    let (system, _, day) = used(10, 64).await;
+    let db = &system.db;
+    let now = day + TimeDelta::days(5);
+    let copy = format!("{}_slim", partition_of("events", day));
+    execute(db, &format!("CREATE TABLE {copy} (a integer)")).await;
+    execute(db, &format!("CREATE VIEW somebodys AS SELECT a FROM {copy}")).await;
+    let mut closed = false;
+    let failed = loop {
+        match db.once(move |conn| payload::step(conn, now, 3)).await {
+            Ok(Step::Closed(other)) => closed |= other == day.date_naive() + chrono::Days::new(1),
+            Ok(Step::Idle) => break None,
+            Ok(_) => {}
+            Err(error) => break Some(error.chain()),
+        }
+    };
+    assert!(closed && failed.as_ref().is_some_and(|error| error.contains("cannot drop table")), "{failed:?}");
+    execute(db, "DROP VIEW somebodys").await;
+    let steps = all_steps(db, now, 3).await;
+    assert!(steps.ends_with(&[Step::Closed(day.date_naive())]), "{steps:?}");
+}
