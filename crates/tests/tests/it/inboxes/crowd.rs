@@ -61,7 +61,7 @@ async fn reader(number: usize, client: Client, stage: Arc<Stage>, inbox: String,
                 return;
             }
         }
-        if messages.is_empty() || (number % 3 == 0 && turn < 15 && turn % 5 == 1) {
+        if messages.is_empty() || (number.is_multiple_of(3) && turn < 15 && turn % 5 == 1) {
             continue;
         }
         tokio::time::sleep(Duration::from_millis((number as u64 * 7 + turn as u64 * 3) % 20)).await;

@@ -49,7 +49,7 @@ async fn the_oldest_come_first_and_each_has_a_token_of_its_own() {
     assert_eq!(tokens.len(), 10);
     let second = lease(&stage.client, &id, 100).await;
     assert_eq!(sequences(&second), (11..=25).collect::<Vec<_>>());
-    assert_eq!(lease(&stage.client, &id, 100).await, [json!(0); 0]);
+    assert!(lease(&stage.client, &id, 100).await.is_empty());
     let now = counts(&stage.client, &id).await;
     assert_eq!((&now["waiting"], &now["leased"]), (&json!(0), &json!(25)));
     stage.close().await;

@@ -54,7 +54,7 @@ async fn our_own_events_come_to_inboxes_that_ask_for_them() {
     stage.client.post(&format!("/v1/hooks/{hook}/disable"), "").await.expect(200);
     super::filled(&stage.client, &own, 1).await;
     assert_eq!(lease(&stage.client, &own, 1).await[0]["event"]["event_type"], "hook.disabled");
-    assert_eq!(lease(&stage.client, &all, 1).await, [json!(0); 0]);
+    assert!(lease(&stage.client, &all, 1).await.is_empty());
     stage.close().await;
 }
 

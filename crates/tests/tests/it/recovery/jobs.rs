@@ -68,7 +68,7 @@ async fn what_failed_and_what_was_missed_is_sent_to_hooks_and_consumers_once() {
             );
             assert_eq!(
                 (&dry["seconds"], &dry["examples"][0]["event_id"]),
-                (&json!((count + 1) / 2), &json!(events[first]))
+                (&json!(usize::div_ceil(count, 2)), &json!(events[first]))
             );
             assert_eq!(dry["examples"].as_array().unwrap().len(), count.min(5));
         }

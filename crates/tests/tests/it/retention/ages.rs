@@ -5,6 +5,7 @@ use std::{sync::mpsc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{RunQueryDsl, sql_query};
 use hookyard_domain::{
+    clock::Clock,
     db::{Db, partition},
     id::{EventId, TenantId},
     retention::{
@@ -145,7 +146,8 @@ async fn old_payloads_go_and_everything_else_stays() {
 /// A system without services, and a day some days ago with so many events.
 async fn used(events: i64, payload: i32) -> (System, TenantId, DateTime<Utc>) {
     let system = System::start().await;
-    let day = (Utc::now() - TimeDelta::days(5)).date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+    let day =
+        (Clock::system().now() - TimeDelta::days(5)).date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
     let hook = hook(&system.db, system.tenant, day).await;
     let (since, until) = (day + TimeDelta::hours(1), day + TimeDelta::hours(23));
     fill(&system.db, Filling { tenant: system.tenant, hook, events, since, until, payload }).await;

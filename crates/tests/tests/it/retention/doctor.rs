@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, os::unix::fs::PermissionsExt as _, process::Output};
 
+use hookyard_domain::clock::Clock;
 use hookyard_messaging::Bus;
 use hookyard_tests::{
     database::Database,
@@ -110,7 +111,7 @@ async fn each_trouble_of_a_database_is_found() {
     let environment = asked(&[("DATABASE_URL", &system.database.url())]);
     let db = &system.db;
     let tenant = system.tenant.uuid();
-    let tomorrow = chrono::Utc::now() + chrono::Days::new(1);
+    let tomorrow = Clock::system().now() + chrono::Days::new(1);
     let delivery = |state: i16, due: &str| {
         format!(
             "INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, deferrals, due_at, \
@@ -171,7 +172,7 @@ async fn each_trouble_of_a_database_is_found() {
             "partitions ahead",
             "broken",
             "0 days",
-            vec![format!("DROP TABLE {}", super::partition_of("attempts", chrono::Utc::now()))],
+            vec![format!("DROP TABLE {}", super::partition_of("attempts", Clock::system().now()))],
         ),
         (
             "indexes",

@@ -13,6 +13,7 @@ use hookyard_domain::{
     Result,
     action_run::{self, RunState as ActionRunState},
     audit::{self, Action},
+    clock::Clock,
     connection, credential,
     db::{Conn, Db},
     delivery::{DeliveryState, dead_letter, inspect, inspect::DeliveryQuery, store},
@@ -95,7 +96,7 @@ const OTHERS: i64 = 20_000;
 
 async fn used() -> Used {
     let system = System::start().await;
-    let until = Utc::now();
+    let until = Clock::system().now();
     let since = until - TimeDelta::days(6);
     let (large, small) = (system.tenant, system.tenant("Small").await);
     let of_large = hook(&system.db, large, since).await;
@@ -317,7 +318,7 @@ async fn what_else_is_listed_goes_by_index_too() {
     assert_eq!(listed.await, page);
     costs(db, "people", FEW, move |conn| Ok(membership::list(conn, large, None, PAGE)?.len())).await;
     costs(db, "invitations", FEW, move |conn| {
-        Ok(invitation::list(conn, large, None, PAGE, Utc::now())?.len())
+        Ok(invitation::list(conn, large, None, PAGE, Clock::system().now())?.len())
     })
     .await;
     costs(db, "schedules", FEW, move |conn| Ok(schedule::store::list(conn, large)?.len())).await;
