@@ -11,6 +11,7 @@ pub(crate) mod deliveries;
 pub(crate) mod delivery_view;
 mod endpoints;
 pub(crate) mod event_payload;
+mod event_stream;
 pub(crate) mod event_types;
 pub(crate) mod events;
 mod fields;

@@ -237,7 +237,7 @@ impl Wish {
             types: wanted.exact_types(),
         };
         let (mut would_send, mut examples) = (0_usize, Vec::new());
-        let walked = walk(conn, (&range, &wanted), None, MAX_COUNTED, |_conn, page| {
+        let walked = walk(conn, (&range, &wanted), None, MAX_COUNTED, |page| {
             for event in page {
                 if wanted.of(event).is_none() {
                     continue;
@@ -251,7 +251,6 @@ impl Wish {
                     });
                 }
             }
-            Ok(())
         })?;
         let per_second = usize::try_from(self.per_second).unwrap_or(1).max(1);
         Ok(DryRun {

@@ -190,7 +190,7 @@ pub(crate) async fn replay(
         )
     ),
     responses((status = 202, description = "On their way.", body = ReplayAnswer, example = json!({"queued": 37, "examined": 412, "has_more": false, "resume_after": null, "dry_run": false}))),
-    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "CONSUMER_DISABLED", "CONSUMER_DELETED"])))
+    extensions(("x-errors" = json!(["MISSING_SELECTION", "INVALID_FIELD", "INVALID_BODY", "CONSUMER_DISABLED", "CONSUMER_DELETED", "PAYLOAD_PURGED"])))
 )]
 pub(crate) async fn replay_to_consumer(
     context: Data<Context>,
@@ -265,9 +265,8 @@ fn run(
     };
     // Only then are any of them scheduled: that locks the counter of the endpoint, for which fan-outs wait.
     let mut again: Vec<replay::Again> = Vec::new();
-    let walked = walk(conn, (&range, &wanted), after, MAX_EXAMINED, |_conn, page| {
+    let walked = walk(conn, (&range, &wanted), after, MAX_EXAMINED, |page| {
         again.extend(page.iter().filter_map(|event| wanted.of(event)));
-        Ok(())
     })?;
     let queued = if dry_run {
         again.len()
@@ -300,7 +299,7 @@ pub(super) fn walk(
     (range, wanted): (&Range, &Wanted<'_>),
     after: Option<EventId>,
     most: usize,
-    mut each: impl FnMut(&mut Conn, &[Candidate]) -> DomainResult<()>,
+    mut each: impl FnMut(&[Candidate]),
 ) -> DomainResult<Walked> {
     let started = Instant::now();
     let mut walked = Walked { last: after, ..Walked::default() };
@@ -309,7 +308,7 @@ pub(super) fn walk(
     loop {
         let size = at_once.min(most - walked.examined);
         let page = candidates(conn, range, walked.last, bodies, size)?;
-        each(conn, &page.events)?;
+        each(&page.events);
         walked.examined += page.events.len();
         walked.last = page.up_to;
         if page.is_last {

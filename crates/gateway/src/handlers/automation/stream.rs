@@ -3,13 +3,9 @@
 //! A stream begins where `Last-Event-ID` ended, ends after the run's end, and costs its gateway next to nothing while
 //! nothing happens: all streams share one query (`tasks::Listeners`).
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName},
-    web::Data,
-};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::stream;
@@ -24,21 +20,14 @@ use super::{task_view::View, tasks::found};
 use crate::{
     access::Caller,
     context::Context,
+    handlers::event_stream,
     paging::{Id, Query},
     problem,
     tasks::{Heard, LINES},
 };
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// A comment is sent so often when nothing happens, so that nobody on the way takes the connection for dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
 /// The longest stream; clients come back by themselves, and their credential is looked at anew.
 const LONGEST: TimeDelta = TimeDelta::hours(1);
-
-/// Milliseconds after which a client comes back when the connection breaks.
-const RETRY_MS: u32 = 1_000;
 
 /// Follow a task
 ///
@@ -64,9 +53,7 @@ pub(crate) async fn follow(
     request: HttpRequest,
     mut query: Query,
 ) -> Result<HttpResponse, ApiError> {
-    let header =
-        request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok().map(str::to_owned));
-    let last = header.or(query.text("last_event_id"));
+    let last = event_stream::last_seen(&request, &mut query);
     query.finish()?;
     let tenant = caller.tenant();
     let row = found(&context, tenant, id).await?;
@@ -80,7 +67,7 @@ pub(crate) async fn follow(
         run: row.run_id,
         number: row.number,
         after,
-        pending: VecDeque::from([Bytes::from(format!("retry: {RETRY_MS}\n\n"))]),
+        pending: VecDeque::from([event_stream::beginning()]),
         behind: true,
         over: row.state.is_terminal(),
         ended: false,
@@ -89,14 +76,9 @@ pub(crate) async fn follow(
     };
     let body = stream::unfold(follower, |mut follower| async move {
         let next = follower.next().await?;
-        Some((Ok::<Bytes, actix_web::Error>(next), follower))
+        Some((next, follower))
     });
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        // Nginx would keep chunks back.
-        .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
-        .streaming(Box::pin(body)))
+    Ok(event_stream::answer(body))
 }
 
 /// The place that a client has seen, if it is one in this run.
@@ -152,7 +134,7 @@ impl Follower {
                     Err(RecvError::Lagged(_)) => self.behind = true,
                     Err(RecvError::Closed) => return None,
                 },
-                () = tokio::time::sleep(KEEP_ALIVE) => self.pending.push_back(Bytes::from_static(b": keep-alive\n\n")),
+                () = tokio::time::sleep(event_stream::KEEP_ALIVE) => self.pending.push_back(event_stream::comment()),
             }
         }
     }

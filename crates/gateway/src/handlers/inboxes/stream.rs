@@ -5,11 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName},
-    web::Data,
-};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::stream;
@@ -27,21 +23,14 @@ use super::{live, messages::MessageView};
 use crate::{
     access::Caller,
     context::Context,
+    handlers::event_stream,
     inbox::Following,
     paging::{Id, Query, invalid_parameter},
     problem,
 };
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// A comment is sent so often when nothing happens, so that nobody on the way takes the connection for dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
 /// The longest stream, in seconds; clients come back by themselves, and their credential is looked at anew.
 const LONGEST_S: i64 = 3_600;
-
-/// Milliseconds after which a client comes back when the connection breaks.
-const RETRY_MS: u32 = 1_000;
 
 /// Messages read at a time, so that a client that is far behind is served in steps.
 const PAGE: i64 = 50;
@@ -98,9 +87,7 @@ pub(crate) async fn follow(
     request: HttpRequest,
     mut query: Query,
 ) -> Result<HttpResponse, ApiError> {
-    let header =
-        request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok().map(str::to_owned));
-    let last = header.or(query.text("last_event_id"));
+    let last = event_stream::last_seen(&request, &mut query);
     let seconds = query.number("seconds", (1, LONGEST_S))?.unwrap_or(LONGEST_S);
     query.finish()?;
     let start = start(last.as_deref())
@@ -129,7 +116,7 @@ pub(crate) async fn follow(
         },
         // Whoever has seen nothing misses nothing.
         tells_gaps: start != Start::Oldest,
-        pending: VecDeque::from([Bytes::from(format!("retry: {RETRY_MS}\n\n"))]),
+        pending: VecDeque::from([event_stream::beginning()]),
         behind: true,
         until: Instant::now() + Duration::from_secs(seconds.unsigned_abs()),
         context: context.clone(),
@@ -139,14 +126,9 @@ pub(crate) async fn follow(
     actix_web::rt::spawn(async move { hand_over(async || follower.next().await, &to, PATIENCE).await });
     let body = stream::unfold(from, |mut from| async move {
         let next = from.recv().await?;
-        Some((Ok::<Bytes, actix_web::Error>(next), from))
+        Some((next, from))
     });
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        // Nginx would keep chunks back.
-        .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
-        .streaming(Box::pin(body)))
+    Ok(event_stream::answer(body))
 }
 
 /// Hands over what there is, until there is nothing more, the client is gone, or it has taken nothing for so long.
@@ -201,7 +183,7 @@ impl Follower {
                 () = closing.cancelled() => return None,
                 () = tokio::time::sleep_until(self.until) => return None,
                 () = self.rings.rung() => self.behind = true,
-                () = tokio::time::sleep(KEEP_ALIVE) => self.pending.push_back(Bytes::from_static(b": keep-alive\n\n")),
+                () = tokio::time::sleep(event_stream::KEEP_ALIVE) => self.pending.push_back(event_stream::comment()),
             }
         }
     }

@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{
-    HttpResponse,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName},
-    web::Data,
-};
+use actix_web::{HttpResponse, web::Data};
 use bytes::Bytes;
 use futures_util::stream;
 use hookyard_chassis::api_error::ApiError;
@@ -23,13 +19,12 @@ use tokio::{
 use crate::{
     access::Caller,
     context::Context,
+    handlers::event_stream,
     paging::{Query, invalid_parameter},
 };
 
 /// How often a hint is told again while work of the type waits.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// A comment is sent so often when nothing waits.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The longest stream, in seconds; clients come back by themselves, and their token is looked at anew.
 const LONGEST_S: u64 = 3_600;
 
@@ -68,20 +63,15 @@ pub(crate) async fn follow(
         heard: context.work.hints(credential.tenant),
         types: AgentType::ALL.into_iter().filter(allowed).collect(),
         told: HashMap::new(),
-        pending: VecDeque::from([Bytes::from_static(b"retry: 1000\n\n")]),
+        pending: VecDeque::from([event_stream::beginning()]),
         until: Instant::now() + Duration::from_secs(seconds),
         context: context.clone(),
     };
     let body = stream::unfold(listener, |mut listener| async move {
         let next = listener.next().await?;
-        Some((Ok::<Bytes, actix_web::Error>(next), listener))
+        Some((next, listener))
     });
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        // Nginx would keep chunks back.
-        .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
-        .streaming(Box::pin(body)))
+    Ok(event_stream::answer(body))
 }
 
 struct Listener {
@@ -113,9 +103,7 @@ impl Listener {
                     Err(RecvError::Closed) => return None,
                 },
                 () = tokio::time::sleep_until(self.until) => return None,
-                () = tokio::time::sleep(KEEP_ALIVE) => {
-                    self.pending.push_back(Bytes::from_static(b": keep-alive\n\n"));
-                }
+                () = tokio::time::sleep(event_stream::KEEP_ALIVE) => self.pending.push_back(event_stream::comment()),
             }
         }
     }
