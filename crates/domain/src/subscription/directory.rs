@@ -32,7 +32,7 @@ use crate::{
             CONSUMER_SIGNING_KEY, HOOK_WEBHOOK_SECRET, SIGNING_SECRET, TENANT_WEBHOOK_SECRET,
         },
     },
-    wire::{SecretError, SigningKey, SigningSecret, WebhookSecret, parse_stored},
+    wire::{SecretError, SigningKey, SigningSecret, WebhookSecret},
 };
 
 /// The snapshot. Clones share it. By default it leaves the secrets of hooks sealed.
@@ -322,13 +322,7 @@ fn parsed(
     vault: Option<&Vault>,
 ) -> std::result::Result<Subscription, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let filter = match &row.filter {
-        None => None,
-        Some(filter) => {
-            let json = parse_stored(filter.as_bytes()).map_err(|error| text(&error))?;
-            Some(Filter::parse(&json).map_err(|error| text(&error))?)
-        }
-    };
+    let filter = row.filter.as_deref().map(Filter::stored).transpose()?;
     let kind = row.kind.unwrap_or(Kind::Hook);
     let has_more = matches!(kind, Kind::Consumer | Kind::Inbox);
     let consumer = has_more.then(|| consumer_of(&row.consumer)).transpose()?.map(Box::new);
@@ -359,20 +353,13 @@ fn parsed(
 }
 
 fn consumer_of(row: &ConsumerRow) -> std::result::Result<Consumer, String> {
-    let transformation = match &row.transformation {
-        None => None,
-        Some(text) => {
-            let json = parse_stored(text.as_bytes()).map_err(|error| error.to_string())?;
-            Some(Transformation::parse(&json).map_err(|error| error.to_string())?)
-        }
-    };
     Ok(Consumer {
         tags: row.tags.clone().unwrap_or_default(),
         method: row.method.as_deref().and_then(|method| method.parse().ok()).unwrap_or_default(),
         rate: row.rate_limit.and_then(|rate| u32::try_from(rate).ok()),
         ttl: row.ttl_s.map(|seconds| TimeDelta::seconds(i64::from(seconds))),
         ordering: row.ordering_key.as_deref().map(Place::parse).transpose()?,
-        transformation,
+        transformation: row.transformation.as_deref().map(Transformation::stored).transpose()?,
         transformed_since: row.transformed_since,
     })
 }

@@ -14,7 +14,7 @@
 
 use std::collections::HashSet;
 
-use crate::wire::{Json, JsonString, Object, to_canonical};
+use crate::wire::{Json, JsonString, Object, parse_stored, to_canonical};
 
 /// The largest filter, as canonical JSON.
 pub(crate) const MAX_BYTES: usize = 4096;
@@ -116,6 +116,15 @@ enum Order {
 }
 
 impl Filter {
+    /// Reads a filter that is stored as canonical JSON.
+    ///
+    /// # Errors
+    /// What cannot be read, as a sentence: it was checked before it was stored.
+    pub(crate) fn stored(text: &str) -> Result<Self, String> {
+        let json = parse_stored(text.as_bytes()).map_err(|error| error.to_string())?;
+        Self::parse(&json).map_err(|error| error.to_string())
+    }
+
     /// Checks a filter.
     ///
     /// # Errors

@@ -15,7 +15,6 @@ use crate::{
     Error, Result,
     event::{EventType, Origin},
     id::{SubscriptionId, TenantId},
-    wire::parse_stored,
 };
 
 /// What a subscription says about which events it gets, as it is stored.
@@ -143,20 +142,13 @@ impl Row {
     }
 
     fn parsed(self) -> std::result::Result<Subscription, String> {
-        let json = |text: &str| parse_stored(text.as_bytes()).map_err(|error| error.to_string());
-        let filter =
-            self.filter.as_deref().map(|text| Filter::parse(&json(text)?).map_err(|error| error.to_string()));
-        let transformation = self
-            .transformation
-            .as_deref()
-            .map(|text| Transformation::parse(&json(text)?).map_err(|error| error.to_string()));
         let consumer = Consumer {
             tags: self.tags.unwrap_or_default(),
             method: super::consumer::Method::default(),
             rate: None,
             ttl: self.ttl_s.map(|seconds| chrono::TimeDelta::seconds(i64::from(seconds))),
             ordering: self.ordering_key.as_deref().map(Place::parse).transpose()?,
-            transformation: transformation.transpose()?,
+            transformation: self.transformation.as_deref().map(Transformation::stored).transpose()?,
             transformed_since: None,
         };
         let patterns: std::result::Result<Box<[EventPattern]>, String> = match &self.patterns {
@@ -172,7 +164,7 @@ impl Row {
             kind: self.kind,
             url: self.url.parse().map_err(|error: url::ParseError| error.to_string())?,
             patterns: patterns?,
-            filter: filter.transpose()?,
+            filter: self.filter.as_deref().map(Filter::stored).transpose()?,
             state: self.state,
             secrets: None,
             expires_at: self.expires_at,

@@ -17,7 +17,7 @@
 use super::place::Place;
 use crate::{
     subscription::filter::{Filter, FilterError},
-    wire::{Json, JsonString, Object, to_canonical, write_canonical},
+    wire::{Json, JsonString, Object, parse_stored, to_canonical, write_canonical},
 };
 
 /// The largest transformation, as canonical JSON, in bytes.
@@ -77,6 +77,15 @@ pub enum TransformError {
 }
 
 impl Transformation {
+    /// Reads a transformation that is stored as canonical JSON.
+    ///
+    /// # Errors
+    /// What cannot be read, as a sentence: it was checked before it was stored.
+    pub(crate) fn stored(text: &str) -> Result<Self, String> {
+        let json = parse_stored(text.as_bytes()).map_err(|error| error.to_string())?;
+        Self::parse(&json).map_err(|error| error.to_string())
+    }
+
     /// Checks a transformation.
     ///
     /// # Errors
