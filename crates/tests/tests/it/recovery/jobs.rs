@@ -339,6 +339,13 @@ async fn it_is_cancelled_in_the_middle() {
     assert_eq!(cancelled["state"], "cancelled", "{cancelled}");
     assert!(sent < 10 && cancelled["ended_at"].is_string(), "{cancelled}");
     assert_eq!(stage.client.post(&path, "").await.expect(200), cancelled, "again");
+    // Written down first: the time that is moved then would end their leases, and they would be sent once more.
+    until("what was sent is written down", async || {
+        let log = format!("/v1/messages?status=Success&endpoint_id={late}");
+        let log = stage.client.get(&log).await.expect(200);
+        if log["data"].as_array().map(Vec::len) == usize::try_from(sent).ok() { Ok(()) } else { Err(log) }
+    })
+    .await;
     stage.let_everything_happen().await;
     assert_eq!(shown(&stage.client, &job).await, cancelled, "nothing goes on");
     assert_eq!(stage.received("late", usize::try_from(sent).unwrap()).await.len() as u64, sent);
