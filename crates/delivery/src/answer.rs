@@ -114,7 +114,7 @@ impl Answers {
     /// Whoever waits is rung; a lost ring is found by polling and by the relays.
     async fn ring(&self, written: Written) {
         if let Some(group) = written.group {
-            let message = Message::EventAccepted { group };
+            let message = Message::EventAccepted { group, accepted: None };
             if let Err(error) = self.bus.publish(Queue::EventAccepted, &message, &TraceContext::fresh()).await
             {
                 tracing::debug!(%error, "an event was not rung; the relay will");

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use hookyard_domain::{
     clock::Clock,
     db::{Conn, Db},
-    delivery::{DeliveryState, Effect, Fate, HeldDelivery, Outcome, Profile, Settled, store},
+    delivery::{DeliveryState, Effect, Fate, HeldDelivery, Outcome, Profile, Settled, settlement, store},
     id::{SettlementId, SubscriptionId},
     subscription::{
         Report,
@@ -170,7 +170,7 @@ impl Writer {
         self.until_written(move |conn| {
             let (tried, parked, cancelled, reports, breakers) = &*group;
             if let Some(settlement) = settlement {
-                store::settle(conn, tried, settlement, reports, now)?;
+                settlement::settle(conn, tried, settlement, reports, now)?;
             }
             store::park(conn, parked)?;
             for (reason, held) in cancelled {

@@ -22,6 +22,6 @@ pub use broadcast::{Heard, Listener};
 pub use bus::{Bus, Consumer, PublishError, StartError};
 pub use counters::Counters;
 pub use incoming::Incoming;
-pub use message::{Message, MessageError};
+pub use message::{Accepted, AcceptedEvent, Message, MessageError};
 pub use queue::{DELIVERY_LIMIT, Lane, PARTITIONS, Queue};
 pub use settings::{AmqpSettings, BrokerUrl, BrokerUrlError};

@@ -1,9 +1,13 @@
 //! What is said on the bus, and its wire format: JSON with the field `kind`.
 //!
-//! A message carries ids, never bodies or states. The format may grow and never changes; the tests below hold it.
+//! A message carries ids and what never changes of things, never bodies or states. The format may grow and never changes; the tests below hold it.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use hookyard_domain::id::{ClaimId, DeliveryId, EventGroupId, EventId, SettlementId, SubscriptionId};
+use chrono::{DateTime, Utc};
+use hookyard_domain::{
+    event::EventType,
+    id::{ClaimId, DeliveryId, EventGroupId, EventId, SettlementId, SubscriptionId, TenantId},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
@@ -15,6 +19,9 @@ pub enum Message {
     EventAccepted {
         /// The group, a row of `event_groups`.
         group: EventGroupId,
+        /// All that was accepted, when that is little: who fans it out need not read it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accepted: Option<Accepted>,
     },
     /// Deliveries are due and held for whoever takes this message.
     DeliveryDue {
@@ -37,6 +44,26 @@ pub enum Message {
         /// Which.
         inboxes: Vec<SubscriptionId>,
     },
+}
+
+/// The events of a group that their tenants have posted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Since when they wait.
+    pub since: DateTime<Utc>,
+    /// The events.
+    pub events: Vec<AcceptedEvent>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedEvent {
+    /// Owner.
+    pub tenant: TenantId,
+    /// Identity.
+    pub id: EventId,
+    /// What kind of thing happened.
+    pub event_type: EventType,
 }
 
 /// Bytes that are not a message of this version.
@@ -117,8 +144,26 @@ mod tests {
         let due = |deliveries| Message::DeliveryDue { claim: ClaimId::from_uuid(uuid(2)), deliveries };
         for (message, text) in [
             (
-                Message::EventAccepted { group: EventGroupId::from_uuid(uuid(1)) },
+                Message::EventAccepted { group: EventGroupId::from_uuid(uuid(1)), accepted: None },
                 r#"{"kind":"event_accepted","group":"0190163d-8694-739b-aea5-966c26f80001"}"#,
+            ),
+            (
+                Message::EventAccepted {
+                    group: EventGroupId::from_uuid(uuid(1)),
+                    accepted: Some(Accepted {
+                        since: DateTime::from_timestamp_micros(1_800_000_000_000_001).unwrap(),
+                        events: vec![AcceptedEvent {
+                            tenant: TenantId::from_uuid(uuid(8)),
+                            id: EventId::from_uuid(uuid(3)),
+                            event_type: "order.created".parse().unwrap(),
+                        }],
+                    }),
+                },
+                concat!(
+                    r#"{"kind":"event_accepted","group":"0190163d-8694-739b-aea5-966c26f80001","accepted":{"#,
+                    r#""since":"2027-01-15T08:00:00.000001Z","events":[{"tenant":"0190163d-8694-739b-aea5-966c26f80008","#,
+                    r#""id":"0190163d-8694-739b-aea5-966c26f80003","event_type":"order.created"}]}}"#
+                ),
             ),
             (
                 due(vec![delivery(3, 4), delivery(3, 5)]),
@@ -150,7 +195,7 @@ mod tests {
     #[test]
     fn a_later_version_may_add_a_field() {
         let text = r#"{"group":"0190163d-8694-739b-aea5-966c26f80001","kind":"event_accepted","since":7}"#;
-        let message = Message::EventAccepted { group: EventGroupId::from_uuid(uuid(1)) };
+        let message = Message::EventAccepted { group: EventGroupId::from_uuid(uuid(1)), accepted: None };
         assert_eq!(Message::from_bytes(text.as_bytes()).unwrap(), message);
     }
 
@@ -164,6 +209,7 @@ mod tests {
             r#"{"kind":"task_burnt","task":"0190163d-8694-739b-aea5-966c26f80001"}"#,
             r#"{"kind":"event_accepted"}"#,
             r#"{"kind":"event_accepted","group":7}"#,
+            r#"{"kind":"event_accepted","group":"0190163d-8694-739b-aea5-966c26f80001","accepted":[]}"#,
             r#"{"kind":"event_accepted","group":"grp_0"}"#,
             r#"{"kind":"delivery_due","claim":"0190163d-8694-739b-aea5-966c26f80002","deliveries":[]}"#,
             r#"{"kind":"delivery_due","claim":"0190163d-8694-739b-aea5-966c26f80002","deliveries":"AZAWPQ"}"#,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory, vault::Vault};
 use hookyard_messaging::Bus;
 
@@ -18,6 +19,13 @@ pub(crate) struct Context {
     pub(crate) lease: Duration,
     /// How owners are told by mail; `None` without a mail server.
     pub(crate) mail: Option<Mail>,
+}
+
+impl Context {
+    /// For how long new deliveries belong to whoever hears their ring.
+    pub(crate) fn lease(&self) -> TimeDelta {
+        TimeDelta::from_std(self.lease).unwrap_or(TimeDelta::seconds(30))
+    }
 }
 
 /// What mail to owners needs.

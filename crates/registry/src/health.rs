@@ -72,7 +72,7 @@ pub(crate) async fn settle(context: &Context, settlements: Vec<SettlementId>) ->
     let groups = context
         .db
         .run(move |conn| {
-            let reports = delivery::store::take_settlements(conn, &settlements)?;
+            let reports = delivery::settlement::take_settlements(conn, &settlements)?;
             write(conn, reports, (mail.as_ref(), &directory), now)
         })
         .await?;
@@ -83,7 +83,7 @@ pub(crate) async fn settle(context: &Context, settlements: Vec<SettlementId>) ->
 /// Rings the events that were written; the relay rings those that get lost.
 pub(crate) async fn announce(context: &Context, groups: Vec<EventGroupId>) {
     for group in groups {
-        let message = Message::EventAccepted { group };
+        let message = Message::EventAccepted { group, accepted: None };
         if let Err(error) = context.bus.publish(Queue::EventAccepted, &message, &TraceContext::fresh()).await
         {
             tracing::debug!(%error, "an event was not rung; the relay will");
@@ -116,7 +116,7 @@ fn write(
     if by_hook.values().any(|report| report.dead > 0) {
         directory.refresh(conn)?;
     }
-    for (id, url, health) in subscription::store::lock_health(conn, &ids)? {
+    for (id, url, health) in subscription::lock_health(conn, &ids)? {
         let Some(report) = by_hook.get(&id) else { continue };
         let change = apply(health, report);
         told.extend(entries(&health, &change, report, &url));
@@ -167,7 +167,7 @@ fn write(
     }
     let changes: Vec<(&Report, &HealthChange)> =
         changes.iter().map(|(report, change)| (*report, change)).collect();
-    subscription::store::add_to_health(conn, &changes)?;
+    subscription::add_to_health(conn, &changes)?;
     groups.extend(warn(conn, &troubled, mail, now)?);
     audit::record_all(conn, &actor(), &told, now)?;
     Ok(groups)

@@ -69,6 +69,10 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     }
     let consumer = shared.bus.consume(Queue::DeliverySettled, settings.prefetch).await;
     tasks.spawn(health::serve(Arc::clone(&shared), consumer, stop.clone()));
+    tasks.spawn({
+        let (fan_out, settings, stop) = (Arc::clone(&fan_out), settings.clone(), stop.clone());
+        async move { fan_out.go_on_with_large(settings, stop).await }
+    });
     tasks.spawn(relay::run(Arc::clone(&shared), Arc::clone(&fan_out), settings.clone(), stop.clone()));
     tasks.spawn(recoveries::run(Arc::clone(&shared), settings.clone(), stop.clone()));
     tasks.spawn(payloads::run(Arc::clone(&shared), settings.clone(), stop.clone()));

@@ -1,6 +1,5 @@
 //! Deliveries that the fan-out has put into lines: the first of each line goes (`domain::delivery::ordered`).
 
-use chrono::TimeDelta;
 use hookyard_domain::{
     Result,
     delivery::{
@@ -41,8 +40,7 @@ pub(crate) fn let_go(context: &Context, waiting: &[NewDelivery]) {
 /// Returns the lines that are worth another look.
 async fn release(context: &Context, lines: Vec<Line>) -> Result<Vec<Line>> {
     let now = context.clock.now();
-    let lease = TimeDelta::from_std(context.lease).unwrap_or(TimeDelta::seconds(30));
-    let (claim, until) = (ClaimId::new(now), now + lease);
+    let (claim, until) = (ClaimId::new(now), now + context.lease());
     let released = context.db.once(move |conn| ordered::release_any(conn, &lines, claim, now, until)).await?;
     let unheard = context.bus.ring_due(Lane::First, claim, &released.ids).await;
     if !unheard.is_empty() {

@@ -15,7 +15,8 @@ use hookyard_domain::{
     id::{ClaimId, EventId},
     recovery::{
         BODIES_AT_ONCE, RecoveryState, Wanted, budget, candidates, count, next_due, room_again,
-        store::{self, Recovery, Step},
+        step::{self, Step},
+        store::Recovery,
     },
     subscription::{Kind, single},
 };
@@ -69,7 +70,7 @@ pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: Cancell
 /// One step of each recovery that is due. Whether there was one.
 async fn pass(context: &Context, most: usize) -> Result<bool> {
     let (now, claim) = (context.clock.now(), ClaimId::new(context.clock.now()));
-    let claimed = context.db.once(move |conn| store::claim_due(conn, now, claim, AT_ONCE)).await?;
+    let claimed = context.db.once(move |conn| step::claim_due(conn, now, claim, AT_ONCE)).await?;
     let any = !claimed.is_empty();
     for recovery in claimed {
         match step(context, recovery.clone(), most).await {
@@ -78,7 +79,7 @@ async fn pass(context: &Context, most: usize) -> Result<bool> {
                 // The others go on, and are claimed before this one the next time.
                 tracing::warn!(recovery = %recovery.id, error = error.chain(), "a recovery cannot go on yet");
                 let now = context.clock.now();
-                let later = move |conn: &mut Conn| store::postpone(conn, &recovery, now + AFTER_FAILURE, now);
+                let later = move |conn: &mut Conn| step::postpone(conn, &recovery, now + AFTER_FAILURE, now);
                 context.db.once(later).await?;
             }
         }
@@ -95,7 +96,7 @@ async fn step(context: &Context, recovery: Recovery, most: usize) -> Result<usiz
     };
     let now = context.clock.now();
     if let Some(until) = looked.waits_until {
-        context.db.once(move |conn| store::postpone(conn, &recovery, until, now)).await?;
+        context.db.once(move |conn| step::postpone(conn, &recovery, until, now)).await?;
         return Ok(0);
     }
     context.db.run(move |conn| write(conn, &recovery, &looked, now)).await
@@ -145,7 +146,7 @@ fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -
     }
     // Nobody sends what is in an inbox: it is there at once, and remains until it is read.
     if recovery.kind != Kind::Inbox {
-        looked.under_way = store::pending(conn, recovery.subscription_id, &recovery.under_way)?;
+        looked.under_way = step::pending(conn, recovery.subscription_id, &recovery.under_way)?;
     }
     let per_second = u32::try_from(recovery.per_second).unwrap_or(1);
     let room = budget(per_second, most, looked.under_way.len());
@@ -181,7 +182,7 @@ fn look(conn: &mut Conn, recovery: &Recovery, most: usize, now: DateTime<Utc>) -
 }
 
 fn write(conn: &mut Conn, recovery: &Recovery, looked: &Looked, now: DateTime<Utc>) -> Result<usize> {
-    let Some(takes_events) = store::begin_step(conn, recovery)? else { return Ok(0) };
+    let Some(takes_events) = step::begin_step(conn, recovery)? else { return Ok(0) };
     let (mut looked_state, mut reason) = (looked.state, looked.reason);
     let queued = if takes_events {
         let profile = recovery.kind.profile();
@@ -207,7 +208,7 @@ fn write(conn: &mut Conn, recovery: &Recovery, looked: &Looked, now: DateTime<Ut
         under_way: if looked_state.has_ended() { Vec::new() } else { under_way },
         due_at,
     };
-    let after = store::finish_step(conn, recovery, &step, now)?;
+    let after = step::finish_step(conn, recovery, &step, now)?;
     if let Some(after) = after.filter(|after| after.state.has_ended()) {
         let entry = after.entry(Action::RecoveryEnded);
         audit::record_all(conn, &health::actor(), &[entry], now)?;

@@ -64,8 +64,10 @@ async fn pass(
     }
     while !stop.is_cancelled() {
         let before = context.clock.now() - patience;
-        let settlements =
-            context.db.once(move |conn| delivery::store::overdue_settlements(conn, before, AT_ONCE)).await?;
+        let settlements = context
+            .db
+            .once(move |conn| delivery::settlement::overdue_settlements(conn, before, AT_ONCE))
+            .await?;
         if settlements.is_empty() {
             break;
         }

@@ -15,6 +15,9 @@ pub struct Settings {
     /// After how long without a fan-out the relay takes an event itself, in milliseconds. Range 100–600,000.
     /// Default: 2000.
     pub relay_after_ms: u64,
+    /// Deliveries per second that are made of events with more than 512 of them, by each registry and of all such events together;
+    /// others wait less the fewer they are. Range 20–1,000,000. Default: 1000.
+    pub large_fan_out_per_s: u32,
     /// How often expired hooks, partitions and old keys are looked after, in seconds. Range 1–3,600. Default: 30.
     pub upkeep_interval_s: u64,
     /// Days for which events and their deliveries are kept. Range 1–3,650. Default: 30.
@@ -35,6 +38,7 @@ impl Default for Settings {
             prefetch: 64,
             relay_interval_ms: 500,
             relay_after_ms: 2_000,
+            large_fan_out_per_s: 1_000,
             upkeep_interval_s: 30,
             retention_days: 30,
             recovery_under_way: 500,
@@ -50,11 +54,12 @@ impl Settings {
     /// Names the first setting that is out of its range, and the range.
     pub fn check(&self) -> Result<(), String> {
         let payload_days = self.payload_retention_days.unwrap_or(self.retention_days);
-        let ranges: [(&str, u64, u64, u64); 8] = [
+        let ranges: [(&str, u64, u64, u64); 9] = [
             ("workers", self.workers as u64, 1, 16),
             ("prefetch", u64::from(self.prefetch), 1, 1_000),
             ("relay_interval_ms", self.relay_interval_ms, 50, 60_000),
             ("relay_after_ms", self.relay_after_ms, 100, 600_000),
+            ("large_fan_out_per_s", u64::from(self.large_fan_out_per_s), 20, 1_000_000),
             ("upkeep_interval_s", self.upkeep_interval_s, 1, 3_600),
             ("retention_days", u64::from(self.retention_days), 1, 3_650),
             ("recovery_under_way", u64::from(self.recovery_under_way), 1, 10_000),
@@ -89,11 +94,16 @@ mod tests {
                 "{retention_days}"
             );
         }
+        for (large_fan_out_per_s, good) in [(19, false), (20, true), (1_000_000, true), (1_000_001, false)] {
+            let settings = Settings { large_fan_out_per_s, ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), good, "{large_fan_out_per_s}");
+        }
         for (recovery_under_way, good) in [(0, false), (1, true), (10_000, true), (10_001, false)] {
             let settings = Settings { recovery_under_way, ..Settings::default() };
             assert_eq!(settings.check().is_ok(), good, "{recovery_under_way}");
         }
     }
+
     #[test]
     fn payloads_are_not_kept_longer_than_their_events() {
         for (payload, events, good) in [

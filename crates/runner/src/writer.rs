@@ -144,7 +144,7 @@ impl Writer {
 impl Ringing {
     async fn ring(self, written: Written) {
         if let Some(group) = written.group {
-            let message = Message::EventAccepted { group };
+            let message = Message::EventAccepted { group, accepted: None };
             let rung = self.bus.publish(Queue::EventAccepted, &message, &TraceContext::fresh()).await;
             if let Err(error) = rung {
                 tracing::debug!(%error, "events of runs were not rung; the relay will");

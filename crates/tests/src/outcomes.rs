@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use hookyard_domain::{
-    delivery::{Attempt, DeliveryState, Fate, Settled, store},
+    delivery::{Attempt, DeliveryState, Fate, Settled, settlement, store},
     id::{ClaimId, DeliveryId, SettlementId},
 };
 
@@ -35,7 +35,7 @@ pub async fn settle_due(system: &System, state: DeliveryState, status: u16, repl
                     held,
                 })
                 .collect();
-            store::settle(conn, &settled, SettlementId::new(now), &[], now)?;
+            settlement::settle(conn, &settled, SettlementId::new(now), &[], now)?;
             Ok(ids)
         })
         .await

@@ -15,7 +15,7 @@ use anyhow::Result;
 use tokio::net::TcpListener;
 
 use self::endpoint::{Behaviour, Endpoint, FAILURE_STATUS, Tally};
-pub(crate) use self::stats::{GapStats, Stats};
+pub(crate) use self::stats::{EndpointStats, GapStats, Stats};
 use crate::{http::Conn, latency::now_ns};
 
 /// Sequence numbers start here, so that all have the same width.

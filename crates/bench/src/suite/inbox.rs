@@ -11,7 +11,12 @@ use super::{
     listeners::{Api, text},
     system::System,
 };
-use crate::{cost::Watch, latency::Latency, load::Report};
+use crate::{
+    cost::Watch,
+    latency::Latency,
+    load::Report,
+    sink::{EndpointStats, Stats},
+};
 
 const READERS: usize = 16;
 /// Messages in one lease.
@@ -68,6 +73,15 @@ pub(crate) async fn measure(system: &System, quick: bool) -> Result<Report> {
         deliver_s: took,
         delivered_per_s: acknowledged as f64 / took,
         accept_ms: leases.summary(),
+        // The readers are the sink: what they have acknowledged arrived, and a lease takes as long as they wait for it.
+        sink: Stats {
+            total: EndpointStats {
+                done: acknowledged,
+                success: leases.summary(),
+                ..EndpointStats::default()
+            },
+            ..Stats::default()
+        },
         cpu_s_per_1000: cpu_s / acknowledged as f64 * 1000.0,
         usage,
         other_cpu_s,

@@ -155,7 +155,7 @@ impl<'a> Rig<'a> {
         let week = Filling { events: many, from_hours: 7 * 24, to_hours: 1 };
         let mut reports = Vec::new();
         for (shape, filling) in Case::Million.shapes(quick).iter().zip([few, week]) {
-            million::fill(&url, &tenant, filling)?;
+            million::fill(&url, &tenant, filling).await?;
             let lists = million::lists(system.api, &reader).await?;
             // Both begin with a warm-up.
             let warm_up =

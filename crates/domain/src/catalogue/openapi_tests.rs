@@ -1,6 +1,6 @@
 //! What becomes of OpenAPI documents.
 
-use super::*;
+use super::{schemas::MAX_SOURCE_BYTES, *};
 use crate::wire::parse;
 
 fn found(text: &str, payload_member: Option<&str>) -> Result<Found, String> {

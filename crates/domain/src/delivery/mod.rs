@@ -7,6 +7,7 @@
 pub mod body;
 pub mod dead_letter;
 pub mod failed;
+pub mod fan_out;
 pub mod gaps;
 pub mod inspect;
 mod judge;
@@ -18,6 +19,7 @@ mod profile;
 pub mod replay;
 pub mod rung;
 pub mod sequence;
+pub mod settlement;
 pub mod store;
 
 use chrono::{DateTime, Utc};

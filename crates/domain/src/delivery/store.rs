@@ -1,24 +1,18 @@
 //! Queries of the delivery engine. All of them take many rows at once (invariant 5).
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashSet},
-};
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    Connection, PgConnection, QueryableByName, RunQueryDsl,
-    result::{DatabaseErrorKind, Error::DatabaseError},
-    sql_query,
-    sql_types::{Array, BigInt, Binary, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{Attempt, DeliveryState, Fate, HeldDelivery, NewDelivery, Profile, Settled, sequence};
+use super::{HeldDelivery, NewDelivery, Profile};
 use crate::{
     Result,
     db::{partition, prepared::prepared},
-    id::{ClaimId, DeliveryId, EventGroupId, EventId, SettlementId, SubscriptionId, TenantId},
-    subscription::Report,
+    id::{ClaimId, DeliveryId, EventId, SubscriptionId, TenantId},
 };
 
 /// No lease: the claim of a delivery that waits for its time.
@@ -46,7 +40,7 @@ pub(crate) fn by_partition<T>(
 }
 
 /// A partition that retention has dropped holds nothing to be changed any more.
-fn unless_dropped(result: diesel::QueryResult<usize>) -> Result<()> {
+pub(super) fn unless_dropped(result: diesel::QueryResult<usize>) -> Result<()> {
     match result {
         Ok(_rows) => Ok(()),
         Err(error) if partition::is_dropped(&error) => Ok(()),
@@ -58,10 +52,6 @@ fn unless_dropped(result: diesel::QueryResult<usize>) -> Result<()> {
 /// instead of looking each key up.
 pub(super) const BY_KEY: &str =
     "d.event_id = k.e AND d.subscription_id = k.s AND d.claim = k.c AND d.state + 0 = 0";
-
-fn small(number: u16) -> i16 {
-    i16::try_from(number).unwrap_or(i16::MAX)
-}
 
 /// Makes deliveries that are of no subscription that counts, held under `claim` until `lease_until`; those that stand in a line are held back, and
 /// [`super::ordered::release`] lets go those that may, after the commit. One that exists already stays as it is (invariant 3).
@@ -97,101 +87,6 @@ pub fn insert(
     .bind::<Array<Nullable<Timestamptz>>, _>(deliveries.iter().map(|d| d.expires_at).collect::<Vec<_>>())
     .execute(conn)?;
     Ok(())
-}
-
-/// Takes groups of events and makes their deliveries, numbered ([`sequence`]), in one statement: a group is gone when its deliveries
-/// are there. Returns the groups that were taken; of one that somebody else has taken, or is taking, no delivery is made. Deliveries
-/// that stand in a line are held back, as by [`insert`]. One that exists already stays as it is, and no number is spent on it. Not
-/// within a transaction.
-///
-/// # Errors
-/// When the database is away; nothing is taken then.
-pub fn fan_out(
-    conn: &mut PgConnection,
-    groups: &[EventGroupId],
-    deliveries: &[(EventGroupId, NewDelivery)],
-    claim: ClaimId,
-    now: DateTime<Utc>,
-    lease_until: DateTime<Utc>,
-) -> Result<HashSet<EventGroupId>> {
-    let mut missing = Cow::Borrowed(deliveries);
-    loop {
-        match fan_out_new(conn, groups, &missing, claim, now, lease_until) {
-            // Hardly ever: somebody has sent one of the events again before it was fanned out.
-            Err(DatabaseError(DatabaseErrorKind::UniqueViolation, error)) => {
-                let there = sequence::existing(conn, missing.iter().map(|(_, new)| new.id))?;
-                if there.is_empty() {
-                    return Err(DatabaseError(DatabaseErrorKind::UniqueViolation, error).into());
-                }
-                missing.to_mut().retain(|(_, new)| !there.contains(&new.id));
-            }
-            taken => return Ok(taken?),
-        }
-    }
-}
-
-/// As [`fan_out`], of deliveries none of which exists.
-fn fan_out_new(
-    conn: &mut PgConnection,
-    groups: &[EventGroupId],
-    deliveries: &[(EventGroupId, NewDelivery)],
-    claim: ClaimId,
-    now: DateTime<Utc>,
-    lease_until: DateTime<Utc>,
-) -> diesel::QueryResult<HashSet<EventGroupId>> {
-    #[derive(QueryableByName)]
-    struct Taken {
-        #[diesel(sql_type = Uuid)]
-        id: EventGroupId,
-    }
-    let (events, subscriptions) = split(deliveries.iter().map(|(_, new)| new.id));
-    let news = || deliveries.iter().map(|(_, new)| new);
-    // Nearly always nothing of it: those who do not wait in lines, and do not expire, need not pay for it.
-    let with_options = news().any(|new| new.ordering.is_some() || new.expires_at.is_some());
-    let (columns, values, parameters, names) = if with_options {
-        (
-            ", next_attempt_at, claim, ordering, expires_at",
-            "CASE WHEN o IS NULL THEN $6 ELSE 'infinity' END, \
-               CASE WHEN o IS NULL THEN $7 ELSE '00000000-0000-0000-0000-000000000000' END, o, x",
-            ", $10, $11",
-            ", o, x",
-        )
-    } else {
-        (", next_attempt_at, claim", "$6, $7", "", "")
-    };
-    // Within one subscription numbers go by the events' ids. A full join, which has the same rows here, cannot be made by comparing
-    // each of thousands of deliveries with each counter, as the planner, who expects ten, would have it.
-    let statement = prepared(format!(
-        "WITH taken AS (DELETE FROM event_groups WHERE id IN \
-            (SELECT id FROM event_groups WHERE id = ANY($8) ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id), \
-         new AS MATERIALIZED (SELECT e, s, t, p{names}, row_number() OVER (PARTITION BY s ORDER BY e DESC) - 1 AS behind \
-            FROM unnest($1, $2, $3, $4, $9{parameters}) AS new (e, s, t, p, g{names}) JOIN taken ON taken.id = new.g), \
-         numbers AS ({}), \
-         made AS (INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, \
-               deferrals, due_at{columns}, sequence) \
-            SELECT e, s, t, p, 0, 0, 0, 0, $5, {values}, numbers.last - behind \
-            FROM new FULL JOIN numbers ON numbers.subscription_id = new.s) \
-         SELECT id FROM taken",
-        sequence::give("SELECT s, count(*) FROM new GROUP BY s ORDER BY s")
-    ))
-    .bind::<Array<Uuid>, _>(events)
-    .bind::<Array<Uuid>, _>(subscriptions)
-    .bind::<Array<Uuid>, _>(news().map(|new| new.tenant).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(news().map(|new| new.profile).collect::<Vec<_>>())
-    .bind::<Timestamptz, _>(now)
-    .bind::<Timestamptz, _>(lease_until)
-    .bind::<Uuid, _>(claim)
-    .bind::<Array<Uuid>, _>(groups)
-    .bind::<Array<Uuid>, _>(deliveries.iter().map(|(group, _)| *group).collect::<Vec<_>>());
-    let taken: Vec<Taken> = if with_options {
-        statement
-            .bind::<Array<Nullable<Uuid>>, _>(news().map(|new| new.ordering).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Timestamptz>>, _>(news().map(|new| new.expires_at).collect::<Vec<_>>())
-            .load(conn)?
-    } else {
-        statement.load(conn)?
-    };
-    Ok(taken.into_iter().map(|row| row.id).collect())
 }
 
 #[derive(QueryableByName)]
@@ -382,186 +277,6 @@ pub fn cancel_pending(
     .bind::<Timestamptz, _>(now)
     .bind::<Text, _>(reason)
     .execute(conn)?)
-}
-
-/// Records tries: one row in `attempts` each, the deliveries moved on, and one settlement for the registry. Deliveries
-/// that are no longer held under their claim are left as they are; their tries are recorded all the same, for they
-/// happened.
-///
-/// May be repeated when the connection broke and nobody knows whether it was done: tries that are recorded already are not
-/// reported a second time.
-///
-/// # Errors
-/// When the database is away; nothing is recorded then.
-pub fn settle(
-    conn: &mut PgConnection,
-    settled: &[Settled],
-    settlement: SettlementId,
-    reports: &[Report],
-    now: DateTime<Utc>,
-) -> Result<()> {
-    if settled.is_empty() {
-        return Ok(());
-    }
-    let reports = serde_json::to_value(reports).map_err(|error| crate::Error::Database(Box::new(error)))?;
-    let mut partitions = by_partition(settled, |settled| settled.held.id.event);
-    let last = partitions.pop_last();
-    if partitions.is_empty() {
-        let Some((table, settled)) = last else { return Ok(()) };
-        return settle_in(conn, &table, &settled, settlement, &reports, now);
-    }
-    // Around midnight, or with old retries: several statements, one transaction.
-    conn.transaction(|conn| {
-        for (table, settled) in partitions {
-            let nothing = serde_json::Value::Array(Vec::new());
-            settle_in(conn, &table, &settled, SettlementId::new(now), &nothing, now)?;
-        }
-        match last {
-            Some((table, settled)) => settle_in(conn, &table, &settled, settlement, &reports, now),
-            None => Ok(()),
-        }
-    })
-}
-
-fn settle_in(
-    conn: &mut PgConnection,
-    table: &str,
-    settled: &[&Settled],
-    settlement: SettlementId,
-    reports: &serde_json::Value,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let (events, subscriptions) = split(settled.iter().map(|s| s.held.id));
-    let moved: Vec<Moved> = settled.iter().map(|s| Moved::of(s, now)).collect();
-    let attempts: Vec<&Attempt> = settled.iter().map(|s| &s.attempt).collect();
-    let changed = prepared(format!(
-        "WITH k AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-            AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), \
-         logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) \
-            SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING RETURNING 1), \
-         moved AS (UPDATE {table} d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, \
-            due_at = k.due, next_attempt_at = k.next, claim = $19, settled_at = k.settled, last_status = k.status, \
-            last_reason = k.reason FROM k WHERE {BY_KEY} RETURNING 1) \
-         INSERT INTO settlements (id, reports, created_at) \
-            SELECT $16, $17, $18 WHERE EXISTS (TABLE logged) OR EXISTS (TABLE moved)"
-    ))
-    .bind::<Array<Uuid>, _>(events)
-    .bind::<Array<Uuid>, _>(subscriptions)
-    .bind::<Array<Uuid>, _>(settled.iter().map(|s| s.held.claim).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(moved.iter().map(|m| m.state.code()).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(moved.iter().map(|m| m.tries).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(moved.iter().map(|m| m.deferrals).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(moved.iter().map(|m| m.due_at).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(moved.iter().map(|m| m.next_attempt_at).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Timestamptz>>, _>(moved.iter().map(|m| m.settled_at).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(attempts.iter().map(|a| small(a.number)).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(attempts.iter().map(|a| a.started_at).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(
-        attempts.iter().map(|a| i32::try_from(a.latency_ms).unwrap_or(i32::MAX)).collect::<Vec<_>>(),
-    )
-    .bind::<Array<Nullable<SmallInt>>, _>(attempts.iter().map(|a| a.status.map(small)).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(attempts.iter().map(|a| a.reason.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Binary>>, _>(
-        attempts.iter().map(|a| (!a.reply.is_empty()).then_some(a.reply.as_slice())).collect::<Vec<_>>(),
-    )
-    .bind::<Uuid, _>(settlement)
-    .bind::<Jsonb, _>(reports)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Uuid, _>(nobody())
-    .execute(conn);
-    unless_dropped(changed)
-}
-
-/// The columns of a delivery after a try.
-struct Moved {
-    state: DeliveryState,
-    tries: i16,
-    deferrals: i16,
-    due_at: DateTime<Utc>,
-    next_attempt_at: DateTime<Utc>,
-    settled_at: Option<DateTime<Utc>>,
-}
-
-impl Moved {
-    fn of(settled: &Settled, now: DateTime<Utc>) -> Self {
-        let held = &settled.held;
-        let tries = small(held.tries.saturating_add(1));
-        match settled.fate {
-            Fate::Ended(state) => Self {
-                state,
-                tries,
-                deferrals: small(held.deferrals),
-                due_at: held.due_at,
-                next_attempt_at: now,
-                settled_at: Some(now),
-            },
-            Fate::Retry { at } => Self {
-                state: DeliveryState::Pending,
-                tries,
-                deferrals: 0,
-                due_at: at,
-                next_attempt_at: at,
-                settled_at: None,
-            },
-            Fate::Deferred { at } => Self {
-                state: DeliveryState::Pending,
-                tries: small(held.tries),
-                deferrals: small(held.deferrals.saturating_add(1)),
-                due_at: held.due_at,
-                next_attempt_at: at,
-                settled_at: None,
-            },
-        }
-    }
-}
-
-/// Takes settlements to apply them: the rows are gone when the transaction commits, and stay when it does not. One that
-/// another transaction is taking, or has taken, is not returned.
-///
-/// # Errors
-/// When the database is away.
-pub fn take_settlements(conn: &mut PgConnection, settlements: &[SettlementId]) -> Result<Vec<Report>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Jsonb)]
-        reports: serde_json::Value,
-    }
-    let rows: Vec<Row> = prepared(
-        "WITH taken AS (DELETE FROM settlements WHERE id IN \
-            (SELECT id FROM settlements WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED) RETURNING id, reports) \
-         SELECT reports FROM taken ORDER BY id",
-    )
-    .bind::<Array<Uuid>, _>(settlements)
-    .load(conn)?;
-    let mut reports = Vec::new();
-    for row in rows {
-        match serde_json::from_value::<Vec<Report>>(row.reports) {
-            Ok(some) => reports.extend(some),
-            Err(error) => tracing::error!(%error, "a settlement cannot be read and is left out"),
-        }
-    }
-    Ok(reports)
-}
-
-/// Settlements that should have been applied by now, oldest first.
-///
-/// # Errors
-/// When the database is away.
-pub fn overdue_settlements(
-    conn: &mut PgConnection,
-    made_before: DateTime<Utc>,
-    limit: i64,
-) -> Result<Vec<SettlementId>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        id: SettlementId,
-    }
-    let rows: Vec<Row> = prepared("SELECT id FROM settlements WHERE created_at < $1 ORDER BY id LIMIT $2")
-        .bind::<Timestamptz, _>(made_before)
-        .bind::<BigInt, _>(limit)
-        .load(conn)?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// How much is due and how old the oldest of it is, for metrics and alerts.

@@ -162,7 +162,10 @@ impl ListedEvent {
     /// Where the event stands.
     #[must_use]
     pub fn state(&self) -> EventState {
-        if self.pending > 0 {
+        let made = self.pending + self.delivered + self.dead + self.cancelled;
+        if self.waits && made == 0 {
+            EventState::Accepted
+        } else if self.waits || self.pending > 0 {
             EventState::Pending
         } else if self.dead > 0 {
             EventState::Dead
@@ -170,8 +173,6 @@ impl ListedEvent {
             EventState::Delivered
         } else if self.cancelled > 0 {
             EventState::Cancelled
-        } else if self.waits {
-            EventState::Accepted
         } else {
             EventState::Unmatched
         }
@@ -213,6 +214,11 @@ enum Way {
 }
 
 impl Way {
+    /// What waits, and of that what satisfies a condition.
+    fn waiting(condition: &'static str) -> Self {
+        Self::Known(WAITING.to_owned(), condition)
+    }
+
     fn of(state: Option<StateFilter>) -> Self {
         let undelivered = |which: &str| {
             format!(
@@ -224,21 +230,23 @@ impl Way {
         match state {
             None => Self::Look("true"),
             Some(StateFilter::Undelivered) => Self::Known(undelivered(""), "true"),
-            Some(StateFilter::Is(EventState::Accepted)) => Self::Known(WAITING.to_owned(), "true"),
+            Some(StateFilter::Is(EventState::Accepted)) => {
+                Self::waiting("pending + delivered + dead + cancelled = 0")
+            }
             Some(StateFilter::Is(EventState::Pending)) => {
                 Self::Known(undelivered(" AND u.state = 0"), "pending > 0")
             }
             Some(StateFilter::Is(EventState::Dead)) => {
-                Self::Known(undelivered(" AND u.state = 2"), "pending = 0 AND dead > 0")
+                Self::Known(undelivered(" AND u.state = 2"), "pending = 0 AND dead > 0 AND NOT waits")
             }
             Some(StateFilter::Is(EventState::Unmatched)) => {
                 Self::Look("pending + delivered + dead + cancelled = 0 AND NOT waits")
             }
             Some(StateFilter::Is(EventState::Delivered)) => {
-                Self::Look("pending + dead = 0 AND delivered > 0")
+                Self::Look("pending + dead = 0 AND delivered > 0 AND NOT waits")
             }
             Some(StateFilter::Is(EventState::Cancelled)) => {
-                Self::Look("pending + dead + delivered = 0 AND cancelled > 0")
+                Self::Look("pending + dead + delivered = 0 AND cancelled > 0 AND NOT waits")
             }
         }
     }
@@ -259,8 +267,10 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Re
         let ways = match query.state {
             // What waits is read before what it turns into, so that what is fanned out meanwhile is not missed. Each goes by an index
             // of its own, in order; both together would be read whole and sorted.
-            Some(StateFilter::Undelivered) => {
-                vec![Way::of(Some(StateFilter::Is(EventState::Accepted))), Way::of(query.state)]
+            Some(StateFilter::Undelivered) => vec![Way::waiting("true"), Way::of(query.state)],
+            // Of a large event some deliveries may have ended before the others are made.
+            Some(StateFilter::Is(EventState::Pending)) => {
+                vec![Way::waiting("pending + delivered + dead + cancelled > 0"), Way::of(query.state)]
             }
             None | Some(StateFilter::Is(_)) => vec![Way::of(query.state)],
         };

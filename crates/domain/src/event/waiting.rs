@@ -64,7 +64,7 @@ struct Row {
     since: DateTime<Utc>,
 }
 
-/// The events of groups that wait for their fan-out. The groups stay: `delivery::store::fan_out` takes them.
+/// The events of groups that wait for their fan-out. The groups stay: `delivery::fan_out` takes them.
 ///
 /// # Errors
 /// When the database is away.

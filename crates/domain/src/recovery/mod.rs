@@ -7,6 +7,7 @@
 //! First it counts, so that it can tell how far it is.
 
 mod candidates;
+pub mod step;
 pub mod store;
 
 use chrono::{DateTime, TimeDelta, Utc};

@@ -19,6 +19,7 @@ mod kind;
 pub mod listeners;
 mod pattern;
 mod record;
+mod report;
 pub mod single;
 mod state;
 pub mod store;
@@ -33,13 +34,11 @@ use serde::{Deserialize, Serialize};
 pub use consumer::Consumer;
 pub use ending::{Ending, end};
 pub use filter::{Filter, FilterError};
-pub use health::{
-    Ended, FAILING_TO_DISABLE, Health, HealthChange, MAX_DEAD_EVENTS, REFUSALS_TO_DISABLE, Report, Standing,
-    apply,
-};
+pub use health::{Ended, FAILING_TO_DISABLE, Health, HealthChange, REFUSALS_TO_DISABLE, apply};
 pub use kind::Kind;
 pub use pattern::{EventPattern, PatternError};
-pub use record::Record;
+pub use record::{Record, add_to_health, lock_health};
+pub use report::{MAX_DEAD_EVENTS, Report, Standing};
 pub use state::HookState;
 pub use url_rule::{HookUrl, UrlError, UrlRules};
 

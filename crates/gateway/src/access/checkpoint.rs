@@ -1,47 +1,38 @@
 //! The middleware around every route: authentication, limit, scope, the headers of the limit, and figures.
+//! Counting is in `limit`; whoever shows no credential that is known goes through `unauthenticated`.
+
+pub(super) mod limit;
+mod unauthenticated;
 
 use std::{
     future::{Ready, ready},
-    net::IpAddr,
     rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::{
-        CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
-    },
+    http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY},
     web::Data,
 };
-use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
 use hookyard_chassis::{api_error::ApiError, request_id::RequestId};
-use hookyard_domain::{
-    audit::{self, Action, Actor, ActorKind, Entry, ObjectKind, ObjectRef},
-    credential::{Kind, Limits},
-    rate_limit::Bucket,
-};
-use serde_json::json;
+use hookyard_domain::{credential::Kind, rate_limit::Bucket};
 
+use self::{
+    limit::{Refusal, tell},
+    unauthenticated::Stranger,
+};
 use super::{
     Access, Caller, Principal,
     authenticate::Shown,
     browser::{self, X_CSRF_TOKEN},
     head,
     limiter::Allowance,
-    peer, reached, visitor,
+    peer, visitor,
 };
-use crate::{context::Context, handlers::pages, metrics::RouteFigures, settings::WINDOW};
-
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-
-/// What an unlimited credential reads as its limit and as what remains: the largest number every client can hold.
-const UNLIMITED: u32 = i32::MAX as u32;
+use crate::{context::Context, handlers::pages, metrics::RouteFigures};
 
 /// What a place asks of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,69 +144,6 @@ impl Checkpoint {
             headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         }
     }
-
-    /// Counts the request.
-    async fn count(
-        &self,
-        principal: &Principal,
-        peer: Option<IpAddr>,
-        now: DateTime<Utc>,
-    ) -> Result<Allowance, Refusal> {
-        let context = &self.context;
-        let settings = &context.settings.gateway;
-        // What actions do is counted for the tenant as a whole.
-        let of_tenant = self.bucket == Bucket::Actions;
-        let subject = if of_tenant { principal.tenant().uuid() } else { principal.subject() };
-        let own = match principal {
-            Principal::Credential(credential) => credential.limits,
-            Principal::Person(_) => settings.person_limits(),
-        };
-        let of_address = settings.limit(Bucket::ActionsOfAddress, &own);
-        if of_tenant && of_address > 0 {
-            let bucket = (peer::subject(peer), Bucket::ActionsOfAddress);
-            let counted = context.limiter.ask(bucket, of_address, now).await?;
-            if !counted.granted {
-                return Err(spent(counted, now));
-            }
-        }
-        let limit = settings.limit(self.bucket, &own);
-        if limit == 0 {
-            return Ok(Allowance {
-                granted: true,
-                limit: UNLIMITED,
-                remaining: UNLIMITED,
-                resets_at: now + WINDOW,
-                is_last: false,
-            });
-        }
-        // What is not known to be left is not left.
-        let uncounted = |error: ApiError| {
-            let resets_at = now + WINDOW;
-            let allowance = Allowance { granted: false, limit, remaining: 0, resets_at, is_last: false };
-            Refusal { error, allowance: Some(allowance) }
-        };
-        let allowance = context.limiter.ask((subject, self.bucket), limit, now).await.map_err(uncounted)?;
-        if allowance.granted {
-            if let Principal::Credential(credential) = principal
-                && allowance.is_last
-            {
-                reached::tell(context, credential, self.bucket, &allowance, now);
-            }
-            return Ok(allowance);
-        }
-        // What goes beyond the limit may be a burst that is allowed once in an hour.
-        if self.bucket == Bucket::HookWrites {
-            let burst = settings.hook_write_burst(&own);
-            if burst > 0 {
-                let bucket = (subject, Bucket::HookWriteBurst);
-                let beyond = context.limiter.ask(bucket, burst, now).await.map_err(uncounted)?;
-                if beyond.granted {
-                    return Ok(Allowance { granted: true, ..allowance });
-                }
-            }
-        }
-        Err(spent(allowance, now))
-    }
 }
 
 /// Whether a route lets a principal pass.
@@ -254,140 +182,6 @@ fn permits(access: Access, principal: &Principal) -> Result<(), ApiError> {
 
 fn insufficient(message: &str) -> ApiError {
     ApiError::forbidden("INSUFFICIENT_PERMISSIONS", message)
-}
-
-/// A request without a credential that is known here.
-struct Stranger<'a> {
-    checkpoint: &'a Checkpoint,
-    shown: &'a Shown,
-    peer: Option<IpAddr>,
-    request_id: Option<RequestId>,
-    now: DateTime<Utc>,
-}
-
-impl Stranger<'_> {
-    /// A session is always asked for. A key that was made a moment ago is only in the database, too; but a peer that has
-    /// spent its limit is not asked for there: its new key works with the next refresh.
-    async fn look_up(&self) -> Result<Option<Principal>, Refusal> {
-        let context = &self.checkpoint.context;
-        if let Shown::Session(token) = self.shown {
-            let session = context.authenticator.session(token, self.now).await?;
-            return Ok(session.map(|session| Principal::Person(Arc::new(session))));
-        }
-        let limit = self.limit();
-        if limit > 0
-            && let Some(refused) = context.limiter.spent(self.subject(), limit, self.now)
-        {
-            return Err(spent(refused, self.now));
-        }
-        Ok(context.authenticator.looked_up(self.shown, self.now).await?.map(Principal::Credential))
-    }
-
-    async fn refuse(&self) -> Refusal {
-        let context = &self.checkpoint.context;
-        context.metrics.unauthenticated.inc();
-        let limit = self.limit();
-        let allowance = match limit {
-            0 => None,
-            limit => match context.limiter.ask(self.subject(), limit, self.now).await {
-                Ok(allowance) if !allowance.granted => return spent(allowance, self.now),
-                Ok(allowance) => {
-                    if allowance.is_last {
-                        self.tell_audit(limit).await;
-                    }
-                    Some(allowance)
-                }
-                Err(error) => return error.into(),
-            },
-        };
-        let (message, challenge) = match self.shown {
-            Shown::Nothing => (
-                "a credential is needed: Authorization: Bearer KEY, Basic, or X-API-Key",
-                "Bearer realm=\"hookyard\"",
-            ),
-            Shown::Session(_) => ("the session has ended, log in again", "Bearer realm=\"hookyard\""),
-            Shown::Malformed | Shown::Token { .. } => (
-                "the credential is unknown, expired or revoked",
-                "Bearer realm=\"hookyard\", error=\"invalid_token\"",
-            ),
-        };
-        let error =
-            ApiError::unauthorized(message).header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        Refusal { error, allowance }
-    }
-
-    fn limit(&self) -> u32 {
-        self.checkpoint.context.settings.gateway.limit(Bucket::Unauthenticated, &Limits::default())
-    }
-
-    fn subject(&self) -> (uuid::Uuid, Bucket) {
-        (peer::subject(self.peer), Bucket::Unauthenticated)
-    }
-
-    /// Tells the audit log that this peer is refused from now on, once in a window. The entries are counted, too: with many
-    /// addresses nobody fills the log.
-    async fn tell_audit(&self, limit: u32) {
-        let context = &self.checkpoint.context;
-        let entries = (uuid::Uuid::nil(), Bucket::Unauthenticated);
-        let counted = context.limiter.ask(entries, THROTTLED_ENTRIES, self.now).await;
-        if !counted.is_ok_and(|allowance| allowance.granted) {
-            return;
-        }
-        let actor = Actor {
-            kind: ActorKind::Nobody,
-            id: None,
-            name: "no valid credential".to_owned(),
-            address: self.peer,
-            request_id: self.request_id.as_ref().map(ToString::to_string),
-        };
-        let address = self.peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-        let object = ObjectRef::new(ObjectKind::Address, address);
-        let entry = Entry::new(None, Action::CredentialThrottled, object)
-            .after(json!({"requests": limit, "seconds": WINDOW.as_secs()}));
-        let (db, now) = (context.db.clone(), self.now);
-        context.afterwards.spawn(async move {
-            if let Err(error) = db.run(move |conn| audit::record(conn, &actor, &entry, now)).await {
-                tracing::debug!(error = error.chain(), "the audit log was not told of a throttled address");
-            }
-        });
-    }
-}
-
-/// Entries in the audit log about throttled addresses, per minute and over all gateways.
-const THROTTLED_ENTRIES: u32 = 60;
-
-/// Why a request does not pass, and what is left of its limit.
-struct Refusal {
-    error: ApiError,
-    allowance: Option<Allowance>,
-}
-
-impl From<ApiError> for Refusal {
-    fn from(error: ApiError) -> Self {
-        Self { error, allowance: None }
-    }
-}
-
-fn spent(allowance: Allowance, now: DateTime<Utc>) -> Refusal {
-    Refusal { error: too_many(allowance, now), allowance: Some(allowance) }
-}
-
-/// 429 `RATE_LIMITED`, and when to come back.
-pub(super) fn too_many(allowance: Allowance, now: DateTime<Utc>) -> ApiError {
-    // The window may have been begun a moment after this request came, or by a gateway whose clock is ahead.
-    let wait = (allowance.resets_at - now).to_std().unwrap_or(Duration::ZERO).min(WINDOW);
-    let message =
-        format!("more than {} requests in a minute, come back when the window ends", allowance.limit);
-    ApiError::too_many_requests("RATE_LIMITED", message, wait)
-}
-
-fn tell(allowance: &Allowance, headers: &mut HeaderMap) {
-    // Rounded up, so that whoever waits until then is not early.
-    let millis = allowance.resets_at.timestamp_millis();
-    let reset = millis.div_euclid(1000) + i64::from(millis.rem_euclid(1000) > 0);
-    headers.insert(LIMIT, HeaderValue::from(allowance.limit));
-    headers.insert(REMAINING, HeaderValue::from(allowance.remaining));
-    headers.insert(RESET, HeaderValue::from(reset));
 }
 
 impl<S> Transform<S, ServiceRequest> for Checkpoint
@@ -444,41 +238,5 @@ where
             checkpoint.figures.observe(response.status(), started.elapsed());
             Ok(response)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::ResponseError;
-
-    use super::*;
-
-    #[test]
-    fn the_reset_is_never_told_too_early() {
-        let told = |millis| {
-            let mut headers = HeaderMap::new();
-            let resets_at = DateTime::from_timestamp_millis(millis).unwrap();
-            tell(
-                &Allowance { granted: true, limit: 60, remaining: 59, resets_at, is_last: false },
-                &mut headers,
-            );
-            ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
-                .map(|name| headers.get(name).unwrap().to_str().unwrap().to_owned())
-        };
-        assert_eq!(told(60_000), ["60", "59", "60"]);
-        assert_eq!(told(60_001), ["60", "59", "61"]);
-    }
-
-    #[test]
-    fn waiting_is_told_in_whole_seconds() {
-        let at = |millis| DateTime::from_timestamp_millis(millis).unwrap();
-        for (now, wait) in
-            [(-500, "60"), (0, "60"), (59_001, "1"), (59_999, "1"), (60_000, "1"), (61_000, "1")]
-        {
-            let resets_at = at(60_000);
-            let allowance = Allowance { granted: false, limit: 60, remaining: 0, resets_at, is_last: false };
-            let response = spent(allowance, at(now)).error.error_response();
-            assert_eq!(response.headers().get("retry-after").unwrap(), wait, "{now}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{credential::Limits, id::UserId, rate_limit::Bucket};
 use uuid::Uuid;
 
-use super::{checkpoint::too_many, peer};
+use super::{checkpoint::limit::too_many, peer};
 use crate::context::Context;
 
 /// Counts a request of a peer that showed nothing.

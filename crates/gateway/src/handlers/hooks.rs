@@ -375,7 +375,7 @@ pub(crate) async fn disable(
 /// A hook of the tenant, locked until the transaction ends: who switches it twice at the same time switches it once.
 fn locked(conn: &mut Conn, tenant: TenantId, id: SubscriptionId) -> Result<HookView, Error> {
     found(conn, tenant, id)?;
-    store::lock_health(conn, &[id])?;
+    subscription::lock_health(conn, &[id])?;
     found(conn, tenant, id)
 }
 

@@ -10,7 +10,7 @@ use crate::context::Context;
 pub(crate) fn events_accepted(context: &Context, group: EventGroupId) {
     let bus = context.bus.clone();
     context.afterwards.spawn(async move {
-        let message = Message::EventAccepted { group };
+        let message = Message::EventAccepted { group, accepted: None };
         if let Err(error) = bus.publish(Queue::EventAccepted, &message, &TraceContext::fresh()).await {
             tracing::debug!(%error, "a ring was lost");
         }

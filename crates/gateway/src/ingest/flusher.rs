@@ -17,7 +17,7 @@ use hookyard_domain::{
     clock::Clock,
     db::Db,
     event::{
-        NewEvent,
+        NewEvent, Origin,
         claimed::{self, Request},
         store,
     },
@@ -25,7 +25,7 @@ use hookyard_domain::{
     idempotency::{self, Earlier, Key},
     trace::TraceContext,
 };
-use hookyard_messaging::{Bus, Message, Queue};
+use hookyard_messaging::{Accepted, AcceptedEvent, Bus, Message, Queue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Claim, Entrance, Job};
@@ -226,25 +226,46 @@ impl Flusher {
     }
 
     fn stored<'a>(&self, id: EventGroupId, events: impl Iterator<Item = &'a NewEvent>, started: Instant) {
-        let mut events = events.peekable();
+        let events: Vec<&NewEvent> = events.collect();
         // A group of nothing but repeated requests has no row.
-        let Some(trace) = events.peek().map(|event| event.trace) else { return };
-        self.ring(id, trace);
-        let count = events.count();
+        let Some(first) = events.first() else { return };
+        self.ring(Message::EventAccepted { group: id, accepted: told(&events) }, first.trace);
+        let count = events.len();
         self.metrics.accepted.inc_by(count as u64);
         self.metrics.group_events.observe(count as f64);
         self.metrics.group_seconds.observe(started.elapsed().as_secs_f64());
     }
 
-    fn ring(&self, group: EventGroupId, trace: TraceContext) {
+    fn ring(&self, message: Message, trace: TraceContext) {
         let (bus, lost) = (self.bus.clone(), self.metrics.rings_lost.clone());
         self.afterwards.spawn(async move {
-            if let Err(error) = bus.publish(Queue::EventAccepted, &Message::EventAccepted { group }, &trace).await {
+            if let Err(error) = bus.publish(Queue::EventAccepted, &message, &trace).await {
                 lost.inc();
-                tracing::debug!(%error, %group, "nobody heard that events were accepted, the relay rings again");
+                tracing::debug!(%error, ?message, "nobody heard that events were accepted, the relay rings again");
             }
         });
     }
+}
+
+/// Of so many events at the most the ring tells all: with more, reading them costs little for each.
+const TOLD: usize = 8;
+
+/// What the ring tells of a group. Events that are scheduled are not in it.
+fn told(events: &[&NewEvent]) -> Option<Accepted> {
+    let first = events.first()?;
+    let events: Vec<&&NewEvent> = events.iter().filter(|event| event.due_at.is_none()).collect();
+    let all = events.len() <= TOLD && events.iter().all(|event| event.origin == Origin::Posted);
+    all.then(|| Accepted {
+        since: first.created_at,
+        events: events
+            .into_iter()
+            .map(|event| AcceptedEvent {
+                tenant: event.tenant,
+                id: event.id,
+                event_type: event.event_type.clone(),
+            })
+            .collect(),
+    })
 }
 
 /// The events of requests, one after the other, while a statement has them.

@@ -106,7 +106,7 @@ impl Writer {
         let (bus, db, now) = (self.bus.clone(), self.db.clone(), self.clock.now());
         behind.spawn(async move {
             if let Some(group) = ended.group {
-                let message = Message::EventAccepted { group };
+                let message = Message::EventAccepted { group, accepted: None };
                 if let Err(error) = bus.publish(Queue::EventAccepted, &message, &TraceContext::fresh()).await
                 {
                     tracing::debug!(%error, "events of action runs were not rung; the relay will");

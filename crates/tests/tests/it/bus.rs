@@ -62,7 +62,9 @@ async fn every_message_arrives_as_it_was_sent(bus: Bus) {
     let due = Message::DeliveryDue { claim: ClaimId::from_uuid(uuid(1)), deliveries: deliveries.collect() };
     for queue in Queue::all() {
         let message = match queue {
-            Queue::EventAccepted => Message::EventAccepted { group: EventGroupId::from_uuid(uuid(2)) },
+            Queue::EventAccepted => {
+                Message::EventAccepted { group: EventGroupId::from_uuid(uuid(2)), accepted: None }
+            }
             Queue::DeliverySettled => {
                 Message::DeliverySettled { settlements: vec![SettlementId::from_uuid(uuid(3))] }
             }

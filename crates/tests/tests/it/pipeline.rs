@@ -6,6 +6,7 @@
 mod dead_letters;
 mod ends;
 mod isolation;
+mod large;
 mod lost_rings;
 mod outcomes;
 mod owner;
@@ -13,6 +14,7 @@ mod races;
 mod reach;
 mod replays;
 pub(crate) mod stage;
+mod told;
 mod waits;
 
 macro_rules! over_both {

@@ -2,6 +2,7 @@
 //! goes there) is the subscription; here stands what they alone can ask for.
 
 pub mod headers;
+pub mod keys;
 pub mod place;
 pub mod store;
 pub mod tags;

@@ -21,7 +21,7 @@ use hookyard_domain::{
     subscription::{
         self, EventPattern, HookState, Kind,
         consumer::{
-            Headers, Transformation,
+            Headers, Transformation, keys,
             store::{self, ConsumerQuery, ConsumerView, NewConsumer},
         },
     },
@@ -306,10 +306,10 @@ pub(crate) async fn update(
             store::leave_lines(conn, tenant, id, now)?;
         }
         if let Some(headers) = &wish.headers {
-            store::set_headers(conn, &vault, id, headers)?;
+            keys::set_headers(conn, &vault, id, headers)?;
         }
         if let Some(certificate) = &wish.certificate {
-            store::set_certificate(conn, &vault, id, certificate.as_ref())?;
+            keys::set_certificate(conn, &vault, id, certificate.as_ref())?;
         }
         if let Some(group) = switch::switched(conn, &before, wish.disabled, (tenant, now))? {
             let _first = ended.set(group);

@@ -12,7 +12,7 @@ use hookyard_domain::{
     db::Conn,
     event::wire_time,
     id::SubscriptionId,
-    subscription::consumer::store,
+    subscription::consumer::keys,
     wire::{SigningKey, SigningSecret},
 };
 use serde::Serialize;
@@ -74,7 +74,7 @@ pub(crate) async fn show(
     let (vault, now) = (context.vault.clone(), context.clock.now());
     let shown = move |conn: &mut Conn| {
         let consumer = found(conn, caller.tenant(), id)?;
-        let secret = store::signing_secret(conn, &vault, caller.tenant(), id)?;
+        let secret = keys::signing_secret(conn, &vault, caller.tenant(), id)?;
         let secret = secret.ok_or(Error::NotFound { what: "consumer" })?;
         audited::record(conn, &caller, &entry(&caller, Action::ConsumerSecretShown, id), now)?;
         let previous_until = consumer.previous_until.filter(|until| now < *until).map(wire_time);
@@ -125,7 +125,7 @@ pub(crate) async fn rotate(
     idempotent(&context, key, move |conn| {
         let tenant = caller.tenant();
         is_there(&locked(conn, tenant, id)?)?;
-        store::rotate(conn, &vault, (tenant, id), (&secret, &signing_key), now)?;
+        keys::rotate(conn, &vault, (tenant, id), (&secret, &signing_key), now)?;
         let consumer = found(conn, tenant, id)?;
         audited::record(conn, &caller, &entry(&caller, Action::ConsumerSecretRotated, id), now)?;
         let shown = |secret: Option<String>| Secret {

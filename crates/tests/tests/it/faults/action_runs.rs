@@ -103,6 +103,19 @@ impl Stage {
         }
     }
 
+    /// Until the callback of a run stands as delivered: a deliverer killed after that does not send it again.
+    async fn told(&self, id: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let run = self.client.get(&format!("/v2/action-runs/{id}")).await.expect(200)["data"].clone();
+            if run["callback"]["status"] == "delivered" {
+                return;
+            }
+            assert!(Instant::now() < end, "{run}\n{}", self.delivery.last_words());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     fn count(&self, what: &str) -> i64 {
         #[derive(QueryableByName)]
         struct Count {
@@ -214,6 +227,9 @@ async fn at_each_point_somebody_is_killed() {
     runs.extend([once, again]);
 
     // The deliverer, between the end and the callback; and the runner, as soon as the run has ended.
+    for id in &runs {
+        stage.told(id).await;
+    }
     stage.delivery.kill();
     let id = stage.run(&emit(&callback)).await;
     stage.ended(&id).await;
@@ -234,12 +250,7 @@ async fn at_each_point_somebody_is_killed() {
     stage.ready();
     stage.receiver.wait_for("held", 2, PATIENCE).await;
     assert_eq!(stage.callbacks("held"), BTreeMap::from([(id.clone(), 2)]));
-    let end = Instant::now() + PATIENCE;
-    let shown = async || stage.client.get(&format!("/v2/action-runs/{id}")).await.expect(200);
-    while shown().await["data"]["callback"]["status"] != "delivered" {
-        assert!(Instant::now() < end);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    stage.told(&id).await;
     runs.insert(id);
     assert_eq!(stage.count("events WHERE event_type = 'action_run.finished'"), runs.len() as i64);
     stage.stop();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hookyard_domain::{
+    delivery::fan_out::{self, Hold},
     event::{store, waiting},
     id::{ClaimId, EventId},
     subscription::directory::Directory,
@@ -41,7 +42,7 @@ async fn an_event_can_be_read_as_soon_as_it_is_accepted() {
         )
     );
     let ring = tokio::time::timeout(Duration::from_secs(5), rings.recv()).await.unwrap().unwrap();
-    let Message::EventAccepted { group } = *ring.message() else { panic!("{:?}", ring.message()) };
+    let Message::EventAccepted { group, .. } = *ring.message() else { panic!("{:?}", ring.message()) };
     let event_id: EventId = id.parse().unwrap();
     let standing = Directory::default().standing();
     let read = system.db.run(move |conn| waiting::read(conn, &[group], &standing)).await.unwrap();
@@ -57,11 +58,12 @@ async fn an_event_can_be_read_as_soon_as_it_is_accepted() {
         (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, true)
     );
     let now = system.clock.now();
-    let fan_out = move |conn: &mut hookyard_domain::db::Conn| {
-        hookyard_domain::delivery::store::fan_out(conn, &[group], &[], ClaimId::new(now), now, now)
+    let take = move |conn: &mut hookyard_domain::db::Conn| {
+        let hold = Hold { claim: ClaimId::new(now), now, until: now };
+        fan_out::take(conn, &[group], &[], &[], hold)
     };
-    assert_eq!(system.db.once(fan_out).await.unwrap(), [group].into());
-    assert_eq!(system.db.once(fan_out).await.unwrap(), [].into(), "it is taken once");
+    assert_eq!(system.db.once(take).await.unwrap(), [group].into());
+    assert_eq!(system.db.once(take).await.unwrap(), [].into(), "it is taken once");
     let shown = client.get(&format!("/v1/events/{id}")).await.expect(200);
     assert_eq!(shown["state"], "unmatched");
 }

@@ -8,7 +8,7 @@ use hookyard_domain::{
     db::Conn,
     id::{ClaimId, RecoveryId, SubscriptionId},
     recovery::{
-        BODIES_AT_ONCE, PAGE_BYTES, Range, Which, candidates,
+        BODIES_AT_ONCE, PAGE_BYTES, Range, Which, candidates, step,
         store::{self, Recovery},
     },
     subscription::Kind,
@@ -454,17 +454,17 @@ async fn who_overslept_its_lease_or_comes_after_a_cancel_writes_nothing() {
     let job = recover(&stage, &late, json!({})).await;
     let claim = async || {
         let now = stage.system.clock.now();
-        let claimed = stage.system.db.once(move |conn| store::claim_due(conn, now, ClaimId::new(now), 10));
+        let claimed = stage.system.db.once(move |conn| step::claim_due(conn, now, ClaimId::new(now), 10));
         claimed.await.unwrap()
     };
     let may_write = async |held: &Recovery| {
         let held = held.clone();
-        stage.system.db.run(move |conn| store::begin_step(conn, &held)).await.unwrap()
+        stage.system.db.run(move |conn| step::begin_step(conn, &held)).await.unwrap()
     };
     let first = claim().await.remove(0);
     assert_eq!(may_write(&first).await, Some(true));
     assert!(claim().await.is_empty(), "it is held");
-    stage.system.clock.advance(store::LEASE);
+    stage.system.clock.advance(step::LEASE);
     let second = claim().await.remove(0);
     assert_eq!((may_write(&first).await, may_write(&second).await), (None, Some(true)));
     stage.client.post(&format!("/webhooks/{late}/disable"), "").await.expect(200);

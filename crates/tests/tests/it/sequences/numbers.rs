@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     QueryableByName, RunQueryDsl, sql_query,
     sql_types::{BigInt, Uuid},
@@ -13,7 +13,11 @@ use diesel::{
 use futures_util::future::join_all;
 use hookyard_domain::{
     db::Conn,
-    delivery::{NewDelivery, Profile, sequence::RESERVED, store},
+    delivery::{
+        NewDelivery, Profile,
+        fan_out::{self, Hold},
+        sequence::RESERVED,
+    },
     event::store::overdue_groups,
     id::{ClaimId, DeliveryId, EventId, SubscriptionId},
 };
@@ -45,6 +49,10 @@ async fn consumer(stage: &Stage, path: &str, more: Value) -> String {
     let mut body = json!({"url": stage.receiver.url(path), "eventTypes": ["order.*"]});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     text(&stage.client.post_json("/webhooks", &body).await.expect(201)["id"]).to_owned()
+}
+
+fn hold(now: DateTime<Utc>) -> Hold {
+    Hold { claim: ClaimId::new(now), now, until: now + TimeDelta::seconds(30) }
 }
 
 /// A stage on which nothing is fanned out or sent.
@@ -157,9 +165,7 @@ async fn within_a_commit_numbers_go_by_the_events_and_the_same_events_are_number
     let wanted: Vec<_> = events.iter().rev().map(new).collect();
     let fan_out = async |_| {
         let (groups, wanted) = (groups.clone(), wanted.clone());
-        let work = move |conn: &mut Conn| {
-            store::fan_out(conn, &groups, &wanted, ClaimId::new(now), now, now + TimeDelta::seconds(30))
-        };
+        let work = move |conn: &mut Conn| fan_out::take(conn, &groups, &wanted, &[], hold(now));
         stage.system.db.once(work).await.unwrap().len()
     };
     let taken: usize = join_all((0..4).map(fan_out)).await.into_iter().sum();
@@ -197,7 +203,7 @@ async fn what_was_sent_again_before_its_fan_out_has_one_number() {
                 (groups[0], NewDelivery::plain(id, tenant, Profile::Hook))
             })
             .collect();
-        store::fan_out(conn, &groups, &wanted, ClaimId::new(now), now, now + TimeDelta::seconds(30))
+        fan_out::take(conn, &groups, &wanted, &[], hold(now))
     };
     stage.system.db.once(work).await.unwrap();
     let mut given = Vec::new();

@@ -1,0 +1,201 @@
+//! The targets, and whether they are reached: as measured, and scaled to the reference machine.
+//!
+//! Rates and CPU costs scale with the speed of the machine: the calibrated rate of the same suite, load straight to sink,
+//! relative to the reference machine's. Ratios of two figures of one suite, latencies and memory are not scaled: the first
+//! are free of the machine, the others do not follow its speed in a way that one number tells.
+
+mod targets;
+
+use super::{
+    reference::SINK_PER_S,
+    results::{MAX_NOISE, Results},
+    system::Mode,
+    table::{cell, head, row},
+};
+
+/// How a figure follows the speed of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    /// A faster machine has more of it.
+    Rate,
+    /// A faster machine has less of it.
+    Cost,
+    /// Not scaled.
+    Fixed,
+}
+
+/// What must hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Limit {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Limit {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(limit) => value >= limit,
+            Self::AtMost(limit) => value <= limit,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(limit) => format!("≥ {}", short(limit)),
+            Self::AtMost(limit) => format!("≤ {}", short(limit)),
+        }
+    }
+}
+
+/// One target of one mode.
+#[derive(Debug, PartialEq)]
+struct Check {
+    what: String,
+    mode: Mode,
+    limit: Limit,
+    scale: Scale,
+    /// Svix's figure on the reference machine.
+    svix: Option<f64>,
+    measured: f64,
+}
+
+/// The table of targets; says so when the calibration is missing.
+pub(crate) fn render(results: &Results) -> String {
+    let speed = results.calibrated_per_s().map(|rate| rate / SINK_PER_S);
+    let mut out = String::from("\n## Targets\n\n");
+    match speed {
+        Some(speed) => {
+            out += &format!(
+                "This machine: load → sink {:.0}/s, {:.2} × the reference machine's {SINK_PER_S:.0}/s; scaled figures are what the reference machine would show.\n\n",
+                speed * SINK_PER_S,
+                speed
+            );
+        }
+        None => out += "No calibration without noise: nothing is scaled.\n\n",
+    }
+    out += &warnings(results);
+    out += &head(&["target", "mode", "limit", "measured", "× Svix", "", "scaled", "× Svix, scaled", ""]);
+    let mut checks = targets::checks(results);
+    checks.sort_by_key(|check| check.mode);
+    for check in &checks {
+        let scaled = speed.map(|speed| check.scaled(speed));
+        row(
+            &mut out,
+            &[
+                check.what.clone(),
+                check.mode.name().into(),
+                check.limit.text(),
+                short(check.measured),
+                check.times_svix(check.measured),
+                verdict(check.limit.holds(check.measured)).into(),
+                scaled.map_or("–".into(), short),
+                scaled.map_or("–".into(), |scaled| check.times_svix(scaled)),
+                scaled.map_or("–", |scaled| verdict(check.limit.holds(scaled))).into(),
+            ],
+        );
+    }
+    out
+}
+
+/// What makes the figures unfit for a verdict.
+fn warnings(results: &Results) -> String {
+    let mut out = String::new();
+    if cfg!(debug_assertions) {
+        out += "**Load and sink were built without optimisation; use a release build.**\n\n";
+    }
+    if results.quick {
+        out += "**A quick run: too short to be a measurement.**\n\n";
+    }
+    let noisy: Vec<String> = results
+        .groups()
+        .iter()
+        .filter(|group| group.noise > MAX_NOISE)
+        .map(|group| format!("{} {}", group.mode.map_or("", Mode::name), group.label).trim().to_owned())
+        .collect();
+    if !noisy.is_empty() {
+        let share = MAX_NOISE * 100.0;
+        out += &format!(
+            "**Other processes used over {share:.0} % of the machine during: {}.**\n\n",
+            noisy.join(", ")
+        );
+    }
+    out
+}
+
+fn verdict(holds: bool) -> &'static str {
+    if holds { "PASS" } else { "**MISS**" }
+}
+
+/// Three digits or so, whatever the size.
+fn short(value: f64) -> String {
+    let digits = match value.abs() {
+        v if v >= 100.0 || v.fract() == 0.0 => 0,
+        v if v >= 10.0 => 1,
+        v if v >= 1.0 => 2,
+        _ => 3,
+    };
+    cell(Some(value), digits)
+}
+
+impl Check {
+    /// The figure on a machine as fast as the reference machine, when this one is `speed` times as fast.
+    fn scaled(&self, speed: f64) -> f64 {
+        match self.scale {
+            Scale::Rate => self.measured / speed,
+            Scale::Cost => self.measured * speed,
+            Scale::Fixed => self.measured,
+        }
+    }
+
+    fn times_svix(&self, value: f64) -> String {
+        self.svix.map_or("–".into(), |svix| short(value / svix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{case::label, results::tests::run},
+        *,
+    };
+
+    fn check(limit: Limit, scale: Scale, measured: f64) -> Check {
+        Check { what: "x".into(), mode: Mode::Up, limit, scale, svix: Some(100.0), measured }
+    }
+
+    #[test]
+    fn scaling_is_in_favour_of_a_slow_machine_only() {
+        let rate = check(Limit::AtLeast(500.0), Scale::Rate, 300.0);
+        assert_eq!((rate.scaled(0.5), rate.scaled(2.0)), (600.0, 150.0));
+        let cost = check(Limit::AtMost(1.0), Scale::Cost, 1.5);
+        assert_eq!((cost.scaled(0.5), cost.scaled(2.0)), (0.75, 3.0));
+        let fixed = check(Limit::AtMost(1.0), Scale::Fixed, 1.5);
+        assert_eq!(fixed.scaled(0.5), 1.5);
+        assert!(!rate.limit.holds(300.0) && rate.limit.holds(500.0) && cost.limit.holds(1.0));
+    }
+
+    #[test]
+    fn a_slow_machine_passes_when_its_scaled_figure_does() {
+        let mut results = Results::new(false);
+        results.add(run(None, label::CALIBRATE, SINK_PER_S / 2.0, 0.0));
+        results.add(run(Some(Mode::Services), label::ONE, 4_000.0, 0.0));
+        let text = render(&results);
+        let line = text.lines().find(|line| line.contains("deliveries/s")).unwrap();
+        let expected =
+            "| 1 endpoint: deliveries/s | services | ≥ 7500 | 4000 | 2.67 | **MISS** | 8000 | 5.33 | PASS |";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_disturbed_calibration_scales_nothing_and_is_named() {
+        let mut results = Results::new(false);
+        results.add(run(None, label::CALIBRATE, SINK_PER_S / 4.0, 1_000.0));
+        results.add(run(Some(Mode::Services), label::ONE, 4_000.0, 0.0));
+        let text = render(&results);
+        assert!(
+            text.contains("nothing is scaled") && text.contains(&format!("during: {}.", label::CALIBRATE))
+        );
+        let line = text.lines().find(|line| line.contains("deliveries/s")).unwrap();
+        assert!(line.ends_with("| **MISS** | – | – | – |"), "{line}");
+    }
+}
