@@ -1,8 +1,6 @@
 //! From groups of events to deliveries: a group is gone when its deliveries are there.
 //!
-//! An event that very many want is not made into deliveries at once: those that wait for them would keep Postgres and the deliverers
-//! busy for seconds. What is left of it is a group of its own, gone on with part by part by whoever claims it
-//! (docs/decisions/0056).
+//! An event that very many want is not made into deliveries at once; what is left of it is a group of its own: [`super::large`].
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -25,7 +23,7 @@ use crate::{
 pub type Owed = (EventGroupId, NewDelivery);
 
 /// An event of a group whose hooks are too many to be made at once: what is left for later.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rest {
     /// The group that the event is of.
     pub group: EventGroupId,
@@ -35,6 +33,8 @@ pub struct Rest {
     pub event: EventId,
     /// Since when it waits.
     pub since: DateTime<Utc>,
+    /// The hooks that want it.
+    pub wanted: Vec<SubscriptionId>,
 }
 
 /// Under whose claim deliveries are made, and until when they are held for those who are rung.
@@ -50,7 +50,7 @@ pub struct Hold {
 
 /// Takes groups of events and makes their deliveries, numbered ([`sequence`]), in one statement. Returns the groups that were taken;
 /// of one that somebody else has taken, or is taking, no delivery is made. What is left of events that very many want becomes groups
-/// for [`claim`]. Deliveries that stand in a line are held back, as by [`super::store::insert`]. One that exists already stays as it
+/// for [`super::large::claim`]. Deliveries that stand in a line are held back, as by [`super::store::insert`]. One that exists already stays as it
 /// is, and no number is spent on it. Not within a transaction.
 ///
 /// # Errors
@@ -89,68 +89,6 @@ pub fn take_told(
     make(conn, groups, Source::Told(told), deliveries, hold)
 }
 
-/// What is left of the fan-out of one event, held under a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claimed {
-    /// The group.
-    pub group: EventGroupId,
-    /// The last subscription that has its delivery.
-    pub made_up_to: SubscriptionId,
-}
-
-/// Claims what is left of an event, the oldest that nobody holds, until `hold.until`.
-///
-/// # Errors
-/// When the database is away.
-pub fn claim(conn: &mut PgConnection, hold: Hold) -> Result<Option<Claimed>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        id: EventGroupId,
-        #[diesel(sql_type = Uuid)]
-        made_up_to: SubscriptionId,
-    }
-    let rows: Vec<Row> = prepared(
-        "UPDATE event_groups SET claim = $1, claimed_until = $2 WHERE id = \
-            (SELECT id FROM event_groups WHERE made_up_to IS NOT NULL AND claimed_until <= $3 ORDER BY id LIMIT 1 \
-             FOR UPDATE SKIP LOCKED) RETURNING id, made_up_to",
-    )
-    .bind::<Uuid, _>(hold.claim)
-    .bind::<Timestamptz, _>(hold.until)
-    .bind::<Timestamptz, _>(hold.now)
-    .load(conn)?;
-    Ok(rows.into_iter().next().map(|Row { id, made_up_to }| Claimed { group: id, made_up_to }))
-}
-
-/// Makes the next deliveries of a claimed group and moves the end of its claim; `up_to` is the last subscription among them, and
-/// without it the group is done and gone. Returns whether it was still held under the claim; nothing is made otherwise.
-///
-/// # Errors
-/// When the database is away; nothing is made then.
-pub fn go_on(
-    conn: &mut PgConnection,
-    group: EventGroupId,
-    deliveries: &[Owed],
-    up_to: Option<SubscriptionId>,
-    hold: Hold,
-) -> Result<bool> {
-    let taken = make(conn, &[group], Source::Rest { up_to }, deliveries, hold)?;
-    Ok(!taken.is_empty())
-}
-
-/// Gives claimed groups back, so that somebody else goes on at once.
-///
-/// # Errors
-/// When the database is away; the claims then end by themselves.
-pub fn give_back(conn: &mut PgConnection, groups: &[EventGroupId], hold: Hold) -> Result<()> {
-    prepared("UPDATE event_groups SET claimed_until = $3 WHERE id = ANY($1) AND claim = $2")
-        .bind::<Array<Uuid>, _>(groups)
-        .bind::<Uuid, _>(hold.claim)
-        .bind::<Timestamptz, _>(hold.now)
-        .execute(conn)?;
-    Ok(())
-}
-
 /// Whose deliveries are made.
 #[derive(Clone, Copy)]
 enum Source<'a> {
@@ -158,8 +96,6 @@ enum Source<'a> {
     Whole { rests: &'a [Rest] },
     /// Whole groups that nobody has read.
     Told(&'a Told),
-    /// What is left of one, up to here; all of it without.
-    Rest { up_to: Option<SubscriptionId> },
 }
 
 impl Source<'_> {
@@ -168,7 +104,7 @@ impl Source<'_> {
         let whole = |condition: &str| {
             format!(
                 "DELETE FROM event_groups WHERE id IN (SELECT id FROM event_groups g \
-                    WHERE g.id = ANY($8) AND g.made_up_to IS NULL{condition} ORDER BY g.id FOR UPDATE SKIP LOCKED)"
+                    WHERE g.id = ANY($8) AND g.wanted IS NULL{condition} ORDER BY g.id FOR UPDATE SKIP LOCKED)"
             )
         };
         match self {
@@ -178,17 +114,13 @@ impl Source<'_> {
                     WHERE k.g = g.id AND k.e = ANY(g.event_ids) AND k.t = ANY(g.tenant_ids))",
                 behind("$10")
             )),
-            Self::Rest { up_to: Some(_) } => {
-                "UPDATE event_groups SET made_up_to = $12, claimed_until = $6 WHERE id = ANY($8) AND claim = $7".to_owned()
-            }
-            Self::Rest { up_to: None } => "DELETE FROM event_groups WHERE id = ANY($8) AND claim = $7".to_owned(),
         }
     }
 
     fn rests(&self) -> &[Rest] {
         match self {
             Self::Whole { rests } => rests,
-            Self::Told(_) | Self::Rest { .. } => &[],
+            Self::Told(_) => &[],
         }
     }
 }
@@ -233,11 +165,8 @@ fn make_new(
     let (events, subscriptions) = split(deliveries.iter().map(|(_, new)| new.id));
     let news = || deliveries.iter().map(|(_, new)| new);
     // Nearly always nothing of it: those who do not wait in lines, do not expire and are few need not pay for it.
-    let plain = matches!(source, Source::Told(_));
-    let with_options = !plain
-        && (!rests.is_empty()
-            || matches!(source, Source::Rest { up_to: Some(_) })
-            || news().any(|new| new.ordering.is_some() || new.expires_at.is_some()));
+    let with_options = matches!(source, Source::Whole { .. })
+        && (!rests.is_empty() || news().any(|new| new.ordering.is_some() || new.expires_at.is_some()));
     let (columns, values, parameters, names) = if with_options {
         (
             ", next_attempt_at, claim, ordering, expires_at",
@@ -253,8 +182,9 @@ fn make_new(
         ""
     } else {
         // An event is left of one group only, so its id names what is left of it.
-        ", rest AS (INSERT INTO event_groups (id, tenant_ids, event_ids, created_at, made_up_to, claimed_until) \
-            SELECT r.e, ARRAY[r.t], ARRAY[r.e], r.w, '00000000-0000-0000-0000-000000000000', $5 \
+        ", rest AS (INSERT INTO event_groups (id, tenant_ids, event_ids, created_at, wanted, claimed_until) \
+            SELECT r.e, ARRAY[r.t], ARRAY[r.e], r.w, \
+               ARRAY(SELECT k.s FROM unnest($16, $17) AS k (e, s) WHERE k.e = r.e ORDER BY k.s), $5 \
             FROM unnest($12, $13, $14, $15) AS r (g, t, e, w) JOIN taken ON taken.id = r.g)"
     };
     // Within one subscription numbers go by the events' ids. A full join, which has the same rows here, cannot be made by comparing
@@ -292,15 +222,18 @@ fn make_new(
         let statement = statement
             .bind::<Array<Nullable<Uuid>>, _>(news().map(|new| new.ordering).collect::<Vec<_>>())
             .bind::<Array<Nullable<Timestamptz>>, _>(news().map(|new| new.expires_at).collect::<Vec<_>>());
-        match source {
-            Source::Rest { up_to: Some(up_to) } => statement.bind::<Uuid, _>(up_to).load(conn)?,
-            _ if rests.is_empty() => statement.load(conn)?,
-            _ => statement
+        if rests.is_empty() {
+            statement.load(conn)?
+        } else {
+            let wanted = || rests.iter().flat_map(|rest| rest.wanted.iter().map(|hook| (rest.event, *hook)));
+            statement
                 .bind::<Array<Uuid>, _>(rests.iter().map(|rest| rest.group).collect::<Vec<_>>())
                 .bind::<Array<Uuid>, _>(rests.iter().map(|rest| rest.tenant).collect::<Vec<_>>())
                 .bind::<Array<Uuid>, _>(rests.iter().map(|rest| rest.event).collect::<Vec<_>>())
                 .bind::<Array<Timestamptz>, _>(rests.iter().map(|rest| rest.since).collect::<Vec<_>>())
-                .load(conn)?,
+                .bind::<Array<Uuid>, _>(wanted().map(|(event, _)| event).collect::<Vec<_>>())
+                .bind::<Array<Uuid>, _>(wanted().map(|(_, hook)| hook).collect::<Vec<_>>())
+                .load(conn)?
         }
     } else {
         statement.load(conn)?

@@ -11,6 +11,7 @@ pub mod fan_out;
 pub mod gaps;
 pub mod inspect;
 mod judge;
+pub mod large;
 pub mod log;
 pub mod ordered;
 mod outcome;

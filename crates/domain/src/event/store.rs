@@ -144,7 +144,7 @@ pub fn overdue_groups(
         id: EventGroupId,
     }
     let rows: Vec<Row> =
-        prepared("SELECT id FROM event_groups WHERE id < $1 AND created_at < $2 AND made_up_to IS NULL ORDER BY id LIMIT $3")
+        prepared("SELECT id FROM event_groups WHERE id < $1 AND created_at < $2 AND wanted IS NULL ORDER BY id LIMIT $3")
             .bind::<Uuid, _>(crate::id::first_uuid_at(accepted_before))
             .bind::<Timestamptz, _>(accepted_before)
             .bind::<diesel::sql_types::BigInt, _>(limit)

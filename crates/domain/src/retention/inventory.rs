@@ -257,7 +257,7 @@ pub fn condition(conn: &mut PgConnection) -> Result<Condition> {
             (SELECT min(due_at) FROM scheduled_events) AS oldest_scheduled, \
             (SELECT min(s.created_at) FROM (SELECT created_at FROM settlements ORDER BY id LIMIT 1000) s) AS oldest_settlement, \
             (SELECT min(GREATEST(due_at, lease_until)) FROM recoveries WHERE state < 2) AS oldest_recovery \
-         FROM (SELECT created_at FROM event_groups ORDER BY id LIMIT 100000) g",
+         FROM (SELECT created_at FROM event_groups WHERE wanted IS NULL ORDER BY id LIMIT 100000) g",
     )
     .get_result(conn)?;
     let backlog = store::backlog(conn, server.now)?;

@@ -11,6 +11,7 @@ use diesel::{
 use super::PAYLOAD_PURGED;
 use crate::{
     Error, Result,
+    delivery::large,
     id::{EventId, TenantId},
     idempotency,
 };
@@ -89,6 +90,10 @@ pub fn purge(
     let scheduled = is_scheduled(conn, event, cancel)?;
     if scheduled && !cancel {
         return Ok(Outcome::Wanted { deliveries: 0, scheduled });
+    }
+    // Of a large event no more deliveries are made; otherwise that would hold this up for as long as it takes.
+    if cancel {
+        large::cancel(conn, event)?;
     }
     if waits(conn, tenant, event)? {
         return Ok(Outcome::FanningOut);

@@ -168,17 +168,15 @@ fn write(conn: &mut Conn, directory: &Directory, groups: &[EventGroupId], hold: 
     let (mut owed, mut rests) = (Vec::with_capacity(events.len()), Vec::new());
     for event in &events {
         let deliveries = of_event(directory, event, hold);
-        let is_large = deliveries.len() > LARGE;
         // Those that stand in lines and wait in inboxes are few, and have to be there when their group is gone.
-        owed.extend(
-            deliveries
-                .into_iter()
-                .filter(|new| !is_large || new.profile != Profile::Hook)
-                .map(|new| (event.group, new)),
-        );
-        if is_large {
+        let is_large = deliveries.len() > LARGE;
+        let (later, now): (Vec<NewDelivery>, Vec<NewDelivery>) =
+            deliveries.into_iter().partition(|new| is_large && new.profile == Profile::Hook);
+        owed.extend(now.into_iter().map(|new| (event.group, new)));
+        if !later.is_empty() {
             let WaitingEvent { group, tenant, id, since, .. } = *event;
-            rests.push(Rest { group, tenant, event: id, since });
+            let wanted = later.iter().map(|new| new.id.subscription).collect();
+            rests.push(Rest { group, tenant, event: id, since, wanted });
         }
     }
     // Until here nothing was taken: whoever is first with this statement has the groups.

@@ -212,7 +212,7 @@ pub(super) fn fanned_out_up_to(
     let rows: Vec<Row> = prepared(
         "SELECT k.tenant_id, min(k.event_id::text)::uuid AS event_id FROM event_groups g \
          CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (tenant_id, event_id) \
-         WHERE g.tenant_ids && $1 AND k.tenant_id = ANY($1) AND g.made_up_to IS NULL GROUP BY k.tenant_id",
+         WHERE g.tenant_ids && $1 AND k.tenant_id = ANY($1) AND g.wanted IS NULL GROUP BY k.tenant_id",
     )
     .bind::<Array<Uuid>, _>(tenants.into_iter().collect::<Vec<_>>())
     .load(conn)?;
