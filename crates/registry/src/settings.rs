@@ -15,8 +15,8 @@ pub struct Settings {
     /// After how long without a fan-out the relay takes an event itself, in milliseconds. Range 100–600,000.
     /// Default: 2000.
     pub relay_after_ms: u64,
-    /// Deliveries per second that are made of events with more than 512 of them, by each registry and of all such events together;
-    /// others wait less the fewer they are. Range 20–1,000,000. Default: 1000.
+    /// Deliveries per second that are made of events with more than 512 of them, by each registry and of all such events together, while
+    /// none of them waits for more than 15 s; others wait less the fewer they are. Range 20–1,000,000. Default: 1000.
     pub large_fan_out_per_s: u32,
     /// How often expired hooks, partitions and old keys are looked after, in seconds. Range 1–3,600. Default: 30.
     pub upkeep_interval_s: u64,

@@ -110,8 +110,9 @@ impl Source<'_> {
         match self {
             Self::Whole { .. } => whole(""),
             Self::Told(_) => whole(&format!(
-                " AND NOT {} AND cardinality(g.event_ids) = (SELECT count(*) FROM unnest($11, $12, $13) AS k (g, t, e) \
-                    WHERE k.g = g.id AND k.e = ANY(g.event_ids) AND k.t = ANY(g.tenant_ids))",
+                " AND NOT {} AND (SELECT count(*) = cardinality(g.event_ids) AND count(DISTINCT k.e) = cardinality(g.event_ids) \
+                       AND bool_and(EXISTS (SELECT FROM unnest(g.tenant_ids, g.event_ids) AS h (t, e) WHERE h.t = k.t AND h.e = k.e)) \
+                    FROM unnest($11, $12, $13) AS k (g, t, e) WHERE k.g = g.id)",
                 behind("$10")
             )),
         }

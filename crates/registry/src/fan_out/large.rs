@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use hookyard_domain::{
-    Result,
     delivery::{
         fan_out::Hold,
         large::{self, Large, Step},
@@ -79,10 +78,10 @@ pub(super) async fn run(
             }
         }
     }
-    let (groups, now) = (turns.under_way.iter().map(|large| large.group).collect::<Vec<_>>(), context.clock.now());
+    let (groups, now) =
+        (turns.under_way.iter().map(|large| large.group).collect::<Vec<_>>(), context.clock.now());
     if !groups.is_empty()
-        && let Err(error) =
-            context.db.once(move |conn| large::give_back(conn, &groups, claim, now)).await
+        && let Err(error) = context.db.once(move |conn| large::give_back(conn, &groups, claim, now)).await
     {
         tracing::debug!(error = error.chain(), "claims could not be ended; they end by themselves");
     }
@@ -182,7 +181,10 @@ async fn go_on(context: &Context, rings: &Rings, claim: ClaimId, turns: &mut Tur
             if is_last {
                 turns.remove(group);
                 if let Err(error) = context.db.once(move |conn| large::finish(conn, group, claim)).await {
-                    tracing::debug!(error = error.chain(), "a large event could not be removed; whoever claims it does");
+                    tracing::debug!(
+                        error = error.chain(),
+                        "a large event could not be removed; whoever claims it does"
+                    );
                 }
             }
         }
@@ -208,9 +210,15 @@ mod tests {
     #[test]
     fn a_part_is_what_the_pace_allows_and_more_the_longer_somebody_waits() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        assert_eq!([1, 20, 1_000, 40_000, 1_000_000].map(|per_s| part(per_s, None, now)), [1, 1, 50, 2_000, 2_000]);
+        assert_eq!(
+            [1, 20, 1_000, 40_000, 1_000_000].map(|per_s| part(per_s, None, now)),
+            [1, 1, 50, 2_000, 2_000]
+        );
         let after = |seconds| part(1_000, Some(now - TimeDelta::seconds(seconds)), now);
-        assert_eq!([-5, 0, 14, 15, 29, 30, 600, i64::from(i32::MAX)].map(after), [50, 50, 50, 100, 100, 150, 2_000, 2_000]);
+        assert_eq!(
+            [-5, 0, 14, 15, 29, 30, 600, i64::from(i32::MAX)].map(after),
+            [50, 50, 50, 100, 100, 150, 2_000, 2_000]
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ async fn two_events(stage: &Stage) -> (EventGroupId, Vec<EventId>) {
     let event = |n: u32| json!({"event_type": "order.created", "payload": {"n": n}});
     let batch = json!({"events": [event(1), event(2)]});
     let answer = stage.client.post_json("/events/batch", &batch).await.expect(202);
-    let ids = answer["events"].as_array().unwrap().iter().map(|one| text(&one["event_id"]).parse().unwrap());
+    let ids = answer["results"].as_array().unwrap().iter().map(|one| text(&one["event_id"]).parse().unwrap());
     let ids = ids.collect();
     let late = stage.system.clock.now() + TimeDelta::minutes(1);
     let groups = stage.system.db.once(move |conn| overdue_groups(conn, late, 10)).await.unwrap();
@@ -71,6 +71,7 @@ async fn only_what_the_row_says_is_taken_and_only_with_all_subscriptions() {
     for wrong in [
         vec![],
         vec![(tenant, first)],
+        vec![(tenant, first), (tenant, first)],
         vec![(tenant, first), (tenant, unknown)],
         vec![(tenant, first), (foreign, second)],
         vec![(tenant, first), (tenant, second), (tenant, unknown)],
