@@ -163,6 +163,12 @@ impl Writer {
                 }
             }
         }
+        // In order, so that two who write the same deliveries wait one way.
+        tried.sort_unstable_by_key(|settled| settled.held.id);
+        parked.sort_unstable_by_key(|(held, _)| held.id);
+        for held in cancelled.values_mut() {
+            held.sort_unstable_by_key(|held| held.id);
+        }
         let settlement = (!tried.is_empty()).then(|| SettlementId::new(now));
         self.metrics.settled(tried.len());
         let breakers: Vec<(SubscriptionId, Change)> = breakers.into_iter().collect();

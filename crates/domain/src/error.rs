@@ -45,7 +45,8 @@ pub enum Error {
     /// The database cannot be reached or is shutting down; worth another try later.
     #[error("the database is away")]
     Away(#[source] Source),
-    /// Another transaction held a lock longer than this one was ready to wait.
+    /// Another transaction held a lock longer than this one was ready to wait, or the two waited for each other and this one was given up;
+    /// worth another try at once.
     #[error("another request holds the lock")]
     Locked,
     /// A secret cannot be opened: the master keys of this process do not fit, or the row was changed.
@@ -93,13 +94,13 @@ impl From<diesel::result::Error> for Error {
         use diesel::result::{DatabaseErrorKind, Error as Diesel};
         match error {
             Diesel::NotFound => Self::NotFound { what: "row" },
-            // Diesel has no kind for 57P01 (admin shutdown), 57P03 (starting up) or a lost socket: their
+            // Diesel has no kind for 40P01 (deadlock), 57P01 (admin shutdown), 57P03 (starting up) or a lost socket: their
             // texts are libpq's and the server's, in English by `lc_messages` and libpq's own catalogue.
             Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => Self::Away(Box::new(error)),
             Diesel::BrokenTransactionManager => Self::Away(Box::new(error)),
             Diesel::DatabaseError(_, ref info) => {
                 let text = info.message();
-                if text.contains("lock timeout") {
+                if text.contains("lock timeout") || text.contains("deadlock detected") {
                     Self::Locked
                 } else if LOST.iter().any(|lost| text.contains(lost)) {
                     Self::Away(Box::new(error))
@@ -124,3 +125,28 @@ const LOST: [&str; 9] = [
     "could not send data",
     "canceling statement due to",
 ];
+
+#[cfg(test)]
+mod tests {
+    use diesel::result::{DatabaseErrorKind, Error as Diesel};
+
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_is_ours() {
+        let of = |text: &str| {
+            Error::from(Diesel::DatabaseError(DatabaseErrorKind::Unknown, Box::new(text.to_owned())))
+        };
+        for text in ["canceling statement due to lock timeout", "deadlock detected"] {
+            assert!(matches!(of(text), Error::Locked), "{text}");
+        }
+        for text in
+            ["canceling statement due to statement timeout", "server closed the connection unexpectedly"]
+        {
+            assert!(matches!(of(text), Error::Away(_)), "{text}");
+        }
+        let ours = of("relation \"x\" does not exist");
+        assert!(matches!(ours, Error::Database(_)) && !ours.is_passing());
+        assert!(of("deadlock detected").is_passing());
+    }
+}

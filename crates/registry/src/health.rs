@@ -140,7 +140,7 @@ fn write(
             if let Some(ended) = change.ended {
                 if !health.kind.is_matched() {
                     // Nobody subscribed it: there is nobody to say good-bye to, and what its tasks report shows the end.
-                    delivery::store::cancel_pending(conn, report.tenant, id, now, "task_endpoint.disabled")?;
+                    delivery::cancelling::begin(conn, report.tenant, id, now, "task_endpoint.disabled")?;
                     tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "an endpoint of tasks was disabled");
                     changes.push((report, change));
                     continue;

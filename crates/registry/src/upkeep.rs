@@ -22,6 +22,9 @@ const HOOKS_AT_ONCE: i64 = 200;
 /// Pieces of deleted inboxes that are emptied in one pass.
 const PIECES: usize = 100;
 
+/// Pieces of what is to be cancelled in one pass.
+const CANCELLED_PIECES: usize = 100;
+
 /// Endpoints of tasks removed, and forgotten, in one pass.
 const ENDPOINTS_AT_ONCE: i64 = 5_000;
 
@@ -86,12 +89,24 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
             rate_limit::forget_old(conn, now)
         })
         .await?;
+    go_on_cancelling(context).await?;
     empty_deleted_inboxes(context).await?;
     let (backlog, dead) = context
         .db
         .once(move |conn| Ok((delivery::store::backlog(conn, now)?, delivery::dead_letter::count(conn)?)))
         .await?;
     context.metrics.backlog(&backlog, dead, now);
+    Ok(())
+}
+
+/// Cancels what is left under way to hooks and other endpoints that have ended, piece by piece.
+async fn go_on_cancelling(context: &Context) -> Result<()> {
+    for _piece in 0..CANCELLED_PIECES {
+        let now = context.clock.now();
+        if !context.db.run(move |conn| delivery::cancelling::go_on(conn, now)).await? {
+            return Ok(());
+        }
+    }
     Ok(())
 }
 

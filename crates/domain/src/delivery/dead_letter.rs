@@ -2,12 +2,15 @@
 //!
 //! They are listed with [`super::inspect::list`] by their state.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Nullable, Timestamptz, Uuid},
 };
 
+use super::store::split;
 use crate::{
     Result,
     db::prepared::planned_for_values,
@@ -16,6 +19,14 @@ use crate::{
 
 /// The most that one request moves.
 pub const MAX_AT_ONCE: i64 = 1_000;
+
+/// The subscription of a delivery `d` takes events.
+const TAKES_EVENTS: &str =
+    "EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND s.state < 3)";
+
+/// There is still something to be sent in a delivery `d`.
+const HAS_PAYLOAD: &str =
+    "EXISTS (SELECT FROM events e WHERE e.tenant_id = d.tenant_id AND e.id = d.event_id AND e.body <> '')";
 
 /// Which dead letters of a tenant.
 #[derive(Clone, Debug)]
@@ -35,7 +46,7 @@ pub enum Selection {
 
 /// Puts dead letters back on the schedule, with all their tries before them. Those whose hook takes no events stay, and so do those
 /// whose event has no payload any more.
-/// Returns the ids of what was moved.
+/// Returns the ids of what was moved. Belongs into a transaction.
 ///
 /// # Errors
 /// When the database is away.
@@ -45,16 +56,18 @@ pub fn retry(
     selection: &Selection,
     now: DateTime<Utc>,
 ) -> Result<Vec<DeliveryId>> {
-    change(
-        conn,
-        tenant,
-        selection,
-        now,
-        "state = 0, tries = 0, deferrals = 0, due_at = $2, next_attempt_at = $2, settled_at = NULL, expires_at = NULL",
-        // Who deletes or disables it meanwhile waits, and cancels what is written here.
-        "EXISTS (SELECT FROM subscriptions s WHERE s.id = d.subscription_id AND s.state < 3 FOR SHARE) \
-         AND EXISTS (SELECT FROM events e WHERE e.tenant_id = d.tenant_id AND e.id = d.event_id AND e.body <> '')",
-    )
+    let condition = format!("{TAKES_EVENTS} AND {HAS_PAYLOAD}");
+    let ids = chosen(conn, tenant, selection, &condition)?;
+    // Who deletes or disables one of them meanwhile waits, and cancels what is written here. In order, so that two who do this for the
+    // same subscriptions and somebody who ends one of them wait one way.
+    sql_query("SELECT FROM subscriptions WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR SHARE")
+        .bind::<Uuid, _>(tenant)
+        .bind::<Array<Uuid>, _>(
+            ids.iter().map(|id| id.subscription).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(),
+        )
+        .execute(conn)?;
+    let set = "state = 0, tries = 0, deferrals = 0, due_at = $2, next_attempt_at = $2, settled_at = NULL, expires_at = NULL";
+    change(conn, tenant, ids, now, set, &condition)
 }
 
 /// Gives dead letters up. Returns the ids of what was discarded.
@@ -67,7 +80,8 @@ pub fn discard(
     selection: &Selection,
     now: DateTime<Utc>,
 ) -> Result<Vec<DeliveryId>> {
-    change(conn, tenant, selection, now, "state = 4, settled_at = $2", "true")
+    let ids = chosen(conn, tenant, selection, "true")?;
+    change(conn, tenant, ids, now, "state = 4, settled_at = $2", "true")
 }
 
 #[derive(QueryableByName)]
@@ -78,51 +92,65 @@ struct Row {
     subscription_id: SubscriptionId,
 }
 
-fn change(
+impl From<Row> for DeliveryId {
+    fn from(row: Row) -> Self {
+        Self { event: row.event_id, subscription: row.subscription_id }
+    }
+}
+
+/// The dead letters that are meant, in order. Those that were not named satisfy a condition on deliveries `d`, and are nobody else's
+/// until the transaction ends: what another request is moving is passed over.
+fn chosen(
     conn: &mut PgConnection,
     tenant: TenantId,
     selection: &Selection,
+    condition: &str,
+) -> Result<Vec<DeliveryId>> {
+    let mut ids: Vec<DeliveryId> = match selection {
+        Selection::Ids(ids) => ids.clone(),
+        Selection::Matching { subscription, since, until } => {
+            let rows: Vec<Row> = planned_for_values(conn, |conn| {
+                Ok(sql_query(format!(
+                    "SELECT d.event_id, d.subscription_id FROM deliveries d \
+                     WHERE d.tenant_id = $1 AND d.state = 2 AND ($2 IS NULL OR d.subscription_id = $2) \
+                       AND ($3 IS NULL OR d.event_id >= $3) AND ($4 IS NULL OR d.event_id < $4) AND {condition} \
+                     ORDER BY d.event_id LIMIT $5 FOR UPDATE OF d SKIP LOCKED"
+                ))
+                .bind::<Uuid, _>(tenant)
+                .bind::<Nullable<Uuid>, _>(*subscription)
+                .bind::<Nullable<Uuid>, _>(since.map(first_uuid_at))
+                .bind::<Nullable<Uuid>, _>(until.map(first_uuid_at))
+                .bind::<BigInt, _>(MAX_AT_ONCE)
+                .load(conn)?)
+            })?;
+            rows.into_iter().map(Into::into).collect()
+        }
+    };
+    // Two requests that name the same ones wait one way.
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+fn change(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    ids: Vec<DeliveryId>,
     now: DateTime<Utc>,
     set: &str,
     condition: &str,
 ) -> Result<Vec<DeliveryId>> {
-    let rows: Vec<Row> = match selection {
-        Selection::Ids(ids) => {
-            let (events, subscriptions): (Vec<_>, Vec<_>) =
-                ids.iter().map(|id| (id.event, id.subscription)).unzip();
-            sql_query(format!(
-                "UPDATE deliveries d SET {set} FROM unnest($3, $4) AS k (e, s) \
-                 WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.tenant_id = $1 AND d.state = 2 AND {condition} \
-                 RETURNING d.event_id, d.subscription_id"
-            ))
-            .bind::<Uuid, _>(tenant)
-            .bind::<Timestamptz, _>(now)
-            .bind::<Array<Uuid>, _>(events)
-            .bind::<Array<Uuid>, _>(subscriptions)
-            .load(conn)?
-        }
-        Selection::Matching { subscription, since, until } => planned_for_values(conn, |conn| {
-            Ok(sql_query(format!(
-            "WITH chosen AS MATERIALIZED (SELECT d.event_id AS e, d.subscription_id AS s FROM deliveries d \
-                WHERE d.tenant_id = $1 AND d.state = 2 AND ($3 IS NULL OR d.subscription_id = $3) \
-                  AND ($4 IS NULL OR d.event_id >= $4) AND ($5 IS NULL OR d.event_id < $5) AND {condition} \
-                ORDER BY d.event_id LIMIT $6 FOR UPDATE SKIP LOCKED) \
-             UPDATE deliveries d SET {set} FROM chosen k \
-             WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.state = 2 RETURNING d.event_id, d.subscription_id"
-        ))
-        .bind::<Uuid, _>(tenant)
-        .bind::<Timestamptz, _>(now)
-        .bind::<Nullable<Uuid>, _>(*subscription)
-        .bind::<Nullable<Uuid>, _>(since.map(first_uuid_at))
-        .bind::<Nullable<Uuid>, _>(until.map(first_uuid_at))
-        .bind::<BigInt, _>(MAX_AT_ONCE)
-        .load(conn)?)
-        })?,
-    };
-    Ok(rows
-        .into_iter()
-        .map(|row| DeliveryId { event: row.event_id, subscription: row.subscription_id })
-        .collect())
+    let (events, subscriptions) = split(ids);
+    let rows: Vec<Row> = sql_query(format!(
+        "UPDATE deliveries d SET {set} FROM unnest($3, $4) AS k (e, s) \
+         WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.tenant_id = $1 AND d.state = 2 AND {condition} \
+         RETURNING d.event_id, d.subscription_id"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .load(conn)?;
+    Ok(rows.into_iter().map(Into::into).collect())
 }
 
 /// How many dead letters there are, for metrics and alerts; counted up to 100,000.

@@ -203,15 +203,15 @@ pub fn missed(
     numbers: &[i64],
     bodies: bool,
 ) -> Result<Vec<Missed>> {
-    // The size is known without reading the body.
+    // The size is known without reading the body; where the event is gone it is nothing, and the others' sizes count all the same.
     Ok(sql_query(
         "SELECT * FROM (SELECT d.sequence, d.event_id, d.state, d.attempts, \
             NULLIF(d.next_attempt_at, 'infinity') AS next_attempt_at, d.last_reason, e.event_type, \
             CASE WHEN $3 THEN e.body END AS body, \
-            sum(octet_length(e.body)) OVER (ORDER BY d.sequence) - octet_length(e.body) AS before \
+            sum(COALESCE(octet_length(e.body), 0)) OVER (ORDER BY d.sequence) - COALESCE(octet_length(e.body), 0) AS before \
          FROM deliveries d LEFT JOIN events e ON e.tenant_id = d.tenant_id AND e.id = d.event_id \
          WHERE d.subscription_id = $1 AND d.sequence = ANY($2)) AS missed \
-         WHERE NOT $3 OR before IS NULL OR before <= $4 ORDER BY sequence",
+         WHERE NOT $3 OR before <= $4 ORDER BY sequence",
     )
     .bind::<Uuid, _>(subscription)
     .bind::<Array<BigInt>, _>(numbers)

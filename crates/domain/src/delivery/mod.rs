@@ -5,6 +5,7 @@
 //! claim under which it was made, so that a deliverer that overslept changes nothing.
 
 pub mod body;
+pub mod cancelling;
 pub mod dead_letter;
 pub mod failed;
 pub mod fan_out;

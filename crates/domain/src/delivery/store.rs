@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    PgConnection, QueryableByName, RunQueryDsl,
     sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
@@ -255,28 +255,6 @@ pub fn cancel_held(
         unless_dropped(changed)?;
     }
     Ok(())
-}
-
-/// Ends every pending delivery of a subscription. Returns how many.
-///
-/// # Errors
-/// When the database is away.
-pub fn cancel_pending(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    subscription: SubscriptionId,
-    now: DateTime<Utc>,
-    reason: &str,
-) -> Result<usize> {
-    Ok(sql_query(
-        "UPDATE deliveries SET state = 3, settled_at = $3, last_reason = $4 \
-         WHERE tenant_id = $1 AND subscription_id = $2 AND state IN (0, 2) AND state = 0",
-    )
-    .bind::<Uuid, _>(tenant)
-    .bind::<Uuid, _>(subscription)
-    .bind::<Timestamptz, _>(now)
-    .bind::<Text, _>(reason)
-    .execute(conn)?)
 }
 
 /// How much is due and how old the oldest of it is, for metrics and alerts.

@@ -139,15 +139,17 @@ fn taken(rows: Vec<Found>, limit: usize) -> (Vec<Candidate>, bool) {
     (rows.into_iter().map(|row| row.event).collect(), is_all)
 }
 
+/// Where a window ends.
+#[derive(QueryableByName)]
+struct Edge {
+    #[diesel(sql_type = Uuid)]
+    id: EventId,
+}
+
 /// Up to which event a statement goes; `None` = to the end of the range. By the key of events alone, so that a range in which there
 /// is nothing to be found is gone through in steps, too.
 fn window(conn: &mut PgConnection, range: &Range, after: Option<EventId>) -> Result<Option<EventId>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        id: EventId,
-    }
-    let row: Option<Row> = planned_for_values(conn, |conn| {
+    let row: Option<Edge> = planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
             "SELECT id FROM events WHERE tenant_id = $1 AND id >= $2 AND id < $3 AND ($4 IS NULL OR id > $4) \
              ORDER BY id OFFSET {} LIMIT 1",
@@ -231,8 +233,30 @@ pub fn count(
     Ok((row.count, end))
 }
 
-/// The latest events of a tenant since a time, newest first, with their bodies, as many as have [`PAGE_BYTES`] together; of these
-/// types, if any are named. What changed terms of an endpoint are tried on.
+/// Down to which event a statement of [`preview`] goes; `None` = to the beginning of the range. As [`window`], the other way round.
+fn window_before(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    since: DateTime<Utc>,
+    before: Option<EventId>,
+) -> Result<Option<EventId>> {
+    let row: Option<Edge> = planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT id FROM events WHERE tenant_id = $1 AND id >= $2 AND ($3 IS NULL OR id < $3) \
+             ORDER BY id DESC OFFSET {} LIMIT 1",
+            WINDOW - 1
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Uuid, _>(first_uuid_at(since))
+        .bind::<Nullable<Uuid>, _>(before)
+        .get_result(conn)
+        .optional()?)
+    })?;
+    Ok(row.map(|row| row.id))
+}
+
+/// A page of the latest events of a tenant since a time, newest first, with their bodies, as many as have [`PAGE_BYTES`] together; of
+/// these types, if any are named. What changed terms of an endpoint are tried on. A page that has none of them need not be the last.
 ///
 /// # Errors
 /// When the database is away.
@@ -244,11 +268,13 @@ pub fn preview(
     before: Option<EventId>,
     limit: usize,
 ) -> Result<Page> {
+    let end = window_before(conn, tenant, since, before)?;
     let rows: Vec<Found> = planned_for_values(conn, |conn| {
         Ok(sql_query(within_bytes(
             "e.body FROM events e \
-             WHERE e.tenant_id = $1 AND e.id >= $2 AND ($3 IS NULL OR e.id < $3) AND e.origin IN (0, 1) \
-               AND ($4 IS NULL OR e.event_type = ANY($4)) AND octet_length(e.body) > 0 ORDER BY e.id DESC LIMIT $5",
+             WHERE e.tenant_id = $1 AND e.id >= $2 AND ($3 IS NULL OR e.id < $3) AND ($6 IS NULL OR e.id >= $6) \
+               AND e.origin IN (0, 1) AND ($4 IS NULL OR e.event_type = ANY($4)) AND octet_length(e.body) > 0 \
+             ORDER BY e.id DESC LIMIT $5",
             "id DESC",
         ))
         .bind::<Uuid, _>(tenant)
@@ -256,10 +282,16 @@ pub fn preview(
         .bind::<Nullable<Uuid>, _>(before)
         .bind::<Nullable<Array<Text>>, _>(types)
         .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind::<Nullable<Uuid>, _>(end)
         .load(conn)?)
     })?;
-    let (events, is_last) = taken(rows, limit);
-    Ok(Page { up_to: events.last().map(|event| event.id).or(before), is_last, events })
+    let (events, is_all) = taken(rows, limit);
+    let last = events.last().map(|event| event.id);
+    Ok(if is_all {
+        Page { up_to: end.or(last).or(before), is_last: end.is_none(), events }
+    } else {
+        Page { up_to: last.or(before), is_last: false, events }
+    })
 }
 
 #[cfg(test)]

@@ -153,9 +153,13 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Re
 /// # Errors
 /// When the database is away.
 pub fn forget_old(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<()> {
-    sql_query("DELETE FROM endpoint_breakers WHERE next_probe_at < $1")
-        .bind::<Timestamptz, _>(now - TimeDelta::days(1))
-        .execute(conn)?;
+    // What somebody is telling of just then is not old.
+    sql_query(
+        "DELETE FROM endpoint_breakers WHERE subscription_id IN \
+            (SELECT subscription_id FROM endpoint_breakers WHERE next_probe_at < $1 ORDER BY subscription_id FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<Timestamptz, _>(now - TimeDelta::days(1))
+    .execute(conn)?;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! What happens when a hook or a consumer is disabled or removed: by its receiver, by the clock, or by its owner.
 //!
-//! Everything is written in the caller's transaction: the cancelled deliveries, the event that tells the owner, and the
-//! reverse unsubscribe, which is a delivery like any other (profile `farewell`), so that it survives a crash, is guarded
-//! and shows its outcome.
+//! Everything is written in the caller's transaction: the cancelled deliveries (of very many the first piece,
+//! [`delivery::cancelling`]), the event that tells the owner, and the reverse unsubscribe, which is a delivery like any other (profile
+//! `farewell`), so that it survives a crash, is guarded and shows its outcome.
 
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
@@ -46,7 +46,7 @@ pub fn end(
     reason: &str,
     now: DateTime<Utc>,
 ) -> Result<EventGroupId> {
-    let cancelled = delivery::store::cancel_pending(conn, tenant, hook, now, ending.event_type())?;
+    let cancelled = delivery::cancelling::begin(conn, tenant, hook, now, ending.event_type())?;
     let mut payload = Object::new();
     payload.insert("hook_id", Json::from(hook.to_string()));
     payload.insert("url", Json::from(url));

@@ -223,15 +223,13 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: SubscriptionId) -> Re
         .optional()?)
 }
 
-/// The live hooks of a tenant with this URL.
+/// The live hooks of a tenant with this URL, in order of their ids: who ends all of them locks them so.
 ///
 /// # Errors
 /// When the database is away.
 pub fn with_url(conn: &mut PgConnection, tenant: TenantId, url: &str) -> Result<Vec<HookView>> {
-    Ok(sql_query(format!("{} WHERE s.tenant_id = $1 AND s.url = $2 AND s.kind = 0 AND s.state <> 4", view()))
-        .bind::<Uuid, _>(tenant)
-        .bind::<Text, _>(url)
-        .load(conn)?)
+    let found = "WHERE s.tenant_id = $1 AND s.url = $2 AND s.kind = 0 AND s.state <> 4 ORDER BY s.id";
+    Ok(sql_query(format!("{} {found}", view())).bind::<Uuid, _>(tenant).bind::<Text, _>(url).load(conn)?)
 }
 
 /// Which hooks of a tenant.
@@ -354,9 +352,11 @@ pub fn activate_pending(
     event_type: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    // In order, so that two who change the same hooks wait one way.
     sql_query(
-        "UPDATE subscriptions SET state = 1, updated_at = $3 \
-         WHERE tenant_id = $1 AND kind = 0 AND state = 0 AND ($2 IS NULL OR event_type IS NULL OR event_type = $2)",
+        "UPDATE subscriptions SET state = 1, updated_at = $3 WHERE id IN \
+            (SELECT id FROM subscriptions WHERE tenant_id = $1 AND kind = 0 AND state = 0 \
+                AND ($2 IS NULL OR event_type IS NULL OR event_type = $2) ORDER BY id FOR UPDATE)",
     )
     .bind::<Uuid, _>(tenant)
     .bind::<Nullable<Text>, _>(event_type)

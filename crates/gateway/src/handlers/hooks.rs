@@ -306,8 +306,7 @@ pub(crate) async fn enable(
         match hook.state {
             HookState::Pending | HookState::Active | HookState::Failing => {}
             HookState::Disabled => {
-                // A reverse unsubscribe that has not arrived yet would pause what is wanted again.
-                delivery::store::cancel_pending(conn, tenant, id, now, "hook enabled")?;
+                delivery::cancelling::farewell(conn, tenant, (id, disabled_at), now)?;
                 store::set_state(conn, tenant, id, HookState::Pending, None, now)?;
                 let before = mem::replace(&mut hook, found(conn, tenant, id)?);
                 audited::switched(conn, &caller, Action::HookEnabled, (&before, &hook), now)?;
@@ -402,7 +401,7 @@ pub(crate) async fn delete(
         .run(move |conn| {
             let hook = found(conn, tenant, id)?;
             if store::set_state(conn, tenant, id, HookState::Deleted, Some("deleted by its owner"), now)? {
-                delivery::store::cancel_pending(conn, tenant, id, now, "hook deleted")?;
+                delivery::cancelling::begin(conn, tenant, id, now, "hook deleted")?;
                 let entry = audited::of_hook(&caller, Action::HookRemoved, id);
                 audited::record(conn, &caller, &entry.before(audited::hook(&hook)), now)?;
             }

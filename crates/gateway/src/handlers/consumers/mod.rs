@@ -360,7 +360,7 @@ fn gone(
     let consumer = locked(conn, tenant, id)?;
     let reason = Some("deleted by its owner");
     if subscription::store::set_state(conn, tenant, id, HookState::Deleted, reason, now)? {
-        delivery::store::cancel_pending(conn, tenant, id, now, "consumer deleted")?;
+        delivery::cancelling::begin(conn, tenant, id, now, "consumer deleted")?;
         let entry = entry(caller, Action::ConsumerDeleted, id).before(view::told(&consumer));
         audited::record(conn, caller, &entry, now)?;
     }

@@ -144,7 +144,7 @@ pub(super) fn compare(
     });
     let mut cursor: Option<EventId> = None;
     loop {
-        // One more than may be looked at tells whether there are more.
+        // One more than may be looked at tells whether there are more. A page may be without events, and those behind it not.
         let left = most - view.looked_at;
         let page = page_of(conn, tenant, since, types.as_deref(), cursor, BODIES_AT_ONCE.min(left + 1))?;
         for event in page.events.iter().take(left) {
@@ -155,7 +155,7 @@ pub(super) fn compare(
             view.complete = true;
             return Ok(view);
         }
-        if view.looked_at == most || LONG_ENOUGH < started.elapsed() {
+        if left < page.events.len() || LONG_ENOUGH < started.elapsed() {
             return Ok(view);
         }
         cursor = page.up_to;

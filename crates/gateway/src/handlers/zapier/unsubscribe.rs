@@ -205,7 +205,7 @@ async fn delete(context: &Context, caller: Caller, target: Target) -> Result<Htt
             for hook in target.find(conn, tenant)? {
                 // Somebody else may have deleted it between the two statements.
                 if store::set_state(conn, tenant, hook.id, HookState::Deleted, Some(REASON), now)? {
-                    delivery::store::cancel_pending(conn, tenant, hook.id, now, REASON)?;
+                    delivery::cancelling::begin(conn, tenant, hook.id, now, REASON)?;
                     let entry = audited::of_hook(&caller, Action::HookUnsubscribed, hook.id);
                     told.push(entry.before(audited::hook(&hook)));
                     deleted.push(hook.url);

@@ -1,11 +1,16 @@
 //! Changes that are tried on the events of the last week.
 
 use chrono::TimeDelta;
+use hookyard_domain::{clock::Clock, id::EventId, recovery::preview};
 use hookyard_messaging::Bus;
+use hookyard_tests::system::System;
 use serde_json::{Value, json};
 
 use super::{consumer, orders};
-use crate::pipeline::stage::Stage;
+use crate::{
+    pipeline::stage::Stage,
+    retention::{Filling, fill, hook},
+};
 
 async fn tried(stage: &Stage, path: &str, change: Value) -> Value {
     stage.client.post_json(path, &change).await.expect(200)
@@ -140,4 +145,40 @@ async fn a_change_of_a_hook_is_shown_and_says_when_it_was_cut() {
         assert_eq!(stage.client.post_json(&path, &change).await.error(), (422, code.to_owned()), "{change}");
     }
     stage.close().await;
+}
+
+/// However few of them are wanted, so many events are gone through at once and not more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_rare_is_looked_for_in_steps() {
+    let system = System::start().await;
+    let (tenant, until) = (system.tenant, Clock::system().now() - TimeDelta::minutes(1));
+    let since = until - TimeDelta::days(2);
+    let id = hook(&system.db, tenant, since).await;
+    fill(&system.db, Filling { tenant, hook: id, events: 25_000, since, until, payload: 64 }).await;
+    let walk = async |event_type: &str| {
+        let types = vec![event_type.to_owned()];
+        let (mut found, mut pages, mut before): (Vec<EventId>, _, _) = (Vec::new(), 0, None);
+        loop {
+            let types = types.clone();
+            let page =
+                system.db.once(move |conn| preview(conn, tenant, since, Some(types.as_slice()), before, 500));
+            let page = page.await.unwrap();
+            found.extend(page.events.iter().map(|event| event.id));
+            pages += 1;
+            if page.is_last {
+                return (found, pages);
+            }
+            assert_ne!(page.up_to, before, "it goes on");
+            before = page.up_to;
+        }
+    };
+    assert_eq!(walk("nothing.like.it").await, (Vec::new(), 3));
+    let (found, _) = walk("order.paid").await;
+    assert_eq!(found.len(), 2_500);
+    assert!(found.is_sorted_by(|newer, older| newer > older), "each once, the newest first");
+    // As many as may be looked at, over the end of the first step.
+    let client = system.client().await;
+    let path = format!("/v1/hooks/{id}/preview");
+    let cut = client.post_json(&path, &json!({"limit": 10_000})).await.expect(200);
+    assert_eq!((&cut["looked_at"], &cut["complete"]), (&json!(10_000), &json!(false)));
 }

@@ -143,6 +143,42 @@ async fn a_page_of_payloads_ends_when_it_is_large() {
     stage.close().await;
 }
 
+/// Its event is dropped a moment before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_without_its_event_keeps_its_place_among_payloads() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let hook = stage.hook("in", json!({})).await;
+    stage.answer("in", 404);
+    for n in 1..=8 {
+        let payload = json!({"n": n, "text": "x".repeat(1_000_000)});
+        let event = stage.post("order.created", payload).await;
+        stage.ended(&event, &hook, "dead").await;
+    }
+    execute(
+        &stage,
+        "DELETE FROM events WHERE id IN (SELECT event_id FROM deliveries WHERE sequence IN (1, 3, 8))",
+    )
+    .await;
+    let (mut seen, mut query, mut pages) = (Vec::new(), "?include=payload".to_owned(), 0);
+    loop {
+        let page = gaps(&stage, &hook, &query).await;
+        for gap in page["data"].as_array().unwrap() {
+            let number = gap["sequence"].as_i64().unwrap();
+            assert_eq!(gap["state"], "dead", "{number}");
+            let payload = &gap["event"]["payload"]["n"];
+            assert_eq!(*payload, if [1, 3, 8].contains(&number) { Value::Null } else { json!(number) });
+            seen.push(number);
+        }
+        pages += 1;
+        match page["next_cursor"].as_str() {
+            Some(cursor) => query = format!("?include=payload&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!((seen, pages), ((1..=8).collect::<Vec<i64>>(), 2));
+    stage.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hole_is_sent_again_under_its_numbers() {
     let stage = Stage::open(Bus::in_process()).await;

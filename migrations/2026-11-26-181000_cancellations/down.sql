@@ -1,0 +1,2 @@
+-- What was left to be cancelled is cancelled by the deliverers as it comes up.
+DROP TABLE cancellations;
