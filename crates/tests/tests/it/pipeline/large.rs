@@ -46,9 +46,14 @@ async fn standing(stage: &Stage, event: &str) -> Standing {
     stage.system.db.once(read).await.unwrap()
 }
 
-/// How many requests came to the [`hooks`].
+/// How many deliveries came to the [`hooks`]. Whoever is disabled also hears of that, without a body.
 fn received(stage: &Stage) -> usize {
-    stage.receiver.received().iter().filter(|one| one.path.starts_with("/many?")).count()
+    stage
+        .receiver
+        .received()
+        .iter()
+        .filter(|one| one.path.starts_with("/many?") && !one.body.is_empty())
+        .count()
 }
 
 async fn all_received(stage: &Stage, count: usize) {
@@ -73,6 +78,14 @@ async fn hooks(stage: &Stage, count: usize, event_type: &str) -> Vec<String> {
 
 async fn state(stage: &Stage, event: &str) -> String {
     text(&stage.client.get(&format!("/v1/events/{event}")).await.expect(200)["state"]).to_owned()
+}
+
+async fn all_delivered(stage: &Stage, event: &str) {
+    until("all is delivered", async || match state(stage, event).await.as_str() {
+        "delivered" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
 }
 
 /// At the slowest pace: one delivery in 50 ms.
@@ -145,6 +158,10 @@ async fn a_large_event_reaches_each_once_whoever_goes_on_with_it() {
     let mut events =
         vec![stage.post("big.event", json!({"n": 1})).await, stage.post("big.event", json!({"n": 2})).await];
     all_received(&stage, many.len() * 2).await;
+    // What is not written down yet would be sent again after a leap of the clock.
+    for event in &events {
+        all_delivered(&stage, event).await;
+    }
     let due = (stage.system.clock.now() + TimeDelta::minutes(5)).to_rfc3339();
     let scheduled = json!({"event_type": "big.event", "payload": {"n": 3}, "deliver_at": due});
     events
@@ -152,11 +169,7 @@ async fn a_large_event_reaches_each_once_whoever_goes_on_with_it() {
     stage.advance(300_001);
     all_received(&stage, many.len() * 3).await;
     for event in &events {
-        until("all is delivered", async || match state(&stage, event).await.as_str() {
-            "delivered" => Ok(()),
-            other => Err(other.to_owned()),
-        })
-        .await;
+        all_delivered(&stage, event).await;
         assert_eq!(standing(&stage, event).await, Standing { made: many.len() as i64, groups: 0 });
     }
     assert_eq!(received(&stage), many.len() * events.len(), "each once");
@@ -262,11 +275,7 @@ async fn whoever_holds_the_rest_goes_on_and_nobody_else() {
     all_received(&stage, count - 1).await;
     stage.ended(&posted, &last, "cancelled").await;
     stage.client.post_json(&format!("/v1/hooks/{last}/enable"), &json!({"replay": true})).await.expect(200);
-    until("all is delivered", async || match state(&stage, &posted).await.as_str() {
-        "delivered" => Ok(()),
-        other => Err(other.to_owned()),
-    })
-    .await;
+    all_delivered(&stage, &posted).await;
     stage.ended(&posted, &last, "delivered").await;
     assert_eq!(standing(&stage, &posted).await, Standing { made: count as i64, groups: 0 });
     assert_eq!(received(&stage), count, "each once");
