@@ -184,10 +184,13 @@ const STANDING: &str = "SELECT count(*) FILTER (WHERE d.state = 0) AS pending, \
      count(*) FILTER (WHERE d.state = 1) AS delivered, count(*) FILTER (WHERE d.state = 2) AS dead, \
      count(*) FILTER (WHERE d.state IN (3, 4)) AS cancelled FROM deliveries d WHERE d.event_id = e.id";
 
-// One look at what the tenant has waiting, hashed, not one for each event.
-const WAITS: &str = "(e.id IN (SELECT k.id FROM event_groups g CROSS JOIN LATERAL unnest(g.tenant_ids, g.event_ids) AS k (t, id) \
-        WHERE k.t = $1) \
+const WAITS: &str = "(EXISTS (SELECT FROM event_groups g WHERE e.id = ANY(g.event_ids)) \
      OR EXISTS (SELECT FROM scheduled_events w WHERE w.id = e.id))";
+
+/// A condition, and that the event is fanned out: only that of events that satisfy the condition, not of all that are looked at.
+fn and_fanned_out(condition: &str) -> String {
+    format!("CASE WHEN {condition} THEN NOT waits ELSE false END")
+}
 
 /// Events that a page looks at for conditions that no index knows together: metadata, states that are the absence of something, a type
 /// among what is pending. A page of rare ones is short then, and says where to go on.
@@ -210,15 +213,15 @@ const WAITING: &str = "SELECT k.id FROM event_groups g CROSS JOIN LATERAL unnest
 /// How events in a state are found.
 enum Way {
     /// By looking at the tenant's events one after the other, for this.
-    Look(&'static str),
+    Look(String),
     /// By what is known of these: `c` (id), and then this.
-    Known(String, &'static str),
+    Known(String, String),
 }
 
 impl Way {
     /// What waits, and of that what satisfies a condition.
-    fn waiting(condition: &'static str) -> Self {
-        Self::Known(WAITING.to_owned(), condition)
+    fn waiting(condition: &str) -> Self {
+        Self::Known(WAITING.to_owned(), condition.to_owned())
     }
 
     fn of(state: Option<StateFilter>) -> Self {
@@ -230,25 +233,25 @@ impl Way {
             )
         };
         match state {
-            None => Self::Look("true"),
-            Some(StateFilter::Undelivered) => Self::Known(undelivered(""), "true"),
+            None => Self::Look("true".to_owned()),
+            Some(StateFilter::Undelivered) => Self::Known(undelivered(""), "true".to_owned()),
             Some(StateFilter::Is(EventState::Accepted)) => {
                 Self::waiting("pending + delivered + dead + cancelled = 0")
             }
             Some(StateFilter::Is(EventState::Pending)) => {
-                Self::Known(undelivered(" AND u.state = 0"), "pending > 0")
+                Self::Known(undelivered(" AND u.state = 0"), "pending > 0".to_owned())
             }
             Some(StateFilter::Is(EventState::Dead)) => {
-                Self::Known(undelivered(" AND u.state = 2"), "pending = 0 AND dead > 0 AND NOT waits")
+                Self::Known(undelivered(" AND u.state = 2"), and_fanned_out("pending = 0 AND dead > 0"))
             }
             Some(StateFilter::Is(EventState::Unmatched)) => {
-                Self::Look("pending + delivered + dead + cancelled = 0 AND NOT waits")
+                Self::Look(and_fanned_out("pending + delivered + dead + cancelled = 0"))
             }
             Some(StateFilter::Is(EventState::Delivered)) => {
-                Self::Look("pending + dead = 0 AND delivered > 0 AND NOT waits")
+                Self::Look(and_fanned_out("pending + dead = 0 AND delivered > 0"))
             }
             Some(StateFilter::Is(EventState::Cancelled)) => {
-                Self::Look("pending + dead + delivered = 0 AND cancelled > 0 AND NOT waits")
+                Self::Look(and_fanned_out("pending + dead + delivered = 0 AND cancelled > 0"))
             }
         }
     }

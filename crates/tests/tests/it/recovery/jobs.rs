@@ -151,7 +151,8 @@ async fn what_stands_in_lines_is_sent_in_their_order() {
     let stage = Stage::open(Bus::in_process()).await;
     let id = consumer(&stage, "line", json!({"ordering_key": "payload.key", "disabled": true})).await;
     for n in 0..12 {
-        stage.post("order.created", json!({"n": n, "key": n % 2})).await;
+        let event = stage.post("order.created", json!({"n": n, "key": n % 2})).await;
+        assert_eq!(stage.goes_to(&event).await, [""; 0], "it is disabled when it is fanned out");
     }
     stage.advance(5);
     stage.client.post(&format!("/webhooks/{id}/enable"), "").await.expect(200);
