@@ -55,12 +55,29 @@ pub(crate) struct Group<'a> {
     pub(crate) noise: f64,
     /// The runs that count.
     pub(crate) reports: Vec<&'a Report>,
+    /// The round of each.
+    rounds: Vec<usize>,
 }
 
 impl Group<'_> {
     /// Median of a figure; None when no run has it.
     pub(crate) fn median(&self, figure: impl Fn(&Report) -> Option<f64>) -> Option<f64> {
         median(self.reports.iter().filter_map(|report| figure(report)).collect())
+    }
+
+    /// Median of what comes of two figures of one round, ours and the other group's: machines change their speed between rounds more
+    /// than within one. None when no round has both.
+    pub(crate) fn beside(
+        &self,
+        other: &Self,
+        figure: impl Fn(&Report) -> Option<f64>,
+        compared: impl Fn(f64, f64) -> f64,
+    ) -> Option<f64> {
+        let pairs = self.rounds.iter().zip(&self.reports).filter_map(|(round, report)| {
+            let at = other.rounds.iter().position(|other| other == round)?;
+            Some(compared(figure(report)?, figure(other.reports[at])?))
+        });
+        median(pairs.collect())
     }
 
     /// Largest of a figure; None when no run has it.
@@ -96,14 +113,16 @@ impl Results {
     /// The runs of one mode and label; None when there are none.
     pub(crate) fn group(&self, mode: Option<Mode>, label: &str) -> Option<Group<'_>> {
         let of_group = self.runs.iter().filter(|run| run.mode == mode && run.report.label == label);
-        let all: Vec<&Report> = of_group.map(|run| &run.report).collect();
-        let label = all.first()?.label.as_str();
-        let noise = |report: &&Report| report.noise(self.cores);
-        let quiet: Vec<&Report> = all.iter().copied().filter(|report| noise(report) <= MAX_NOISE).collect();
+        let all: Vec<&Run> = of_group.collect();
+        let label = all.first()?.report.label.as_str();
+        let noise = |run: &&Run| run.report.noise(self.cores);
+        let quiet: Vec<&Run> = all.iter().copied().filter(|run| noise(run) <= MAX_NOISE).collect();
         let left_out = if quiet.is_empty() { 0 } else { all.len() - quiet.len() };
-        let reports = if quiet.is_empty() { all } else { quiet };
-        let noise = reports.iter().map(noise).fold(0.0, f64::max);
-        Some(Group { mode, label, left_out, noise, reports })
+        let counting = if quiet.is_empty() { all } else { quiet };
+        let noise = counting.iter().map(noise).fold(0.0, f64::max);
+        let reports = counting.iter().map(|run| &run.report).collect();
+        let rounds = counting.iter().map(|run| run.run).collect();
+        Some(Group { mode, label, left_out, noise, reports, rounds })
     }
 
     /// The calibrated rate of this machine, deliveries per second; None when other processes disturbed the calibration,
@@ -151,6 +170,20 @@ pub(crate) mod tests {
             ..Report::default()
         };
         Run { mode, run: 1, report }
+    }
+
+    #[test]
+    fn figures_of_one_round_are_compared_and_those_of_a_round_that_one_lacks_are_not() {
+        let mut results = Results::new(false);
+        for (label, round, rate) in
+            [("a", 1, 10.0), ("a", 2, 40.0), ("a", 3, 90.0), ("b", 1, 5.0), ("b", 2, 10.0), ("b", 4, 1.0)]
+        {
+            results.add(Run { run: round, ..run(None, label, rate, 0.0) });
+        }
+        let group = |label| results.group(None, label).unwrap();
+        let rate = |report: &Report| Some(report.delivered_per_s);
+        assert_eq!(group("a").beside(&group("b"), rate, |a, b| a / b), Some(3.0), "of 2 and 4");
+        assert_eq!(group("a").beside(&group("b"), |_| None, |a, b| a / b), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, cmp::Reverse};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{BigInt, Bool, Jsonb, Nullable, Text, Timestamptz, Uuid},
@@ -11,6 +11,7 @@ use diesel::{
 use super::{store::StoredEvent, wire_time};
 use crate::{
     Result,
+    clock::Clock,
     db::prepared::planned_for_values,
     id::{EventId, TenantId, first_uuid_at},
     wire::{Json, Object, to_canonical},
@@ -23,7 +24,7 @@ pub enum EventState {
     Accepted,
     /// Nobody wanted it.
     Unmatched,
-    /// At least one delivery is under way.
+    /// At least one delivery is under way, or still to be made.
     Pending,
     /// At least one delivery is in the dead letters, none is under way.
     Dead,
@@ -196,6 +197,9 @@ fn and_fanned_out(condition: &str) -> String {
 /// among what is pending. A page of rare ones is short then, and says where to go on.
 pub const LOOKED_AT: i64 = 10_000;
 
+/// What counts as near.
+const NEAR: TimeDelta = TimeDelta::days(1);
+
 /// A page of events.
 #[derive(Clone, Debug, Default)]
 pub struct Listed {
@@ -282,7 +286,7 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Re
         let most = usize::try_from(query.limit).unwrap_or(0);
         let (mut events, mut end) = (Vec::new(), None);
         for way in &ways {
-            let found = page(conn, tenant, query, way)?;
+            let found = near_first(conn, tenant, query, way)?;
             let may_end_early = match way {
                 Way::Look(_) => query.state.is_some() || query.metadata.is_some(),
                 Way::Known(..) => true,
@@ -302,6 +306,27 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Re
         events.truncate(most);
         Ok(Listed { events, looked_up_to })
     })
+}
+
+/// A page of what is looked at one after the other is nearly always full of events of the last days: those are asked first, so that only
+/// their partitions are planned for. If they fill it, it is the page that all of them would fill.
+fn near_first(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    query: &EventQuery,
+    way: &Way,
+) -> Result<Vec<ListedEvent>> {
+    if matches!(way, Way::Look(_)) && query.since.is_none() {
+        // Where it is looked first changes nothing of what is found.
+        let newest = query.before.map(EventId::accepted_at).or(query.until);
+        let end = newest.unwrap_or_else(|| Clock::system().now());
+        let near = EventQuery { since: Some(end - NEAR), ..query.clone() };
+        let found = page(conn, tenant, &near, way)?;
+        if found.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX) {
+            return Ok(found);
+        }
+    }
+    page(conn, tenant, query, way)
 }
 
 fn page(
@@ -326,7 +351,7 @@ fn statement(way: &Way) -> String {
     let columns =
         format!("SELECT {}, {LEFT}, pending, delivered, dead, cancelled, waits", super::store::STORED);
     let standing = format!(
-        "CROSS JOIN LATERAL ({STANDING}) AS standing CROSS JOIN LATERAL (SELECT {WAITS} AS waits) AS w"
+        "CROSS JOIN LATERAL ({STANDING} AND ($3 IS NULL OR d.event_id >= $3)) AS standing CROSS JOIN LATERAL (SELECT {WAITS} AS waits) AS w"
     );
     let metadata = "($6 IS NULL OR e.metadata @> $6)";
     match way {

@@ -99,8 +99,7 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
             add("an endpoint that takes 200/s: share of tries that fail", limit, Scale::Fixed, None, failed);
         }
         if let (Some(few), Some(many)) = (group(label::SCALE_FEW), group(label::SCALE_MANY)) {
-            let p99 = |group: &Group<'_>| group.median(|report| Some(latency(report).p99));
-            let more = p99(&many).zip(p99(&few)).map(|(many, few)| many - few);
+            let more = many.beside(&few, |report| Some(latency(report).p99), |many, few| many - few);
             add(
                 "100,000 subscriptions: p99 of 3 matches, ms more than without",
                 Limit::AtMost(SCALE_MS),
@@ -145,9 +144,8 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
             let names: std::collections::BTreeSet<&String> =
                 full.reports.iter().flat_map(|report| report.lists.keys()).collect();
             for name in names {
-                let of =
-                    |group: &Group<'_>| group.median(|report| report.lists.get(name).map(|list| list.p50));
-                let ratio = of(&full).zip(of(&few)).map(|(full, few)| full / few.max(0.001));
+                let of = |report: &Report| report.lists.get(name).map(|list| list.p50);
+                let ratio = full.beside(&few, of, |full, few| full / few.max(0.001));
                 let what = format!("a million stored: {name}, p50, × next to nothing");
                 add(&what, at_most, Scale::Fixed, None, ratio);
             }
@@ -191,10 +189,9 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
     out
 }
 
-/// Median of a figure in one group over its median in another.
+/// A figure of one group over that of another, of the same round each.
 fn quotient(over: &Group<'_>, under: &Group<'_>, figure: fn(&Report) -> f64) -> Option<f64> {
-    let median = |group: &Group<'_>| group.median(|report| Some(figure(report)));
-    Some(median(over)? / median(under)?.max(f64::MIN_POSITIVE))
+    over.beside(under, |report| Some(figure(report)), |over, under| over / under.max(f64::MIN_POSITIVE))
 }
 
 #[cfg(test)]
