@@ -308,15 +308,15 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Re
     })
 }
 
-/// A page of what is looked at one after the other is nearly always full of events of the last days: those are asked first, so that only
-/// their partitions are planned for. If they fill it, it is the page that all of them would fill.
+/// A page of events in whatever state is nearly always full of those of the last day: they are asked first, so that only their
+/// partitions are planned for. If they fill it, it is the page that all of them would fill.
 fn near_first(
     conn: &mut PgConnection,
     tenant: TenantId,
     query: &EventQuery,
     way: &Way,
 ) -> Result<Vec<ListedEvent>> {
-    if matches!(way, Way::Look(_)) && query.since.is_none() {
+    if query.state.is_none() && query.since.is_none() {
         // Where it is looked first changes nothing of what is found.
         let newest = query.before.map(EventId::accepted_at).or(query.until);
         let end = newest.unwrap_or_else(|| Clock::system().now());
@@ -335,7 +335,7 @@ fn page(
     query: &EventQuery,
     way: &Way,
 ) -> Result<Vec<ListedEvent>> {
-    Ok(sql_query(statement(way))
+    Ok(sql_query(statement(way, query.state.is_none()))
         .bind::<Uuid, _>(tenant)
         .bind::<Nullable<Text>, _>(&query.event_type)
         .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
@@ -346,12 +346,14 @@ fn page(
         .load(conn)?)
 }
 
-/// The statement of a page; its parameters are those of [`list`].
-fn statement(way: &Way) -> String {
+/// The statement of a page; its parameters are those of [`list`]. In whatever state: deliveries are looked for from the day on from which
+/// events are.
+fn statement(way: &Way, in_any_state: bool) -> String {
     let columns =
         format!("SELECT {}, {LEFT}, pending, delivered, dead, cancelled, waits", super::store::STORED);
+    let from = if in_any_state { " AND ($3 IS NULL OR d.event_id >= $3)" } else { "" };
     let standing = format!(
-        "CROSS JOIN LATERAL ({STANDING} AND ($3 IS NULL OR d.event_id >= $3)) AS standing CROSS JOIN LATERAL (SELECT {WAITS} AS waits) AS w"
+        "CROSS JOIN LATERAL ({STANDING}{from}) AS standing CROSS JOIN LATERAL (SELECT {WAITS} AS waits) AS w"
     );
     let metadata = "($6 IS NULL OR e.metadata @> $6)";
     match way {
