@@ -10,11 +10,11 @@ use diesel::{
     sql_types::{Array, BigInt, Nullable, Timestamptz, Uuid},
 };
 
-use super::store::split;
+use super::store::{KeyRow, split};
 use crate::{
     Result,
     db::prepared::planned_for_values,
-    id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
+    id::{DeliveryId, SubscriptionId, TenantId, first_uuid_at},
 };
 
 /// The most that one request moves.
@@ -84,20 +84,6 @@ pub fn discard(
     change(conn, tenant, ids, now, "state = 4, settled_at = $2", "true")
 }
 
-#[derive(QueryableByName)]
-struct Row {
-    #[diesel(sql_type = Uuid)]
-    event_id: EventId,
-    #[diesel(sql_type = Uuid)]
-    subscription_id: SubscriptionId,
-}
-
-impl From<Row> for DeliveryId {
-    fn from(row: Row) -> Self {
-        Self { event: row.event_id, subscription: row.subscription_id }
-    }
-}
-
 /// The dead letters that are meant, in order. Those that were not named satisfy a condition on deliveries `d`, and are nobody else's
 /// until the transaction ends: what another request is moving is passed over.
 fn chosen(
@@ -109,7 +95,7 @@ fn chosen(
     let mut ids: Vec<DeliveryId> = match selection {
         Selection::Ids(ids) => ids.clone(),
         Selection::Matching { subscription, since, until } => {
-            let rows: Vec<Row> = planned_for_values(conn, |conn| {
+            let rows: Vec<KeyRow> = planned_for_values(conn, |conn| {
                 Ok(sql_query(format!(
                     "SELECT d.event_id, d.subscription_id FROM deliveries d \
                      WHERE d.tenant_id = $1 AND d.state = 2 AND ($2 IS NULL OR d.subscription_id = $2) \
@@ -140,7 +126,7 @@ fn change(
     condition: &str,
 ) -> Result<Vec<DeliveryId>> {
     let (events, subscriptions) = split(ids);
-    let rows: Vec<Row> = sql_query(format!(
+    let rows: Vec<KeyRow> = sql_query(format!(
         "UPDATE deliveries d SET {set} FROM unnest($3, $4) AS k (e, s) \
          WHERE d.event_id = k.e AND d.subscription_id = k.s AND d.tenant_id = $1 AND d.state = 2 AND {condition} \
          RETURNING d.event_id, d.subscription_id"

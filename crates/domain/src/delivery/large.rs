@@ -58,6 +58,9 @@ pub fn claim(
     Ok(claimed.into_iter().next())
 }
 
+/// Further looks of a step when others make the same deliveries at the same time; then it fails, and is tried anew.
+const LOOKS: u8 = 3;
+
 /// A step of a large event.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -104,6 +107,7 @@ pub fn go_on(
          SELECT e AS event, t AS tenant, is_last, ARRAY(SELECT s FROM new) AS hooks FROM taken",
         sequence::give("SELECT s, 1 FROM new ORDER BY s")
     );
+    let mut looks = LOOKS;
     loop {
         let rows: diesel::QueryResult<Vec<Row>> = prepared(statement.clone())
             .bind::<Uuid, _>(group)
@@ -116,7 +120,10 @@ pub fn go_on(
             .load(conn);
         let rows = match rows {
             // Somebody sends it to one of them at this moment; the next look sees that.
-            Err(DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => continue,
+            Err(DatabaseError(DatabaseErrorKind::UniqueViolation, _)) if looks > 0 => {
+                looks -= 1;
+                continue;
+            }
             rows => rows?,
         };
         return Ok(rows.into_iter().next().map(|Row { event, tenant, hooks, is_last }| Step {
