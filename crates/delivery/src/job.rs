@@ -9,28 +9,8 @@ use hookyard_domain::{
     subscription::{Secrets, Subscription},
     trace::TraceContext,
 };
-use hookyard_messaging::{Incoming, Lane};
+use hookyard_messaging::Lane;
 use tokio::sync::OwnedSemaphorePermit;
-
-/// A ring that is acknowledged when the last of its deliveries has been dealt with and written down.
-///
-/// Should we end before, the broker gives the ring to another, who ignores it: the leases in the rows decide.
-#[derive(Debug)]
-pub(crate) struct Ring(Option<Incoming>);
-
-impl Ring {
-    pub(crate) fn new(incoming: Incoming) -> Arc<Self> {
-        Arc::new(Self(Some(incoming)))
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        if let Some(incoming) = self.0.take() {
-            incoming.ack();
-        }
-    }
-}
 
 /// The type of the events by which runs ask.
 const ASKS: &str = "task.needs_input";
@@ -69,5 +49,4 @@ pub(crate) struct Job {
     pub(crate) hook: Arc<Subscription>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) event: Arc<LoadedEvent>,
-    pub(crate) ring: Option<Arc<Ring>>,
 }

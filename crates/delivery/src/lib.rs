@@ -101,7 +101,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     let writing = tokio::spawn(writer.run());
 
     let (commands, ended) = mpsc::unbounded_channel();
-    let (jobs, ready) = mpsc::channel(4);
+    let (jobs, ready) = mpsc::channel(1);
     let dispatcher = Dispatcher::new(
         DispatchDeps {
             db: deps.db.clone(),
@@ -134,6 +134,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             directory: directory.clone(),
             settler: settler.clone(),
             metrics: metrics.clone(),
+            load: load.clone(),
             memory: Arc::clone(&memory),
             memory_kib,
         };

@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    job::{Job, LoadedEvent, Ring},
+    dispatch::Load,
+    job::{Job, LoadedEvent},
     metrics::Metrics,
     settle::{Note, Settler},
 };
@@ -27,11 +28,14 @@ pub(crate) struct Rung {
     pub(crate) claim: ClaimId,
     pub(crate) deliveries: Vec<DeliveryId>,
     /// The message that said so; `None` when it was our own sweep, past the broker.
-    pub(crate) ring: Option<Arc<Ring>>,
+    pub(crate) ring: Option<Incoming>,
 }
 
 /// Rings are read together up to so many deliveries.
 const READ_AT_ONCE: usize = 1_024;
+
+/// While so many wait in memory, rings stay with the broker.
+const ENOUGH: usize = 4 * READ_AT_ONCE;
 
 /// After this, a delivery whose secrets could not be opened is looked at again.
 const SEALED: TimeDelta = TimeDelta::seconds(30);
@@ -61,7 +65,7 @@ fn understand(incoming: Incoming) -> Option<Rung> {
     match incoming.message() {
         Message::DeliveryDue { claim, deliveries } => {
             let (claim, deliveries) = (*claim, deliveries.clone());
-            Some(Rung { claim, deliveries, ring: Some(Ring::new(incoming)) })
+            Some(Rung { claim, deliveries, ring: Some(incoming) })
         }
         other => {
             tracing::error!(message = ?other, "a message stands in a queue that is not for it");
@@ -79,6 +83,7 @@ pub(crate) struct Loader {
     pub(crate) directory: Directory,
     pub(crate) settler: Settler,
     pub(crate) metrics: Metrics,
+    pub(crate) load: Load,
     /// Memory for bodies, in KiB.
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) memory_kib: u32,
@@ -104,6 +109,10 @@ impl Loader {
                     size += rung.deliveries.len();
                     some.push(rung);
                 }
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = self.load.falls_below(self.lane, ENOUGH) => {}
+                }
                 self.serve(some, &jobs, &stop).await;
             }
         }
@@ -124,10 +133,6 @@ impl Loader {
                 }
             }
         };
-        let mut rings: HashMap<ClaimId, Option<Arc<Ring>>> = HashMap::with_capacity(rungs.len());
-        for rung in rungs {
-            rings.insert(rung.claim, rung.ring);
-        }
         let now = self.clock.now();
         let mut loaded: HashMap<EventId, Arc<LoadedEvent>> = HashMap::with_capacity(events.len());
         for event in events {
@@ -141,24 +146,23 @@ impl Loader {
         }
         let mut ready = Vec::with_capacity(held.len());
         for held in held {
-            let ring = rings.get(&held.claim).cloned().flatten();
             let hook = self.directory.get(held.id.subscription);
             match (hook, loaded.get(&held.id.event)) {
-                _ if stop.is_cancelled() => self.settler.note(Note::Parked { held, at: now, ring }).await,
+                _ if stop.is_cancelled() => self.settler.note(Note::Parked { held, at: now }).await,
                 // A good-bye has no body. All others have lost what they were to bring.
                 (Some(_), Some(event)) if event.body.is_empty() && held.profile != Profile::Farewell => {
-                    self.settler.note(Note::Cancelled { held, reason: PAYLOAD_PURGED, ring }).await;
+                    self.settler.note(Note::Cancelled { held, reason: PAYLOAD_PURGED }).await;
                 }
                 (Some(hook), Some(event)) => match hook.secrets.clone() {
                     Some(secrets) => {
                         let event = Arc::clone(event);
-                        ready.push(Job { held, lane: self.lane, hook, secrets, event, ring });
+                        ready.push(Job { held, lane: self.lane, hook, secrets, event });
                     }
                     // Another deliverer may have the master key, or this one after it was told of it.
-                    None => self.settler.note(Note::Parked { held, at: now + SEALED, ring }).await,
+                    None => self.settler.note(Note::Parked { held, at: now + SEALED }).await,
                 },
                 (None, _) | (_, None) => {
-                    self.settler.note(Note::Cancelled { held, reason: NOT_TAKEN, ring }).await;
+                    self.settler.note(Note::Cancelled { held, reason: NOT_TAKEN }).await;
                 }
             }
         }
@@ -167,9 +171,12 @@ impl Loader {
             && let Err(unsent) = jobs.send(ready).await
         {
             for job in unsent.0 {
-                self.settler.note(Note::Parked { held: job.held, at: now, ring: job.ring }).await;
+                self.settler.note(Note::Parked { held: job.held, at: now }).await;
             }
         }
+        // What waits for a slow endpoint must not keep the rings of others away, so a ring is not held until its deliveries have ended:
+        // their leases answer for them from here on.
+        Incoming::ack_all(rungs.into_iter().filter_map(|rung| rung.ring));
     }
 
     async fn read(&self, rungs: &[Rung]) -> hookyard_domain::Result<rung::Rung> {

@@ -25,7 +25,6 @@ use hookyard_messaging::{Bus, Message, Queue};
 use tokio::sync::mpsc;
 
 use crate::{
-    job::Ring,
     lines::{self, Lines},
     metrics::Metrics,
 };
@@ -34,11 +33,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Note {
     /// It was tried.
-    Tried { settled: Settled, outcome: Outcome, effect: Effect, ring: Option<Arc<Ring>> },
+    Tried { settled: Settled, outcome: Outcome, effect: Effect },
     /// It goes back to the schedule untried.
-    Parked { held: HeldDelivery, at: DateTime<Utc>, ring: Option<Arc<Ring>> },
+    Parked { held: HeldDelivery, at: DateTime<Utc> },
     /// It ends untried, for this reason.
-    Cancelled { held: HeldDelivery, reason: &'static str, ring: Option<Arc<Ring>> },
+    Cancelled { held: HeldDelivery, reason: &'static str },
     /// The breaker of an endpoint has changed.
     Breaker { endpoint: SubscriptionId, change: Change },
 }
@@ -119,7 +118,7 @@ impl Writer {
 
     async fn write(&self, notes: Vec<Note>) {
         let now = self.clock.now();
-        let (mut tried, mut parked, mut rings) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tried, mut parked) = (Vec::new(), Vec::new());
         let mut cancelled: BTreeMap<&'static str, Vec<HeldDelivery>> = BTreeMap::new();
         let mut reports: Vec<Report> = Vec::new();
         let mut moved = Vec::new();
@@ -127,7 +126,7 @@ impl Writer {
         let mut places: HashMap<SubscriptionId, usize> = HashMap::new();
         for note in notes {
             match note {
-                Note::Tried { settled, outcome, effect, ring } => {
+                Note::Tried { settled, outcome, effect } => {
                     // A farewell says nothing about the health of a hook that has ended.
                     if settled.held.profile != Profile::Farewell {
                         let id = settled.held.id.subscription;
@@ -144,18 +143,13 @@ impl Writer {
                         moved.push(settled.held.id);
                     }
                     tried.push(settled);
-                    rings.push(ring);
                 }
-                Note::Parked { held, at, ring } => {
-                    parked.push((held, at));
-                    rings.push(ring);
-                }
-                Note::Cancelled { held, reason, ring } => {
+                Note::Parked { held, at } => parked.push((held, at)),
+                Note::Cancelled { held, reason } => {
                     if held.ordered {
                         moved.push(held.id);
                     }
                     cancelled.entry(reason).or_default().push(held);
-                    rings.push(ring);
                 }
                 // The last of several counts.
                 Note::Breaker { endpoint, change } => {
@@ -185,7 +179,6 @@ impl Writer {
             breaker::tell(conn, breakers)
         })
         .await;
-        drop(rings);
         self.lines.go_on(moved);
         if let Some(settlement) = settlement {
             self.ring(settlement);

@@ -41,7 +41,7 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> Option<(S
         Ok(Body::Sent(body)) => body,
         Ok(Body::Cancelled) => {
             let reason = CANCELLED_BY_TRANSFORMATION;
-            deps.settler.note(Note::Cancelled { held: job.held, reason, ring: job.ring }).await;
+            deps.settler.note(Note::Cancelled { held: job.held, reason }).await;
             return None;
         }
         Ok(Body::None(reason)) => {
@@ -53,7 +53,7 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> Option<(S
         Err(error) => {
             tracing::warn!(delivery.id = %job.held.id, error = error.chain(), "a transformed body cannot be kept yet");
             let at = verdicts.clock.now() + UNSIGNED;
-            deps.settler.note(Note::Parked { held: job.held, at, ring: job.ring }).await;
+            deps.settler.note(Note::Parked { held: job.held, at }).await;
             return None;
         }
     };
@@ -71,7 +71,7 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> Option<(S
             Err(error) => {
                 tracing::warn!(delivery.id = %job.held.id, error = error.chain(), "a callback cannot be signed yet");
                 let at = verdicts.clock.now() + UNSIGNED;
-                deps.settler.note(Note::Parked { held: job.held, at, ring: job.ring }).await;
+                deps.settler.note(Note::Parked { held: job.held, at }).await;
                 return None;
             }
         }
@@ -137,7 +137,7 @@ async fn settle(
         Verdict::Dead => Fate::Ended(DeliveryState::Dead),
     };
     let settled = Settled { held: job.held, attempt, fate };
-    deps.settler.note(Note::Tried { settled, outcome, effect, ring: job.ring }).await;
+    deps.settler.note(Note::Tried { settled, outcome, effect }).await;
     sign
 }
 

@@ -24,7 +24,7 @@ pub struct Settings {
     pub extra_ca_file: Option<PathBuf>,
     /// Most time that name, TCP and TLS may take together, in milliseconds, 1 to 60000. Default: 3000.
     pub connect_timeout_ms: u64,
-    /// Most idle connections kept per destination (scheme, host, port). Default: 64.
+    /// Most idle connections kept per destination (scheme, host, port). Default: 512.
     pub max_idle_per_host: usize,
     /// How long an idle connection is kept, in milliseconds; 0 keeps none. Default: 30000.
     pub idle_timeout_ms: u64,
@@ -38,7 +38,7 @@ impl Default for Settings {
             allow: Vec::new(),
             extra_ca_file: None,
             connect_timeout_ms: 3_000,
-            max_idle_per_host: 64,
+            max_idle_per_host: 512,
             idle_timeout_ms: 30_000,
             user_agent: concat!("Hookyard/", env!("CARGO_PKG_VERSION")).to_owned(),
         }

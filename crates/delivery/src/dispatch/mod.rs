@@ -14,10 +14,7 @@ mod tries;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -32,7 +29,7 @@ use hookyard_domain::{
 };
 use hookyard_egress::Egress;
 use hookyard_messaging::Lane;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::endpoint::Sign;
@@ -89,13 +86,29 @@ pub(crate) struct Deps {
     pub(crate) identities: Identities,
 }
 
-/// How many deliveries wait in memory, for those who would bring more.
+/// How many deliveries wait in memory, first tries and retries, for those who would bring more.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Load(Arc<AtomicUsize>);
+pub(crate) struct Load(watch::Sender<(usize, usize)>);
 
 impl Load {
     pub(crate) fn waiting(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        let (first, retry) = *self.0.borrow();
+        first + retry
+    }
+
+    /// Returns when fewer than so many wait in a lane.
+    pub(crate) async fn falls_below(&self, lane: Lane, enough: usize) {
+        let there = |(first, retry): &(usize, usize)| match lane {
+            Lane::First => *first,
+            Lane::Retry => *retry,
+        };
+        let mut load = self.0.subscribe();
+        // Cannot fail: we have a sender.
+        let _waiting = load.wait_for(|waiting| there(waiting) < enough).await;
+    }
+
+    fn is(&self, first: usize, retry: usize) {
+        self.0.send_if_modified(|waiting| std::mem::replace(waiting, (first, retry)) != (first, retry));
     }
 }
 
@@ -217,9 +230,9 @@ impl Dispatcher {
     }
 
     fn tell_load(&self) {
-        let waiting = self.first.queue.len() + self.retry.queue.len();
-        self.load.0.store(waiting, Ordering::Relaxed);
-        self.deps.metrics.waiting(self.first.queue.len(), self.retry.queue.len());
+        let (first, retry) = (self.first.queue.len(), self.retry.queue.len());
+        self.load.is(first, retry);
+        self.deps.metrics.waiting(first, retry);
     }
 
     /// Takes deliveries into memory, as many of an endpoint as go soon.
@@ -304,7 +317,7 @@ impl Dispatcher {
 
     async fn park(&self, job: Job, at: DateTime<Utc>) {
         self.deps.metrics.parked();
-        self.deps.settler.note(Note::Parked { held: job.held, at, ring: job.ring }).await;
+        self.deps.settler.note(Note::Parked { held: job.held, at }).await;
     }
 
     async fn park_all(&self, jobs: Vec<Job>, at: DateTime<Utc>) {

@@ -102,7 +102,7 @@ impl Dispatcher {
             None
         };
         if let Some(reason) = reason {
-            self.deps.settler.note(Note::Cancelled { held: job.held, reason, ring: job.ring }).await;
+            self.deps.settler.note(Note::Cancelled { held: job.held, reason }).await;
             return;
         }
         if let Some(destination) = self.destinations.of(&job.hook.url)

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use hookyard_delivery::DestinationLimit;
-use hookyard_domain::credential::Scope;
-use hookyard_messaging::Bus;
+use hookyard_domain::{credential::Scope, id::SubscriptionId, subscription::spread};
+use hookyard_messaging::{Bus, PARTITIONS};
 use hookyard_tests::{http::Client, processes::free_port, receiver::Answer, system::unlimited};
 use serde_json::json;
 
@@ -97,6 +97,31 @@ pub(super) async fn endpoints_that_hang_or_are_dead_hold_up_nobody(bus: Bus) {
         );
     }
     assert_eq!(stage.receiver.most_in_flight("slow"), 4);
+    stage.close().await;
+}
+
+/// Each event is rung by itself, to more of them than a deliverer holds rings.
+pub(super) async fn rings_for_a_receiver_that_hangs_keep_no_others_away(bus: Bus) {
+    let stage = Stage::open(bus).await;
+    let place = |hook: &str| spread(hook.parse::<SubscriptionId>().unwrap()) % PARTITIONS;
+    stage.receiver.hold("held");
+    let held = place(&stage.hook("held", json!({})).await);
+    // One that is rung in the same queue.
+    let mut fast = String::from("fast-0");
+    for n in 1.. {
+        if place(&stage.hook(&fast, json!({})).await) == held {
+            break;
+        }
+        fast = format!("fast-{n}");
+    }
+    let events = usize::from(hookyard_delivery::Settings::default().prefetch) * 2;
+    for n in 0..events {
+        stage.post("a.b", json!({"n": n})).await;
+    }
+    stage.received(&fast, events).await;
+    assert_eq!(stage.receiver.most_in_flight("held"), events);
+    stage.receiver.release("held");
+    stage.received("held", events).await;
     stage.close().await;
 }
 
