@@ -12,6 +12,8 @@ use hookyard_domain::{
 use hookyard_messaging::Lane;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::memory::Share;
+
 /// The type of the events by which runs ask.
 const ASKS: &str = "task.needs_input";
 
@@ -49,4 +51,6 @@ pub(crate) struct Job {
     pub(crate) hook: Arc<Subscription>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) event: Arc<LoadedEvent>,
+    /// What its body takes of its endpoint's share of the memory, once it waits.
+    pub(crate) share: Option<Share>,
 }

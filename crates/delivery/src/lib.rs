@@ -12,6 +12,7 @@ mod identity;
 mod job;
 mod lines;
 mod loader;
+mod memory;
 mod metrics;
 mod sender;
 mod settings;
@@ -27,7 +28,7 @@ use hookyard_domain::{
 };
 use hookyard_egress::Egress;
 use hookyard_messaging::{Bus, Lane, PARTITIONS, Queue};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use settings::{DestinationLimit, Settings};
@@ -40,6 +41,7 @@ use crate::{
     identity::Identities,
     lines::Lines,
     loader::{Loader, Rung},
+    memory::Memory,
     metrics::Metrics,
     sweep::Sweep,
 };
@@ -75,6 +77,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     let callbacks = Callbacks::new(deps.db.clone(), deps.vault.clone(), &deps.origin, &metrics.signing());
     let directory = Directory::with_secrets(deps.vault);
     let load = Load::default();
+    let memory = Memory::new(settings.body_memory_mib);
     let task_secret = settings.task_secret().map_err(anyhow::Error::msg)?.map(Arc::<WebhookSecret>::new);
     let lines = Lines {
         db: deps.db.clone(),
@@ -120,11 +123,10 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         &settings,
         commands,
         load.clone(),
+        memory.clone(),
     );
     let dispatching = tokio::spawn(dispatcher.run(ready, ended, stop.clone()));
 
-    let memory_kib = u32::try_from(settings.body_memory_mib * 1024).unwrap_or(u32::MAX);
-    let memory = Arc::new(Semaphore::new(memory_kib as usize));
     let lane = |lane: Lane| {
         let (rungs, inbox) = mpsc::channel::<Rung>(64);
         let loader = Loader {
@@ -135,8 +137,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             settler: settler.clone(),
             metrics: metrics.clone(),
             load: load.clone(),
-            memory: Arc::clone(&memory),
-            memory_kib,
+            memory: memory.clone(),
         };
         tokio::spawn(loader.run(inbox, jobs.clone(), stop.clone()));
         rungs

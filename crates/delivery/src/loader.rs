@@ -12,12 +12,13 @@ use hookyard_domain::{
     subscription::directory::Directory,
 };
 use hookyard_messaging::{Consumer, Incoming, Lane, Message};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     dispatch::Load,
     job::{Job, LoadedEvent},
+    memory::Memory,
     metrics::Metrics,
     settle::{Note, Settler},
 };
@@ -84,9 +85,7 @@ pub(crate) struct Loader {
     pub(crate) settler: Settler,
     pub(crate) metrics: Metrics,
     pub(crate) load: Load,
-    /// Memory for bodies, in KiB.
-    pub(crate) memory: Arc<Semaphore>,
-    pub(crate) memory_kib: u32,
+    pub(crate) memory: Memory,
 }
 
 impl Loader {
@@ -136,12 +135,7 @@ impl Loader {
         let now = self.clock.now();
         let mut loaded: HashMap<EventId, Arc<LoadedEvent>> = HashMap::with_capacity(events.len());
         for event in events {
-            let kib = u32::try_from(event.body.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
-            // One event that is larger than all the memory gets all of it.
-            let Ok(memory) = Arc::clone(&self.memory).acquire_many_owned(kib.min(self.memory_kib)).await
-            else {
-                return;
-            };
+            let Some(memory) = self.memory.take(event.body.len()).await else { return };
             loaded.insert(event.id, LoadedEvent::new(event, memory));
         }
         let mut ready = Vec::with_capacity(held.len());
@@ -156,7 +150,7 @@ impl Loader {
                 (Some(hook), Some(event)) => match hook.secrets.clone() {
                     Some(secrets) => {
                         let event = Arc::clone(event);
-                        ready.push(Job { held, lane: self.lane, hook, secrets, event });
+                        ready.push(Job { held, lane: self.lane, hook, secrets, event, share: None });
                     }
                     // Another deliverer may have the master key, or this one after it was told of it.
                     None => self.settler.note(Note::Parked { held, at: now + SEALED }).await,

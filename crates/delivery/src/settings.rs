@@ -29,7 +29,7 @@ pub struct Settings {
     /// How long it is left alone at most, in milliseconds. A try that is held back so long is made all the same.
     /// Default: 30000.
     pub breaker_max_cooldown_ms: u64,
-    /// Messages held per queue. Range 1–1,000. Default: 16.
+    /// Messages held per queue. Range 1–1,000. Default: 32.
     pub prefetch: u16,
     /// Bodies held in memory, in MiB. Range 4–4,096. Default: 32.
     pub body_memory_mib: usize,
@@ -69,7 +69,7 @@ impl Default for Settings {
             breaker_failures: 20,
             breaker_cooldown_ms: 1_000,
             breaker_max_cooldown_ms: 30_000,
-            prefetch: 16,
+            prefetch: 32,
             body_memory_mib: 32,
             settle_batch: 1_000,
             task_webhook_secret: None,

@@ -42,6 +42,17 @@ pub(crate) enum Note {
     Breaker { endpoint: SubscriptionId, change: Change },
 }
 
+impl Note {
+    /// Whether the next of a line waits for it.
+    fn is_awaited(&self) -> bool {
+        match self {
+            Self::Tried { settled, .. } => lines::moves_a_line(settled),
+            Self::Cancelled { held, .. } => held.ordered,
+            Self::Parked { .. } | Self::Breaker { .. } => false,
+        }
+    }
+}
+
 /// Where notes go.
 #[derive(Clone, Debug)]
 pub(crate) struct Settler {
@@ -74,7 +85,10 @@ pub(crate) struct Writer {
 
 /// How long outcomes are gathered before they are written. A deliverer that is killed meanwhile leaves these deliveries to be
 /// tried again, as it does those that are being written.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(10);
+
+/// The same where the next of a line waits for one of them.
+const PACE_OF_LINES: Duration = Duration::from_millis(5);
 
 /// How long settlements are gathered before they are rung. The counters of hooks may be behind for so long; a ring, and a
 /// transaction of the registry, for every try would cost more than the try.
@@ -104,10 +118,11 @@ impl Writer {
     pub(crate) async fn run(mut self) {
         let mut notes = Vec::with_capacity(self.batch);
         while self.notes.recv_many(&mut notes, self.batch).await > 0 {
-            let written = tokio::time::Instant::now() + PACE;
+            let began = tokio::time::Instant::now();
             while notes.len() < self.batch {
                 let room = self.batch - notes.len();
-                match tokio::time::timeout_at(written, self.notes.recv_many(&mut notes, room)).await {
+                let pace = if notes.iter().any(Note::is_awaited) { PACE_OF_LINES } else { PACE };
+                match tokio::time::timeout_at(began + pace, self.notes.recv_many(&mut notes, room)).await {
                     Ok(0) | Err(_) => break,
                     Ok(_) => {}
                 }
@@ -125,6 +140,7 @@ impl Writer {
         let mut breakers: BTreeMap<SubscriptionId, Change> = BTreeMap::new();
         let mut places: HashMap<SubscriptionId, usize> = HashMap::new();
         for note in notes {
+            let is_awaited = note.is_awaited();
             match note {
                 Note::Tried { settled, outcome, effect } => {
                     // A farewell says nothing about the health of a hook that has ended.
@@ -139,14 +155,14 @@ impl Writer {
                             reports[place].bury(settled.held.id.event);
                         }
                     }
-                    if lines::moves_a_line(&settled) {
+                    if is_awaited {
                         moved.push(settled.held.id);
                     }
                     tried.push(settled);
                 }
                 Note::Parked { held, at } => parked.push((held, at)),
                 Note::Cancelled { held, reason } => {
-                    if held.ordered {
+                    if is_awaited {
                         moved.push(held.id);
                     }
                     cancelled.entry(reason).or_default().push(held);

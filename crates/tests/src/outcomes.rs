@@ -16,7 +16,7 @@ pub async fn settle_due(system: &System, state: DeliveryState, status: u16, repl
     let (now, reply) = (system.clock.now(), reply.to_vec());
     system
         .db
-        .run(move |conn| {
+        .once(move |conn| {
             let lease = now + TimeDelta::seconds(60);
             let held = store::claim_due(conn, now, lease, ClaimId::new(now), 1_000)?;
             let ids = held.iter().map(|held| held.id).collect();

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::capacity::Capacity;
+use crate::memory::Held;
 
 /// What bounds an endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,7 @@ pub(crate) enum Turn {
 }
 
 /// The state of one endpoint.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     in_flight: usize,
     failures: u32,
@@ -75,6 +76,8 @@ pub(crate) struct Endpoint {
     capacity: Capacity,
     /// Whether somebody comes back to it when it can take the next try.
     pub(crate) is_awaited: bool,
+    /// Bodies that wait for it, or are on their way to it.
+    pub(crate) held: Held,
 }
 
 impl Endpoint {
@@ -89,6 +92,7 @@ impl Endpoint {
             next_place: None,
             capacity: Capacity::new(bounds.in_flight, now),
             is_awaited: false,
+            held: Held::default(),
         }
     }
 

@@ -45,6 +45,7 @@ use crate::{
     callback::Callbacks,
     identity::Identities,
     job::Job,
+    memory::Memory,
     metrics::Metrics,
     settings::Settings,
     settle::{Note, Settler},
@@ -131,6 +132,7 @@ pub(crate) struct Dispatcher {
     tries: TaskTracker,
     commands: mpsc::UnboundedSender<Command>,
     load: Load,
+    memory: Memory,
 }
 
 impl Dispatcher {
@@ -139,6 +141,7 @@ impl Dispatcher {
         settings: &Settings,
         commands: mpsc::UnboundedSender<Command>,
         load: Load,
+        memory: Memory,
     ) -> Self {
         let lane = |free| LaneState { queue: FairQueue::new(), free };
         Self {
@@ -159,6 +162,7 @@ impl Dispatcher {
             tries: TaskTracker::new(),
             commands,
             load,
+            memory,
         }
     }
 
@@ -238,8 +242,8 @@ impl Dispatcher {
     /// Takes deliveries into memory, as many of an endpoint as go soon.
     async fn admit(&mut self, jobs: Vec<Job>) {
         let (now, utc) = (self.deps.clock.instant(), self.deps.clock.now());
-        for job in jobs {
-            let id = job.hook.id;
+        for mut job in jobs {
+            let (id, bytes) = (job.hook.id, job.event.body.len());
             let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds, now));
             let waiting = self.first.queue.waiting(id) + self.retry.queue.waiting(id);
             if let Some(per_second) = rate(&job)
@@ -249,11 +253,12 @@ impl Dispatcher {
                 self.park(job, at(place, now, utc)).await;
                 continue;
             }
-            if waiting >= endpoint.room(&self.bounds) {
+            if waiting >= endpoint.room(&self.bounds) || !self.memory.has_room(&endpoint.held, bytes) {
                 let place = endpoint.place(now, now);
                 self.park(job, at(place, now, utc)).await;
                 continue;
             }
+            job.share = Some(endpoint.held.hold(bytes));
             let (tenant, lane) = (job.held.tenant, job.lane);
             self.lane(lane).queue.push(tenant, id, job);
         }

@@ -237,7 +237,7 @@ fn with_timeout(url: &str, seconds: u32) -> String {
 
 /// What every new connection is told. All our joins look keys up; the planner, who knows nothing yet about partitions that
 /// are filling, would rather read them whole, and would keep a prepared statement at it; or he would start two processes for a page
-/// of fifty rows. Each text is planned once, not for its values: [`prepared::planned_for_values`] is for the others.
+/// of fifty rows, or walk the index of everything for what is rare. Each text is planned once, not for its values: [`prepared::planned_for_values`] is for the others.
 #[derive(Debug)]
 struct Session {
     statement_timeout_ms: u32,
@@ -257,7 +257,7 @@ impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Session {
              set_config('application_name', 'hookyard', false), set_config('jit', 'off', false), \
              set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
              set_config('enable_seqscan', 'off', false), set_config('max_parallel_workers_per_gather', '0', false), \
-             set_config('random_page_cost', '1.1', false), set_config('plan_cache_mode', 'force_generic_plan', false)",
+             set_config('random_page_cost', '4', false), set_config('plan_cache_mode', 'force_generic_plan', false)",
             self.statement_timeout_ms
         ))
         .execute(conn)

@@ -2,15 +2,21 @@
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    Connection, PgConnection, QueryableByName, RunQueryDsl,
+    Connection, PgConnection, QueryResult, QueryableByName, RunQueryDsl,
+    result::{DatabaseErrorKind, Error::DatabaseError},
     sql_types::{Array, BigInt, Binary, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
 use super::{
     Attempt, DeliveryState, Fate, Settled,
-    store::{BY_KEY, by_partition, nobody, split, unless_dropped},
+    store::{BY_KEY, by_partition, nobody, split},
 };
-use crate::{Result, db::prepared::prepared, id::SettlementId, subscription::Report};
+use crate::{
+    Result,
+    db::{partition, prepared::prepared},
+    id::SettlementId,
+    subscription::Report,
+};
 
 fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
@@ -21,7 +27,7 @@ fn small(number: u16) -> i16 {
 /// happened.
 ///
 /// May be repeated when the connection broke and nobody knows whether it was done: tries that are recorded already are not
-/// reported a second time.
+/// reported a second time. Not within a transaction.
 ///
 /// # Errors
 /// When the database is away; nothing is recorded then.
@@ -36,20 +42,44 @@ pub fn settle(
         return Ok(());
     }
     let reports = serde_json::to_value(reports).map_err(|error| crate::Error::Database(Box::new(error)))?;
+    match record(conn, settled, settlement, &reports, now, Recorded::No) {
+        Err(DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+            record(conn, settled, settlement, &reports, now, Recorded::Some)
+        }
+        recorded => recorded,
+    }
+    .map_err(Into::into)
+}
+
+/// Whether tries may be recorded already: hardly ever, and a row that may be there costs nearly twice as much to insert.
+#[derive(Clone, Copy)]
+enum Recorded {
+    No,
+    Some,
+}
+
+fn record(
+    conn: &mut PgConnection,
+    settled: &[Settled],
+    settlement: SettlementId,
+    reports: &serde_json::Value,
+    now: DateTime<Utc>,
+    recorded: Recorded,
+) -> QueryResult<()> {
     let mut partitions = by_partition(settled, |settled| settled.held.id.event);
     let last = partitions.pop_last();
     if partitions.is_empty() {
         let Some((table, settled)) = last else { return Ok(()) };
-        return settle_in(conn, &table, &settled, settlement, &reports, now);
+        return settle_in(conn, &table, &settled, settlement, reports, now, recorded);
     }
     // Around midnight, or with old retries: several statements, one transaction.
     conn.transaction(|conn| {
         for (table, settled) in partitions {
             let nothing = serde_json::Value::Array(Vec::new());
-            settle_in(conn, &table, &settled, SettlementId::new(now), &nothing, now)?;
+            settle_in(conn, &table, &settled, SettlementId::new(now), &nothing, now, recorded)?;
         }
         match last {
-            Some((table, settled)) => settle_in(conn, &table, &settled, settlement, &reports, now),
+            Some((table, settled)) => settle_in(conn, &table, &settled, settlement, reports, now, recorded),
             None => Ok(()),
         }
     })
@@ -62,7 +92,12 @@ fn settle_in(
     settlement: SettlementId,
     reports: &serde_json::Value,
     now: DateTime<Utc>,
-) -> Result<()> {
+    recorded: Recorded,
+) -> QueryResult<()> {
+    let unless_there = match recorded {
+        Recorded::No => "",
+        Recorded::Some => " ON CONFLICT DO NOTHING",
+    };
     let (events, subscriptions) = split(settled.iter().map(|s| s.held.id));
     let moved: Vec<Moved> = settled.iter().map(|s| Moved::of(s, now)).collect();
     let attempts: Vec<&Attempt> = settled.iter().map(|s| &s.attempt).collect();
@@ -70,7 +105,7 @@ fn settle_in(
         "WITH k AS MATERIALIZED (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
             AS k (e, s, c, state, tries, deferrals, due, next, settled, number, started, latency, status, reason, reply)), \
          logged AS (INSERT INTO attempts (event_id, subscription_id, number, started_at, latency_ms, status, reason, reply) \
-            SELECT e, s, number, started, latency, status, reason, reply FROM k ON CONFLICT DO NOTHING RETURNING 1), \
+            SELECT e, s, number, started, latency, status, reason, reply FROM k{unless_there} RETURNING 1), \
          moved AS (UPDATE {table} d SET state = k.state, tries = k.tries, attempts = k.number, deferrals = k.deferrals, \
             due_at = k.due, next_attempt_at = k.next, claim = $19, settled_at = k.settled, last_status = k.status, \
             last_reason = k.reason FROM k WHERE {BY_KEY} RETURNING 1) \
@@ -101,7 +136,10 @@ fn settle_in(
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(nobody())
     .execute(conn);
-    unless_dropped(changed)
+    match changed {
+        Err(error) if !partition::is_dropped(&error) => Err(error),
+        _written_or_dropped => Ok(()),
+    }
 }
 
 /// The columns of a delivery after a try.

@@ -18,15 +18,14 @@ use super::directory::{DataDir, PORT};
 pub(super) const DATABASE: &str = "hookyard";
 
 /// The settings of a small machine, and why. `postgres.local.conf` beside the file may change any of them.
-const CONFIGURATION: [(&str, &str); 27] = [
+const CONFIGURATION: [(&str, &str); 26] = [
     ("listen_addresses", "''"), // the Unix socket only
     ("unix_socket_permissions", "0700"),
     ("max_connections", "60"),
     ("shared_buffers", "128MB"),
     ("effective_cache_size", "1GB"),
     ("maintenance_work_mem", "64MB"),
-    ("random_page_cost", "1.1"),              // solid-state disks
-    ("jit", "off"),                           // short statements: compiling costs more than it saves
+    ("jit", "off"), // short statements: compiling costs more than it saves
     ("max_parallel_workers_per_gather", "0"), // the services use the other cores
     ("max_worker_processes", "4"),
     ("fsync", "on"), // a 202 promises that the event survives a power cut

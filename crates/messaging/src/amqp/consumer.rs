@@ -16,7 +16,7 @@ use lapin::{
 };
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -29,6 +29,10 @@ use crate::{backoff, counters::count, incoming::Incoming, message::Message, queu
 
 /// How long the broker may take to open a channel with its consumer, and to cancel it.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long acknowledgements are gathered, so that one frame does for many: nobody waits for them, and each costs the broker as much
+/// as a message. What is given back or refused is told at once, and so is what would keep the broker from sending more.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// A reader and its task.
 pub(super) fn open(
@@ -191,15 +195,15 @@ impl Worker {
         let mut window = Window::default();
         let mut telling: Option<BoxFuture<'static, lapin::Result<()>>> = None;
         let mut waiting: Option<Incoming> = None;
+        let mut gathered_since: Option<Instant> = None;
         let closing = self.context.closing.clone();
         let mut cancelled = false;
         loop {
-            if telling.is_none() {
-                // One at a time: what is settled while these frames are written travels with the next ones.
-                let frames = window.frames();
-                if !frames.is_empty() {
-                    telling = Some(tell(channel.clone(), frames).boxed());
-                }
+            let tell_at = self.tell_at(&window, &mut gathered_since);
+            // One at a time: what is settled while these frames are written travels with the next ones.
+            if telling.is_none() && tell_at.is_some_and(|at| at <= Instant::now()) {
+                gathered_since = None;
+                telling = Some(tell(channel.clone(), window.frames()).boxed());
             }
             if self.handed_out.is_none() && window.held() == 0 && telling.is_none() && cancelled {
                 // The broker gives back what it sent after the cancellation.
@@ -218,6 +222,7 @@ impl Worker {
                         self.note(&mut window, settled);
                     }
                 }
+                () = sleep_until(tell_at.unwrap_or_else(Instant::now)), if telling.is_none() && tell_at.is_some() => {}
                 delivery = consumer.next(), if waiting.is_none() && !cancelled => {
                     let delivery = delivery.ok_or(Lost::Cancelled)??;
                     window.deliver(delivery.delivery_tag);
@@ -251,6 +256,19 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// When the broker is to be told what was settled; `None` when nothing was.
+    fn tell_at(&self, window: &Window, gathered_since: &mut Option<Instant>) -> Option<Instant> {
+        let (settled, only_acknowledged) = window.untold();
+        if settled == 0 {
+            *gathered_since = None;
+            return None;
+        }
+        let since = *gathered_since.get_or_insert_with(Instant::now);
+        let many = usize::from(self.prefetch).div_ceil(4);
+        let at_once = !only_acknowledged || settled >= many || self.handed_out.is_none();
+        Some(if at_once { since } else { since + GATHER })
     }
 
     fn note(&self, window: &mut Window, Settled { life, tag, verdict }: Settled) {

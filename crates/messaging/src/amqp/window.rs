@@ -72,6 +72,15 @@ impl Window {
         }
     }
 
+    /// What the broker does not know yet: how many are settled, and whether all of them are only acknowledged.
+    pub(super) fn untold(&self) -> (usize, bool) {
+        let acknowledged = |tag: &u64| {
+            let mark = tag.checked_sub(self.first).and_then(|at| self.marks.get(usize::try_from(at).ok()?));
+            mark.is_none_or(|mark| *mark == Mark::Decided(Verdict::Acknowledged))
+        };
+        (self.decided.len(), self.decided.iter().all(acknowledged))
+    }
+
     /// How many messages readers hold.
     pub(super) fn held(&self) -> usize {
         self.held
@@ -145,6 +154,18 @@ mod tests {
             assert_eq!(window.frames(), frames, "{decisions:?}");
             assert_eq!(window.frames(), [], "told once");
         }
+    }
+
+    #[test]
+    fn what_is_untold_is_counted_and_what_is_given_back_is_seen() {
+        let mut window = window(1..=3);
+        assert_eq!(window.untold(), (0, true));
+        window.decide(2, Acknowledged);
+        assert_eq!(window.untold(), (1, true));
+        window.decide(3, GivenBack);
+        assert_eq!(window.untold(), (2, false));
+        window.frames();
+        assert_eq!(window.untold(), (0, true));
     }
 
     #[test]

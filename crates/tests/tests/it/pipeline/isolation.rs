@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use hookyard_delivery::DestinationLimit;
 use hookyard_domain::{credential::Scope, id::SubscriptionId, subscription::spread};
 use hookyard_messaging::{Bus, PARTITIONS};
@@ -122,6 +123,31 @@ pub(super) async fn rings_for_a_receiver_that_hangs_keep_no_others_away(bus: Bus
     assert_eq!(stage.receiver.most_in_flight("held"), events);
     stage.receiver.release("held");
     stage.received("held", events).await;
+    stage.close().await;
+}
+
+/// Ten of them would fill the memory for bodies.
+pub(super) async fn large_events_for_a_receiver_that_hangs_leave_memory_to_the_others(bus: Bus) {
+    let stage = Stage::with(bus, |_, engine| engine.delivery.body_memory_mib = 4).await;
+    let other = neighbour(&stage).await;
+    stage.receiver.hold("held");
+    stage.hook("held", json!({})).await;
+    subscribe(&other, &stage.receiver.url("neighbour"), json!({})).await;
+    let text = "x".repeat(400 * 1024);
+    for _ in 0..20 {
+        stage.post("a.b", json!({"text": text})).await;
+    }
+    post(&other, "a.b", json!({})).await;
+    stage.received("neighbour", 1).await;
+    stage.receiver.release("held");
+    for _ in 0..20 {
+        stage.system.clock.advance(TimeDelta::seconds(31));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if stage.receiver.count("held") == 20 {
+            break;
+        }
+    }
+    stage.received("held", 20).await;
     stage.close().await;
 }
 

@@ -5,15 +5,18 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use chrono::TimeDelta;
 use futures_util::future::join_all;
 use hookyard_domain::{
-    id::SubscriptionId,
+    delivery::{Attempt, DeliveryState, Fate, Settled, settlement, store as deliveries},
+    id::{ClaimId, SettlementId, SubscriptionId},
     subscription::{HookState, directory::Directory, store},
 };
 use hookyard_messaging::Bus;
 use serde_json::json;
 
 use super::stage::{Stage, until};
+use crate::retention::number;
 
 pub(super) async fn a_hook_that_was_subscribed_before_an_event_gets_it(bus: Bus) {
     let stage = Stage::with(bus, |options, engine| {
@@ -42,6 +45,58 @@ pub(super) async fn a_hook_that_was_subscribed_before_an_event_gets_it(bus: Bus)
             assert_eq!(stage.receiver.count(&format!("race{asker}_{round}")), 1);
         }
     }
+}
+
+/// The connection broke while outcomes were written, and nobody knows whether they were; others came meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_that_are_written_again_count_once() {
+    let stage = Stage::with(Bus::in_process(), |_, engine| engine.deliverers = 0).await;
+    stage.hook("a", json!({})).await;
+    for n in 0..3 {
+        let event = stage.post("a.b", json!({"n": n})).await;
+        assert_eq!(stage.goes_to(&event).await.len(), 1);
+    }
+    let (db, late) = (&stage.system.db, stage.system.clock.now() + TimeDelta::minutes(5));
+    let held = db
+        .once(move |conn| {
+            deliveries::claim_due(conn, late, late + TimeDelta::minutes(1), ClaimId::new(late), 10)
+        })
+        .await
+        .unwrap();
+    assert_eq!(held.len(), 3);
+    let settled: Vec<Settled> = held
+        .into_iter()
+        .map(|held| Settled {
+            held,
+            attempt: Attempt {
+                number: 1,
+                started_at: late,
+                latency_ms: 12,
+                status: Some(200),
+                reason: "success".to_owned(),
+                reply: Vec::new(),
+            },
+            fate: Fate::Ended(DeliveryState::Delivered),
+        })
+        .collect();
+    // How many are written, and how many settlements there are then.
+    for (count, settlements) in [(2, 1), (2, 1), (3, 2), (3, 2)] {
+        let some = settled[..count].to_vec();
+        db.once(move |conn| settlement::settle(conn, &some, SettlementId::new(late), &[], late))
+            .await
+            .unwrap();
+        let rows = [
+            number(db, "SELECT count(*) AS n FROM attempts WHERE number = 1 AND status = 200").await,
+            number(db, "SELECT count(*) AS n FROM deliveries WHERE state = 1 AND attempts = 1").await,
+        ];
+        assert_eq!(rows, [count as i64; 2]);
+        assert_eq!(
+            number(db, "SELECT count(DISTINCT id) AS n FROM settlements").await,
+            settlements,
+            "{count}"
+        );
+    }
+    stage.close().await;
 }
 
 /// Many readers refresh one snapshot, as the workers of a registry do; an older look must not undo a younger one.

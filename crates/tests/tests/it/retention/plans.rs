@@ -59,6 +59,15 @@ fn touched(conn: &mut Conn) -> Result<Touched> {
     .get_result(conn)?)
 }
 
+/// How often this session has read all groups that wait.
+fn looks_at_groups(conn: &mut Conn) -> Result<i64> {
+    let touched: Touched = sql_query(
+        "SELECT seq_scan AS scans, seq_tup_read AS rows FROM pg_stat_xact_user_tables WHERE relname = 'event_groups'",
+    )
+    .get_result(conn)?;
+    Ok(touched.scans)
+}
+
 /// Asks a question and makes sure that it went by indexes, and touched no more than so many rows. Returns how many were found.
 async fn costs(
     db: &Db,
@@ -188,6 +197,20 @@ async fn events_deliveries_and_dead_letters_are_listed_by_index() {
     assert_eq!(events("by rare metadata", large, bound, metadata("correlation_id", "c17")).await, 0);
     for state in [EventState::Unmatched, EventState::Cancelled] {
         events(&format!("{state:?}"), large, bound, in_state(StateFilter::Is(state))).await;
+    }
+    // What waits, with what is left of groups that are gone, is read once and not for each event that is looked at.
+    for state in [None, Some(EventState::Delivered), Some(EventState::Unmatched), Some(EventState::Accepted)]
+    {
+        let asked = EventQuery { state: state.map(StateFilter::Is), ..query() };
+        let looks = db
+            .run(move |conn| {
+                let before = looks_at_groups(conn)?;
+                event::list::list(conn, large, &asked)?;
+                Ok(looks_at_groups(conn)? - before)
+            })
+            .await
+            .unwrap();
+        assert!((1..=2).contains(&looks), "{state:?}: {looks}");
     }
 
     let deliveries = async |what: &str, tenant: TenantId, most: i64, query: DeliveryQuery| {
