@@ -1,13 +1,20 @@
 //! From rings to jobs: one read for many deliveries, one body per event, subscriptions from memory.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use hookyard_domain::{
     clock::Clock,
-    db::Db,
-    delivery::{NOT_TAKEN, Profile, rung},
-    id::{ClaimId, DeliveryId, EventId},
+    db::{Conn, Db},
+    delivery::{
+        HeldDelivery, NOT_TAKEN, Profile,
+        rung::{self, EventToSend},
+    },
+    id::{ClaimId, DeliveryId, EventId, TenantId},
     retention::PAYLOAD_PURGED,
     subscription::directory::Directory,
 };
@@ -35,7 +42,7 @@ pub(crate) struct Rung {
 /// Rings are read together up to so many deliveries.
 const READ_AT_ONCE: usize = 1_024;
 
-/// While so many wait in memory, rings stay with the broker.
+/// While so many wait in memory in one lane, no more of it is read.
 const ENOUGH: usize = 4 * READ_AT_ONCE;
 
 /// After this, a delivery whose secrets could not be opened is looked at again.
@@ -45,11 +52,18 @@ const SEALED: TimeDelta = TimeDelta::seconds(30);
 pub(crate) async fn listen(mut consumer: Consumer, rungs: mpsc::Sender<Rung>, stop: CancellationToken) {
     loop {
         let incoming = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             incoming = consumer.recv() => incoming,
         };
         let Some(incoming) = incoming else { return };
         let Some(rung) = understand(incoming) else { continue };
+        if rungs.send(rung).await.is_err() {
+            return;
+        }
+    }
+    // What is at hand goes back to the schedule, which a loader that stops sees to. Another deliverer would get it a second time, and
+    // wait for the end of its leases.
+    for rung in consumer.at_hand().into_iter().filter_map(understand) {
         if rungs.send(rung).await.is_err() {
             return;
         }
@@ -118,73 +132,126 @@ impl Loader {
     }
 
     async fn serve(&self, rungs: Vec<Rung>, jobs: &mpsc::Sender<Vec<Job>>, stop: &CancellationToken) {
-        let mut wait = Duration::from_millis(50);
-        let rung::Rung { held, events, .. } = loop {
-            match self.read(&rungs).await {
-                Ok(read) => break read,
-                Err(error) => {
-                    tracing::warn!(error = error.chain(), "due deliveries cannot be read yet");
-                    if stop.is_cancelled() {
-                        return; // the leases end, and another takes them
-                    }
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(2));
-                }
+        let keys: Arc<[(ClaimId, DeliveryId)]> =
+            rungs.iter().flat_map(|rung| rung.deliveries.iter().map(|id| (rung.claim, *id))).collect();
+        let directory = self.directory.clone();
+        let first = self.read(stop, move |conn| {
+            let found = rung::read(conn, &keys, &directory.standing())?;
+            if found.behind {
+                directory.refresh(conn)?;
             }
-        };
-        let now = self.clock.now();
-        let mut loaded: HashMap<EventId, Arc<LoadedEvent>> = HashMap::with_capacity(events.len());
-        for event in events {
-            let Some(memory) = self.memory.take(event.body.len()).await else { return };
-            loaded.insert(event.id, LoadedEvent::new(event, memory));
-        }
-        let mut ready = Vec::with_capacity(held.len());
-        for held in held {
-            let hook = self.directory.get(held.id.subscription);
-            match (hook, loaded.get(&held.id.event)) {
-                _ if stop.is_cancelled() => self.settler.note(Note::Parked { held, at: now }).await,
-                // A good-bye has no body. All others have lost what they were to bring.
-                (Some(_), Some(event)) if event.body.is_empty() && held.profile != Profile::Farewell => {
-                    self.settler.note(Note::Cancelled { held, reason: PAYLOAD_PURGED }).await;
-                }
-                (Some(hook), Some(event)) => match hook.secrets.clone() {
-                    Some(secrets) => {
-                        let event = Arc::clone(event);
-                        ready.push(Job { held, lane: self.lane, hook, secrets, event, share: None });
-                    }
-                    // Another deliverer may have the master key, or this one after it was told of it.
-                    None => self.settler.note(Note::Parked { held, at: now + SEALED }).await,
-                },
-                (None, _) | (_, None) => {
-                    self.settler.note(Note::Cancelled { held, reason: NOT_TAKEN }).await;
-                }
+            Ok(found)
+        });
+        // Otherwise the leases end, and another takes them.
+        let Some(rung::Rung { mut held, mut events, mut unread, .. }) = first.await else { return };
+        loop {
+            let missing: HashSet<EventId> = unread.iter().map(|(_, id)| *id).collect();
+            let (later, now) = held.into_iter().partition(|held| missing.contains(&held.id.event));
+            self.hand_on(now, events, jobs, stop).await;
+            if unread.is_empty() {
+                break;
             }
-        }
-        self.metrics.loaded(ready.len());
-        if !ready.is_empty()
-            && let Err(unsent) = jobs.send(ready).await
-        {
-            for job in unsent.0 {
-                self.settler.note(Note::Parked { held: job.held, at: now }).await;
-            }
+            held = later;
+            let more: Arc<[(TenantId, EventId)]> = unread.into();
+            let Some(found) = self.read(stop, move |conn| rung::read_more(conn, &more)).await else { return };
+            (events, unread) = (found.events, found.unread);
         }
         // What waits for a slow endpoint must not keep the rings of others away, so a ring is not held until its deliveries have ended:
         // their leases answer for them from here on.
         Incoming::ack_all(rungs.into_iter().filter_map(|rung| rung.ring));
     }
 
-    async fn read(&self, rungs: &[Rung]) -> hookyard_domain::Result<rung::Rung> {
-        let keys: Vec<(ClaimId, DeliveryId)> =
-            rungs.iter().flat_map(|rung| rung.deliveries.iter().map(|id| (rung.claim, *id))).collect();
-        let directory = self.directory.clone();
-        self.db
-            .once(move |conn| {
-                let found = rung::read(conn, &keys, &directory.standing())?;
-                if found.behind {
-                    directory.refresh(conn)?;
+    /// Hands deliveries on with their events, as many as there is memory for, and then the others. Nobody waits for memory with what
+    /// he could hand on: only what is on its way gives memory back.
+    async fn hand_on(
+        &self,
+        held: Vec<HeldDelivery>,
+        events: Vec<EventToSend>,
+        jobs: &mpsc::Sender<Vec<Job>>,
+        stop: &CancellationToken,
+    ) {
+        let mut ready = Vec::with_capacity(held.len());
+        let mut of_events: HashMap<EventId, Vec<HeldDelivery>> = HashMap::with_capacity(events.len());
+        for held in held {
+            of_events.entry(held.id.event).or_default().push(held);
+        }
+        for event in events {
+            let Some(held) = of_events.remove(&event.id) else { continue };
+            let mut memory = self.memory.try_take(event.body.len());
+            if memory.is_none() && !stop.is_cancelled() {
+                self.send(std::mem::take(&mut ready), jobs).await;
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    taken = self.memory.take(event.body.len()) => memory = taken,
                 }
-                Ok(found)
-            })
-            .await
+            }
+            let event = memory.map(|memory| LoadedEvent::new(event, memory));
+            for held in held {
+                match &event {
+                    Some(event) if !stop.is_cancelled() => {
+                        ready.extend(self.job(held, Arc::clone(event)).await);
+                    }
+                    _ => self.settler.note(Note::Parked { held, at: self.clock.now() }).await,
+                }
+            }
+        }
+        for held in of_events.into_values().flatten() {
+            self.settler.note(Note::Cancelled { held, reason: NOT_TAKEN }).await;
+        }
+        self.send(ready, jobs).await;
+    }
+
+    /// A delivery that can be tried. Of another it is noted why not.
+    async fn job(&self, held: HeldDelivery, event: Arc<LoadedEvent>) -> Option<Job> {
+        let Some(hook) = self.directory.get(held.id.subscription) else {
+            self.settler.note(Note::Cancelled { held, reason: NOT_TAKEN }).await;
+            return None;
+        };
+        // A good-bye has no body. All others have lost what they were to bring.
+        if event.body.is_empty() && held.profile != Profile::Farewell {
+            self.settler.note(Note::Cancelled { held, reason: PAYLOAD_PURGED }).await;
+            return None;
+        }
+        let Some(secrets) = hook.secrets.clone() else {
+            // Another deliverer may have the master key, or this one after it was told of it.
+            self.settler.note(Note::Parked { held, at: self.clock.now() + SEALED }).await;
+            return None;
+        };
+        Some(Job { held, lane: self.lane, hook, secrets, event, share: None })
+    }
+
+    async fn send(&self, ready: Vec<Job>, jobs: &mpsc::Sender<Vec<Job>>) {
+        if ready.is_empty() {
+            return;
+        }
+        self.metrics.loaded(ready.len());
+        if let Err(unsent) = jobs.send(ready).await {
+            let now = self.clock.now();
+            for job in unsent.0 {
+                self.settler.note(Note::Parked { held: job.held, at: now }).await;
+            }
+        }
+    }
+
+    /// Reads until it succeeds; `None` when it does not and we stop.
+    async fn read<F>(&self, stop: &CancellationToken, ask: F) -> Option<rung::Rung>
+    where
+        F: Fn(&mut Conn) -> hookyard_domain::Result<rung::Rung> + Send + Sync + 'static,
+    {
+        let (ask, mut wait) = (Arc::new(ask), Duration::from_millis(50));
+        loop {
+            let once = Arc::clone(&ask);
+            match self.db.once(move |conn| once(conn)).await {
+                Ok(found) => return Some(found),
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "due deliveries cannot be read yet");
+                    if stop.is_cancelled() {
+                        return None;
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(2));
+                }
+            }
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Memory for bodies: so much for all of them, and where it is scarce no endpoint gets more than its share, so that large events that
-//! wait for a slow receiver do not keep everybody's waiting (invariant 6).
+//! Memory for bodies: so much for all of them, and where it is scarce no endpoint that is slow gets more than its share, so that large
+//! events that wait for one do not keep everybody's waiting (invariant 6).
 
 use std::sync::{
     Arc,
@@ -24,11 +24,19 @@ impl Memory {
         Self { free: Arc::new(Semaphore::new(kib as usize)), kib }
     }
 
+    /// Room for a body, if there is some.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_many_owned(self.kib_of(bytes)).ok()
+    }
+
     /// Room for a body, as soon as there is some. `None` never happens: nobody closes the memory.
     pub(crate) async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1);
-        // One body that is larger than all the memory gets all of it.
-        Arc::clone(&self.free).acquire_many_owned(kib.min(self.kib)).await.ok()
+        Arc::clone(&self.free).acquire_many_owned(self.kib_of(bytes)).await.ok()
+    }
+
+    /// One body that is larger than all the memory gets all of it.
+    fn kib_of(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1).min(self.kib)
     }
 
     /// Whether an endpoint that holds some may have so much more now.
@@ -44,6 +52,11 @@ impl Memory {
 pub(crate) struct Held(Arc<AtomicUsize>);
 
 impl Held {
+    /// Whether there are none.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// Counts a body until the result is dropped.
     pub(crate) fn hold(&self, bytes: usize) -> Share {
         self.0.fetch_add(bytes, Ordering::Relaxed);
@@ -91,6 +104,7 @@ mod tests {
         let memory = Memory::new(4);
         let all = memory.take(1 << 30).await;
         assert_eq!(memory.free.available_permits(), 0);
+        assert!(memory.try_take(0).is_none());
         drop(all);
         assert_eq!(memory.free.available_permits(), 4 * 1024);
     }

@@ -231,6 +231,16 @@ impl Consumer {
         }
     }
 
+    /// What is at hand, without waiting: for somebody who stops, and would otherwise give it back.
+    pub fn at_hand(&mut self) -> Vec<Incoming> {
+        let mut at_hand = Vec::new();
+        match &mut self.source {
+            Source::Amqp(deliveries) => deliveries.take(&mut at_hand, usize::MAX),
+            Source::Memory(deliveries) => deliveries.take(&mut at_hand, usize::MAX),
+        };
+        at_hand
+    }
+
     /// Waits for a message, then appends it and what else is at hand to `into`, `max` at most. Returns how many; 0 only when
     /// the bus is closed (or `max` is 0). Nothing is lost when the call is dropped while it waits.
     pub async fn recv_many(&mut self, into: &mut Vec<Incoming>, max: usize) -> usize {

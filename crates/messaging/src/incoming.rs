@@ -6,7 +6,7 @@ use crate::{amqp, memory, message::Message};
 
 /// A message that was taken from a queue and is not settled yet.
 ///
-/// [`ack`](Self::ack) it when its work is done. Dropping it gives it back: another reader gets it, marked as
+/// [`ack`](Self::ack) it when its work is done, or when a row says whose work it is. Dropping it gives it back: another reader gets it, marked as
 /// [`redelivered`](Self::redelivered). When the connection it came through was lost meanwhile, the broker has given it back
 /// already, and both do nothing.
 #[derive(Debug)]

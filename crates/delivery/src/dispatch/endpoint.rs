@@ -60,6 +60,13 @@ pub(crate) enum Turn {
     Closed,
 }
 
+/// What an endpoint is taken to need for a reply before it has given one, in seconds. It is not taken to be fast: what waits for one that
+/// hangs waits in everybody's way.
+const UNKNOWN_LATENCY: f64 = 0.05;
+
+/// Deliveries in memory that are gone within this are in nobody's way, in seconds.
+const SOON: f64 = 0.25;
+
 /// The state of one endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -105,6 +112,7 @@ impl Endpoint {
     pub(crate) fn is_unremarkable(&self, now: Instant) -> bool {
         self.in_flight == 0
             && self.failures == 0
+            && self.held.is_nothing()
             && !self.capacity.is_worth_keeping(now)
             && self.paused_until.is_none_or(|until| until <= now)
             && self.next_place.is_none_or(|place| place <= now)
@@ -178,7 +186,7 @@ impl Endpoint {
 
     /// Tries per second that the endpoint takes at the most, as far as is known.
     fn rate(&self) -> f64 {
-        let latency = self.capacity.latency().unwrap_or(0.005).max(0.000_1);
+        let latency = self.capacity.latency().unwrap_or(UNKNOWN_LATENCY).max(0.000_1);
         let rate = self.capacity.at_once() as f64 / latency;
         self.capacity.limit().map_or(rate, |limit| limit.min(rate))
     }
@@ -187,6 +195,11 @@ impl Endpoint {
     /// soon, and the rest waits in the schedule.
     pub(crate) fn room(&self, bounds: &Bounds) -> usize {
         (self.rate() as usize).clamp(bounds.in_flight, 8_192)
+    }
+
+    /// Whether it has taken so many deliveries in a moment.
+    pub(crate) fn takes_soon(&self, deliveries: usize) -> bool {
+        deliveries as f64 <= self.rate() * SOON
     }
 
     /// The place in the schedule for a delivery that cannot wait in memory: one after the other at the endpoint's own

@@ -74,8 +74,17 @@ impl<T: Copy + Eq + Hash, E: Copy + Eq + Hash, J> FairQueue<T, E, J> {
 
     /// Takes the first job of an endpoint.
     pub(crate) fn take(&mut self, endpoint: E) -> Option<J> {
+        self.take_by(endpoint, VecDeque::pop_front)
+    }
+
+    /// Takes the last job of an endpoint.
+    pub(crate) fn take_last(&mut self, endpoint: E) -> Option<J> {
+        self.take_by(endpoint, VecDeque::pop_back)
+    }
+
+    fn take_by(&mut self, endpoint: E, pop: impl FnOnce(&mut VecDeque<J>) -> Option<J>) -> Option<J> {
         let waiting = self.endpoints.get_mut(&endpoint)?;
-        let job = waiting.jobs.pop_front()?;
+        let job = pop(&mut waiting.jobs)?;
         self.len -= 1;
         if waiting.jobs.is_empty() && !waiting.listed {
             self.endpoints.remove(&endpoint);

@@ -253,7 +253,9 @@ impl Dispatcher {
                 self.park(job, at(place, now, utc)).await;
                 continue;
             }
-            if waiting >= endpoint.room(&self.bounds) || !self.memory.has_room(&endpoint.held, bytes) {
+            let in_memory = waiting + endpoint.in_flight();
+            let has_room = endpoint.takes_soon(in_memory) || self.memory.has_room(&endpoint.held, bytes);
+            if waiting >= endpoint.room(&self.bounds) || !has_room {
                 let place = endpoint.place(now, now);
                 self.park(job, at(place, now, utc)).await;
                 continue;
@@ -268,6 +270,7 @@ impl Dispatcher {
         let (bounds, now) = (self.bounds, self.deps.clock.instant());
         let turn = self.endpoints.get_mut(&id).and_then(|endpoint| endpoint.end(&bounds, sign, took, now));
         self.free(id, lane);
+        self.send_excess_away(id, now).await;
         let Some(turn) = turn else { return };
         // Its owner is told what we know (docs/decisions/0047).
         let utc = self.deps.clock.now();
@@ -298,6 +301,22 @@ impl Dispatcher {
     fn list(&mut self, id: SubscriptionId) {
         self.first.queue.list(id);
         self.retry.queue.list(id);
+    }
+
+    /// An endpoint that turns out to be slower than it was taken for keeps in memory what it takes within a second.
+    async fn send_excess_away(&mut self, id: SubscriptionId, now: Instant) {
+        let Some(endpoint) = self.endpoints.get(&id) else { return };
+        let room = endpoint.room(&self.bounds);
+        let waiting = |this: &Self| this.first.queue.waiting(id) + this.retry.queue.waiting(id);
+        if waiting(self) <= 2 * room {
+            return;
+        }
+        let utc = self.deps.clock.now();
+        while waiting(self) > room {
+            let last = self.first.queue.take_last(id).or_else(|| self.retry.queue.take_last(id));
+            let Some(job) = last else { return };
+            self.park_at_place(job, now, (now, utc)).await;
+        }
     }
 
     /// Puts everything of an endpoint back on the schedule.
@@ -341,4 +360,26 @@ fn rate(job: &Job) -> Option<u32> {
 fn at(place: Instant, now: Instant, utc: DateTime<Utc>) -> DateTime<Utc> {
     let wait = place.saturating_duration_since(now);
     utc + TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lane_is_waited_for_and_not_the_other() {
+        let load = Load::default();
+        let waits = |lane| load.falls_below(lane, 10).now_or_never().is_none();
+        load.is(9, 10);
+        assert_eq!((load.waiting(), waits(Lane::First), waits(Lane::Retry)), (19, false, true));
+        load.is(10, 9);
+        assert_eq!((waits(Lane::First), waits(Lane::Retry)), (true, false));
+        let (waiting, less) = (load.clone(), load.clone());
+        let waiting = tokio::spawn(async move { waiting.falls_below(Lane::First, 10).await });
+        tokio::task::yield_now().await;
+        less.is(9, 9);
+        waiting.await.unwrap();
+    }
 }

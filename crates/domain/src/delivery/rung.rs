@@ -1,5 +1,7 @@
 //! What a deliverer reads when deliveries are rung, at once: the deliveries, each event once, and whether its snapshot of
-//! subscriptions is behind.
+//! subscriptions is behind. Of large events only so many as memory is kept for, and the others when those are on their way.
+
+use std::collections::BTreeMap;
 
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
@@ -41,6 +43,9 @@ pub struct EventToSend {
     pub body: Vec<u8>,
 }
 
+/// Bytes of bodies that are read at once; the last of them may go beyond it.
+pub const BODIES_AT_ONCE: usize = 2 << 20;
+
 /// What [`read`] finds.
 #[derive(Clone, Debug, Default)]
 pub struct Rung {
@@ -48,6 +53,8 @@ pub struct Rung {
     pub held: Vec<HeldDelivery>,
     /// Their events, each once.
     pub events: Vec<EventToSend>,
+    /// Those of them that are still to be read ([`read_more`]).
+    pub unread: Vec<(TenantId, EventId)>,
     /// Whether subscriptions have changed since the snapshot was taken: it has to be refreshed before it is asked.
     pub behind: bool,
 }
@@ -80,6 +87,9 @@ struct DeliveryWithEvent {
 /// that are twice as wide.
 const TOGETHER: usize = 32;
 
+/// A body that is larger is not read together with its delivery.
+const SMALL: usize = BODIES_AT_ONCE / TOGETHER;
+
 /// The deliveries of rings with their events. An event comes with one of its deliveries.
 ///
 /// # Errors
@@ -97,7 +107,7 @@ pub fn read(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)], standing: &
             prepared(format!(
                 "WITH d AS MATERIALIZED (SELECT {HELD}, d.ordering, row_number() OVER (PARTITION BY d.event_id) AS place {keyed}) \
                  SELECT {HELD}, {behind} AS behind, e.event_type, e.metadata->>'correlation_id' AS correlation_id, \
-                    e.trace, e.sampled, e.body \
+                    e.trace, e.sampled, CASE WHEN octet_length(e.body) <= {SMALL} THEN e.body END AS body \
                  FROM d LEFT JOIN {events} e ON d.place = 1 AND e.tenant_id = d.tenant_id AND e.id = d.event_id"
             ))
             .bind::<Array<Uuid>, _>(keys)
@@ -116,7 +126,11 @@ pub fn read(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)], standing: &
                 .and_then(|rows| {
                     let before = found.held.len();
                     rows.into_iter().for_each(|row| found.take(row));
-                    found.events.extend(events_of(conn, &events, &found.held[before..])?);
+                    let mut keys: Vec<(TenantId, EventId)> =
+                        found.held[before..].iter().map(|held| (held.tenant, held.id.event)).collect();
+                    keys.sort_unstable();
+                    keys.dedup();
+                    found.take_events(events_of(conn, &events, keys)?);
                     Ok(())
                 })
         };
@@ -129,19 +143,62 @@ pub fn read(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)], standing: &
     Ok(found)
 }
 
-/// The events of deliveries, each once.
+/// Goes on with events that were not read, oldest first. What is not found is gone.
+///
+/// # Errors
+/// When the database is away.
+pub fn read_more(conn: &mut PgConnection, unread: &[(TenantId, EventId)]) -> Result<Rung> {
+    let mut found = Rung::default();
+    let mut tables: BTreeMap<String, Vec<(TenantId, EventId)>> = BTreeMap::new();
+    for key in unread {
+        tables.entry(partition::holding("events", key.1)).or_default().push(*key);
+    }
+    for (table, keys) in tables {
+        if !found.events.is_empty() {
+            found.unread.extend(keys);
+            continue;
+        }
+        match events_of(conn, &table, keys) {
+            Ok(rows) => found.take_events(rows),
+            Err(error) if partition::is_dropped(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+#[derive(QueryableByName)]
+struct Event {
+    #[diesel(sql_type = Uuid)]
+    tenant_id: TenantId,
+    #[diesel(sql_type = Uuid)]
+    id: EventId,
+    #[diesel(sql_type = Text)]
+    event_type: EventType,
+    #[diesel(sql_type = Nullable<Text>)]
+    correlation_id: Option<String>,
+    #[diesel(sql_type = Uuid)]
+    trace: uuid::Uuid,
+    #[diesel(sql_type = Bool)]
+    sampled: bool,
+    #[diesel(sql_type = Nullable<Binary>)]
+    body: Option<Vec<u8>>,
+}
+
+/// Events, oldest first; those of them with their bodies that are read at once.
 fn events_of(
     conn: &mut PgConnection,
     table: &str,
-    held: &[HeldDelivery],
-) -> diesel::QueryResult<Vec<EventToSend>> {
-    let mut keys: Vec<(TenantId, EventId)> = held.iter().map(|held| (held.tenant, held.id.event)).collect();
-    keys.sort_unstable();
-    keys.dedup();
+    keys: Vec<(TenantId, EventId)>,
+) -> diesel::QueryResult<Vec<Event>> {
     let (tenants, ids): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    // The length of a body is known without reading it.
     prepared(format!(
-        "SELECT e.id, e.event_type, e.metadata->>'correlation_id' AS correlation_id, e.trace, e.sampled, e.body \
-         FROM unnest($1, $2) AS k (tenant_id, id) JOIN {table} e ON e.tenant_id = k.tenant_id AND e.id = k.id"
+        "SELECT tenant_id, id, event_type, metadata->>'correlation_id' AS correlation_id, trace, sampled, \
+            CASE WHEN COALESCE(sum(octet_length(body)) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) \
+               < {BODIES_AT_ONCE} THEN body END AS body \
+         FROM (SELECT e.* FROM unnest($1, $2) AS k (tenant_id, id) JOIN {table} e ON e.tenant_id = k.tenant_id AND e.id = k.id) e \
+         ORDER BY id"
     ))
     .bind::<Array<Uuid>, _>(tenants)
     .bind::<Array<Uuid>, _>(ids)
@@ -155,13 +212,23 @@ impl Rung {
     }
 
     fn take_with_event(&mut self, row: DeliveryWithEvent) {
-        let id = row.delivery.held.event_id;
+        let (tenant_id, id) = (row.delivery.held.tenant_id, row.delivery.held.event_id);
         self.take(row.delivery);
-        if let (Some(event_type), Some(trace), Some(sampled), Some(body)) =
-            (row.event_type, row.trace, row.sampled, row.body)
-        {
-            let correlation_id = row.correlation_id;
-            self.events.push(EventToSend { id, event_type, correlation_id, trace, sampled, body });
+        if let (Some(event_type), Some(trace), Some(sampled)) = (row.event_type, row.trace, row.sampled) {
+            let (correlation_id, body) = (row.correlation_id, row.body);
+            self.take_events([Event { tenant_id, id, event_type, correlation_id, trace, sampled, body }]);
+        }
+    }
+
+    fn take_events(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            let Event { tenant_id, id, event_type, correlation_id, trace, sampled, body } = event;
+            match body {
+                Some(body) => {
+                    self.events.push(EventToSend { id, event_type, correlation_id, trace, sampled, body })
+                }
+                None => self.unread.push((tenant_id, id)),
+            }
         }
     }
 }

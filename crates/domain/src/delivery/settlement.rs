@@ -9,14 +9,9 @@ use diesel::{
 
 use super::{
     Attempt, DeliveryState, Fate, Settled,
-    store::{BY_KEY, by_partition, nobody, split},
+    store::{BY_KEY, by_partition, nobody, split, unless_dropped},
 };
-use crate::{
-    Result,
-    db::{partition, prepared::prepared},
-    id::SettlementId,
-    subscription::Report,
-};
+use crate::{Result, db::prepared::prepared, id::SettlementId, subscription::Report};
 
 fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
@@ -67,21 +62,23 @@ fn record(
     recorded: Recorded,
 ) -> QueryResult<()> {
     let mut partitions = by_partition(settled, |settled| settled.held.id.event);
-    let last = partitions.pop_last();
+    let Some((table, of_last)) = partitions.pop_last() else { return Ok(()) };
     if partitions.is_empty() {
-        let Some((table, settled)) = last else { return Ok(()) };
-        return settle_in(conn, &table, &settled, settlement, reports, now, recorded);
+        return unless_dropped(settle_in(conn, &table, &of_last, settlement, reports, now, recorded));
     }
-    // Around midnight, or with old retries: several statements, one transaction.
+    // Around midnight, or with old retries: several statements, one transaction. One for a partition that retention has dropped
+    // meanwhile must not end it.
     conn.transaction(|conn| {
+        let nothing = serde_json::Value::Array(Vec::new());
         for (table, settled) in partitions {
-            let nothing = serde_json::Value::Array(Vec::new());
-            settle_in(conn, &table, &settled, SettlementId::new(now), &nothing, now, recorded)?;
+            let one = SettlementId::new(now);
+            unless_dropped(
+                conn.transaction(|conn| settle_in(conn, &table, &settled, one, &nothing, now, recorded)),
+            )?;
         }
-        match last {
-            Some((table, settled)) => settle_in(conn, &table, &settled, settlement, reports, now, recorded),
-            None => Ok(()),
-        }
+        unless_dropped(
+            conn.transaction(|conn| settle_in(conn, &table, &of_last, settlement, reports, now, recorded)),
+        )
     })
 }
 
@@ -136,10 +133,7 @@ fn settle_in(
     .bind::<Timestamptz, _>(now)
     .bind::<Uuid, _>(nobody())
     .execute(conn);
-    match changed {
-        Err(error) if !partition::is_dropped(&error) => Err(error),
-        _written_or_dropped => Ok(()),
-    }
+    changed.map(drop)
 }
 
 /// The columns of a delivery after a try.

@@ -40,11 +40,10 @@ pub(crate) fn by_partition<T>(
 }
 
 /// A partition that retention has dropped holds nothing to be changed any more.
-pub(super) fn unless_dropped(result: diesel::QueryResult<usize>) -> Result<()> {
+pub(super) fn unless_dropped<T>(result: diesel::QueryResult<T>) -> diesel::QueryResult<()> {
     match result {
-        Ok(_rows) => Ok(()),
-        Err(error) if partition::is_dropped(&error) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) if !partition::is_dropped(&error) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -96,7 +95,7 @@ pub(super) struct HeldRow {
     #[diesel(sql_type = Uuid)]
     subscription_id: SubscriptionId,
     #[diesel(sql_type = Uuid)]
-    tenant_id: TenantId,
+    pub(super) tenant_id: TenantId,
     #[diesel(sql_type = SmallInt)]
     profile: Profile,
     #[diesel(sql_type = SmallInt)]

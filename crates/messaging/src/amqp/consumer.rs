@@ -31,7 +31,7 @@ use crate::{backoff, counters::count, incoming::Incoming, message::Message, queu
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long acknowledgements are gathered, so that one frame does for many: nobody waits for them, and each costs the broker as much
-/// as a message. What is given back or refused is told at once, and so is what would keep the broker from sending more.
+/// as a message. What is given back or refused is told at once, and so is a quarter of what the broker sends ahead.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// A reader and its task.

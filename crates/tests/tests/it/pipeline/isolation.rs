@@ -103,7 +103,12 @@ pub(super) async fn endpoints_that_hang_or_are_dead_hold_up_nobody(bus: Bus) {
 
 /// Each event is rung by itself, to more of them than a deliverer holds rings.
 pub(super) async fn rings_for_a_receiver_that_hangs_keep_no_others_away(bus: Bus) {
-    let stage = Stage::open(bus).await;
+    let rings = 16;
+    let stage = Stage::with(bus, |_, engine| {
+        engine.delivery.prefetch = u16::try_from(rings).unwrap();
+        engine.delivery.endpoint_in_flight = 2 * rings;
+    })
+    .await;
     let place = |hook: &str| spread(hook.parse::<SubscriptionId>().unwrap()) % PARTITIONS;
     stage.receiver.hold("held");
     let held = place(&stage.hook("held", json!({})).await);
@@ -115,14 +120,30 @@ pub(super) async fn rings_for_a_receiver_that_hangs_keep_no_others_away(bus: Bus
         }
         fast = format!("fast-{n}");
     }
-    let events = usize::from(hookyard_delivery::Settings::default().prefetch) * 2;
-    for n in 0..events {
+    for n in 0..2 * rings {
         stage.post("a.b", json!({"n": n})).await;
     }
-    stage.received(&fast, events).await;
-    assert_eq!(stage.receiver.most_in_flight("held"), events);
+    stage.received(&fast, 2 * rings).await;
+    stage.received("held", 2 * rings).await;
+    assert_eq!(stage.receiver.most_in_flight("held"), 2 * rings, "none has been answered yet");
     stage.receiver.release("held");
-    stage.received("held", events).await;
+    stage.close().await;
+}
+
+/// More than a deliverer holds in memory, at once, for one that nobody knows yet.
+pub(super) async fn a_burst_for_a_slow_receiver_leaves_room_to_the_others(bus: Bus) {
+    let stage = Stage::open(bus).await;
+    let other = neighbour(&stage).await;
+    stage.receiver.hold("held");
+    stage.hook("held", json!({})).await;
+    subscribe(&other, &stage.receiver.url("neighbour"), json!({})).await;
+    flood(&stage.client, "a.b", 6_000).await;
+    stage.received("held", 1).await;
+    for n in 0..20 {
+        post(&other, "a.b", json!({"n": n})).await;
+    }
+    stage.received("neighbour", 20).await;
+    stage.receiver.release("held");
     stage.close().await;
 }
 

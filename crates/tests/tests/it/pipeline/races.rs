@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use futures_util::future::join_all;
 use hookyard_domain::{
     delivery::{Attempt, DeliveryState, Fate, Settled, settlement, store as deliveries},
-    id::{ClaimId, SettlementId, SubscriptionId},
+    id::{ClaimId, EventId, SettlementId, SubscriptionId},
     subscription::{HookState, directory::Directory, store},
 };
 use hookyard_messaging::Bus;
@@ -52,7 +52,7 @@ pub(super) async fn a_hook_that_was_subscribed_before_an_event_gets_it(bus: Bus)
 async fn outcomes_that_are_written_again_count_once() {
     let stage = Stage::with(Bus::in_process(), |_, engine| engine.deliverers = 0).await;
     stage.hook("a", json!({})).await;
-    for n in 0..3 {
+    for n in 0..4 {
         let event = stage.post("a.b", json!({"n": n})).await;
         assert_eq!(stage.goes_to(&event).await.len(), 1);
     }
@@ -63,7 +63,7 @@ async fn outcomes_that_are_written_again_count_once() {
         })
         .await
         .unwrap();
-    assert_eq!(held.len(), 3);
+    assert_eq!(held.len(), 4);
     let settled: Vec<Settled> = held
         .into_iter()
         .map(|held| Settled {
@@ -80,8 +80,12 @@ async fn outcomes_that_are_written_again_count_once() {
         })
         .collect();
     // How many are written, and how many settlements there are then.
-    for (count, settlements) in [(2, 1), (2, 1), (3, 2), (3, 2)] {
-        let some = settled[..count].to_vec();
+    for (count, settlements) in [(2, 1), (2, 1), (3, 2), (3, 2), (4, 3)] {
+        let mut some = settled[..count].to_vec();
+        if count == 4 {
+            // One whose day retention has dropped.
+            some[0].held.id.event = EventId::new(late - TimeDelta::days(400));
+        }
         db.once(move |conn| settlement::settle(conn, &some, SettlementId::new(late), &[], late))
             .await
             .unwrap();

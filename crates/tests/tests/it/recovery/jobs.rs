@@ -18,7 +18,10 @@ use hookyard_tests::receiver::Answer;
 use serde_json::{Value, json};
 
 use super::{beginning, completed, consumer, orders, recover, shown, steps, when};
-use crate::pipeline::stage::{Stage, text, time, until};
+use crate::{
+    pipeline::stage::{Stage, text, time, until},
+    retention::number,
+};
 
 /// Leaves two that arrived, three that failed and four that were never on their way.
 async fn past(stage: &Stage, endpoint: &str, path: &str, switch: &str) -> Vec<String> {
@@ -389,6 +392,14 @@ async fn several_registries_work_on_one_recovery_and_nothing_is_sent_twice() {
     for batch in events.chunks(100) {
         stage.client.post_json("/events/batch", &json!({"events": batch})).await.expect(202);
     }
+    // What is fanned out later would be for the consumer, too.
+    until("all are fanned out", async || {
+        match number(&stage.system.db, "SELECT count(*) AS n FROM event_groups").await {
+            0 => Ok(()),
+            waiting => Err(waiting),
+        }
+    })
+    .await;
     stage.advance(5);
     let late = consumer(&stage, "late", json!({"filter": {"payload.n": {"$lt": 500}}})).await;
     // The time is not moved meanwhile: a lease of a delivery that ends would have it sent again, which is not what is asked here.

@@ -210,7 +210,9 @@ async fn events_deliveries_and_dead_letters_are_listed_by_index() {
             })
             .await
             .unwrap();
-        assert!((1..=2).contains(&looks), "{state:?}: {looks}");
+        // Where no event satisfies the other conditions, nobody asks.
+        let least = i64::from(matches!(state, None | Some(EventState::Accepted)));
+        assert!((least..=2).contains(&looks), "{state:?}: {looks}");
     }
 
     let deliveries = async |what: &str, tenant: TenantId, most: i64, query: DeliveryQuery| {
