@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dispatch::Load,
+    dispatch::{ENOUGH, Load},
     job::{Job, LoadedEvent},
     memory::Memory,
     metrics::Metrics,
@@ -41,9 +41,6 @@ pub(crate) struct Rung {
 
 /// Rings are read together up to so many deliveries.
 const READ_AT_ONCE: usize = 1_024;
-
-/// While so many wait in memory in one lane, no more of it is read.
-const ENOUGH: usize = 4 * READ_AT_ONCE;
 
 /// After this, a delivery whose secrets could not be opened is looked at again.
 const SEALED: TimeDelta = TimeDelta::seconds(30);

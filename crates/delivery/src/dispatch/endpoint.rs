@@ -60,9 +60,8 @@ pub(crate) enum Turn {
     Closed,
 }
 
-/// What an endpoint is taken to need for a reply before it has given one, in seconds. It is not taken to be fast: what waits for one that
-/// hangs waits in everybody's way.
-const UNKNOWN_LATENCY: f64 = 0.05;
+/// What an endpoint is taken to need for a reply before it has given one, in seconds.
+const UNKNOWN_LATENCY: f64 = 0.005;
 
 /// Deliveries in memory that are gone within this are in nobody's way, in seconds.
 const SOON: f64 = 0.25;

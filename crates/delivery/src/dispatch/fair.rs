@@ -15,7 +15,11 @@ pub(crate) struct FairQueue<T, E, J> {
     tenants: HashMap<T, VecDeque<E>>,
     endpoints: HashMap<E, Waiting<T, J>>,
     len: usize,
+    pressing: usize,
 }
+
+/// Of the jobs of one endpoint so many count as pressing: however many wait for one, others may bring theirs.
+const PRESSING: usize = 1_024;
 
 #[derive(Debug)]
 struct Waiting<T, J> {
@@ -26,12 +30,23 @@ struct Waiting<T, J> {
 
 impl<T: Copy + Eq + Hash, E: Copy + Eq + Hash, J> FairQueue<T, E, J> {
     pub(crate) fn new() -> Self {
-        Self { turns: VecDeque::new(), tenants: HashMap::new(), endpoints: HashMap::new(), len: 0 }
+        Self {
+            turns: VecDeque::new(),
+            tenants: HashMap::new(),
+            endpoints: HashMap::new(),
+            len: 0,
+            pressing: 0,
+        }
     }
 
     /// All jobs.
     pub(crate) const fn len(&self) -> usize {
         self.len
+    }
+
+    /// All jobs, but of each endpoint no more than count as pressing.
+    pub(crate) const fn pressing(&self) -> usize {
+        self.pressing
     }
 
     /// The jobs of one endpoint.
@@ -41,12 +56,14 @@ impl<T: Copy + Eq + Hash, E: Copy + Eq + Hash, J> FairQueue<T, E, J> {
 
     /// Adds a job behind the others of its endpoint, and lists the endpoint.
     pub(crate) fn push(&mut self, tenant: T, endpoint: E, job: J) {
-        self.endpoints
-            .entry(endpoint)
-            .or_insert_with(|| Waiting { tenant, jobs: VecDeque::new(), listed: false })
-            .jobs
-            .push_back(job);
+        let waiting = self.endpoints.entry(endpoint).or_insert_with(|| Waiting {
+            tenant,
+            jobs: VecDeque::new(),
+            listed: false,
+        });
+        waiting.jobs.push_back(job);
         self.len += 1;
+        self.pressing += usize::from(waiting.jobs.len() <= PRESSING);
         self.list(endpoint);
     }
 
@@ -86,6 +103,7 @@ impl<T: Copy + Eq + Hash, E: Copy + Eq + Hash, J> FairQueue<T, E, J> {
         let waiting = self.endpoints.get_mut(&endpoint)?;
         let job = pop(&mut waiting.jobs)?;
         self.len -= 1;
+        self.pressing -= usize::from(waiting.jobs.len() < PRESSING);
         if waiting.jobs.is_empty() && !waiting.listed {
             self.endpoints.remove(&endpoint);
         }
@@ -111,7 +129,7 @@ impl<T: Copy + Eq + Hash, E: Copy + Eq + Hash, J> FairQueue<T, E, J> {
     pub(crate) fn drain(&mut self) -> Vec<J> {
         self.turns.clear();
         self.tenants.clear();
-        self.len = 0;
+        (self.len, self.pressing) = (0, 0);
         self.endpoints.drain().flat_map(|(_, waiting)| waiting.jobs).collect()
     }
 }
@@ -142,6 +160,22 @@ mod tests {
         assert_eq!(run(&mut queue), [0, 200, 100, 201, 1, 2, 3, 4, 5]);
         assert_eq!(queue.len(), 0);
         assert!(queue.endpoints.is_empty() && queue.tenants.is_empty() && queue.turns.is_empty());
+    }
+
+    #[test]
+    fn of_one_endpoint_only_so_many_are_pressing() {
+        let mut queue = FairQueue::new();
+        for job in 0..u32::try_from(PRESSING).unwrap() + 2 {
+            queue.push(1, 10, job);
+        }
+        queue.push(1, 11, 0);
+        assert_eq!((queue.len(), queue.pressing()), (PRESSING + 3, PRESSING + 1));
+        assert_eq!((queue.take(10), queue.take_last(10)), (Some(0), Some(PRESSING as u32 + 1)));
+        assert_eq!((queue.len(), queue.pressing()), (PRESSING + 1, PRESSING + 1));
+        assert_eq!(queue.take(10), Some(1));
+        assert_eq!((queue.len(), queue.pressing()), (PRESSING, PRESSING));
+        queue.drain();
+        assert_eq!((queue.len(), queue.pressing()), (0, 0));
     }
 
     #[test]

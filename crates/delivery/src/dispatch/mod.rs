@@ -52,6 +52,9 @@ use crate::{
     trial::Verdicts,
 };
 
+/// While so many wait in memory in one lane, and of no endpoint more than a quarter of them, no more of it is read.
+pub(crate) const ENOUGH: usize = 4_096;
+
 /// What the dispatcher is told.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -87,7 +90,7 @@ pub(crate) struct Deps {
     pub(crate) identities: Identities,
 }
 
-/// How many deliveries wait in memory, first tries and retries, for those who would bring more.
+/// How many deliveries wait in memory, first tries and retries, for those who would bring more; of one endpoint no more than are pressing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Load(watch::Sender<(usize, usize)>);
 
@@ -234,9 +237,8 @@ impl Dispatcher {
     }
 
     fn tell_load(&self) {
-        let (first, retry) = (self.first.queue.len(), self.retry.queue.len());
-        self.load.is(first, retry);
-        self.deps.metrics.waiting(first, retry);
+        self.load.is(self.first.queue.pressing(), self.retry.queue.pressing());
+        self.deps.metrics.waiting(self.first.queue.len(), self.retry.queue.len());
     }
 
     /// Takes deliveries into memory, as many of an endpoint as go soon.
@@ -303,8 +305,12 @@ impl Dispatcher {
         self.retry.queue.list(id);
     }
 
-    /// An endpoint that turns out to be slower than it was taken for keeps in memory what it takes within a second.
+    /// Where a lane is full, an endpoint that has turned out to be slower than it was taken for keeps in memory what it takes within a
+    /// second. Otherwise it is in nobody's way, and what it takes is still being found out.
     async fn send_excess_away(&mut self, id: SubscriptionId, now: Instant) {
+        if self.first.queue.pressing().max(self.retry.queue.pressing()) < ENOUGH {
+            return;
+        }
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let room = endpoint.room(&self.bounds);
         let waiting = |this: &Self| this.first.queue.waiting(id) + this.retry.queue.waiting(id);
