@@ -61,7 +61,10 @@ pub(crate) enum Turn {
 }
 
 /// What an endpoint is taken to need for a reply before it has given one, in seconds.
-const UNKNOWN_LATENCY: f64 = 0.005;
+const UNKNOWN_LATENCY: f64 = 0.02;
+
+/// Deliveries that wait for one endpoint in memory at the most.
+const MOST_WAITING: usize = 2_048;
 
 /// Deliveries in memory that are gone within this are in nobody's way, in seconds.
 const SOON: f64 = 0.25;
@@ -191,9 +194,10 @@ impl Endpoint {
     }
 
     /// How many deliveries may wait in memory: what the endpoint takes within a second, so that whoever waits here goes
-    /// soon, and the rest waits in the schedule.
+    /// soon, and the rest waits in the schedule. No more than one that turns out to take a hundred per second takes within a lease:
+    /// a delivery whose lease ends here comes a second time.
     pub(crate) fn room(&self, bounds: &Bounds) -> usize {
-        (self.rate() as usize).clamp(bounds.in_flight, 8_192)
+        (self.rate() as usize).clamp(bounds.in_flight, bounds.in_flight.max(MOST_WAITING))
     }
 
     /// Whether it has taken so many deliveries in a moment.
