@@ -1,8 +1,6 @@
 //! What a deliverer reads when deliveries are rung, at once: the deliveries, each event once, and whether its snapshot of
 //! subscriptions is behind. Of large events only so many as memory is kept for, and the others when those are on their way.
 
-use std::collections::BTreeMap;
-
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
     sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Uuid},
@@ -149,16 +147,13 @@ pub fn read(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)], standing: &
 /// When the database is away.
 pub fn read_more(conn: &mut PgConnection, unread: &[(TenantId, EventId)]) -> Result<Rung> {
     let mut found = Rung::default();
-    let mut tables: BTreeMap<String, Vec<(TenantId, EventId)>> = BTreeMap::new();
-    for key in unread {
-        tables.entry(partition::holding("events", key.1)).or_default().push(*key);
-    }
-    for (table, keys) in tables {
-        if !found.events.is_empty() {
+    for keys in by_partition(unread.iter().copied(), |(_, event)| *event).into_values() {
+        let first = keys.first().filter(|_| found.events.is_empty());
+        let Some((_, first)) = first else {
             found.unread.extend(keys);
             continue;
-        }
-        match events_of(conn, &table, keys) {
+        };
+        match events_of(conn, &partition::holding("events", *first), keys) {
             Ok(rows) => found.take_events(rows),
             Err(error) if partition::is_dropped(&error) => {}
             Err(error) => return Err(error.into()),
