@@ -51,6 +51,8 @@ pub(crate) struct Job {
     pub(crate) hook: Arc<Subscription>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) event: Arc<LoadedEvent>,
-    /// What its body takes of its endpoint's share of the memory, once it waits.
-    pub(crate) share: Option<Share>,
+    /// What its body takes of its endpoint's share of the memory, once it waits,
+    pub(crate) held_bytes: Option<Share>,
+    /// and of what may be on its way to it, once it is.
+    pub(crate) sent_bytes: Option<Share>,
 }

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dispatch::{ENOUGH, Load},
+    dispatch::Load,
     job::{Job, LoadedEvent},
     memory::Memory,
     metrics::Metrics,
@@ -60,7 +60,7 @@ pub(crate) async fn listen(mut consumer: Consumer, rungs: mpsc::Sender<Rung>, st
     }
     // What is at hand goes back to the schedule, which a loader that stops sees to. Another deliverer would get it a second time, and
     // wait for the end of its leases.
-    for rung in consumer.at_hand().into_iter().filter_map(understand) {
+    for rung in consumer.end().into_iter().filter_map(understand) {
         if rungs.send(rung).await.is_err() {
             return;
         }
@@ -121,7 +121,7 @@ impl Loader {
                 }
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = self.load.falls_below(self.lane, ENOUGH) => {}
+                    () = self.load.room(self.lane) => {}
                 }
                 self.serve(some, &jobs, &stop).await;
             }
@@ -143,9 +143,16 @@ impl Loader {
         let Some(rung::Rung { mut held, mut events, mut unread, .. }) = first.await else { return };
         loop {
             let missing: HashSet<EventId> = unread.iter().map(|(_, id)| *id).collect();
-            let (later, now) = held.into_iter().partition(|held| missing.contains(&held.id.event));
+            let (later, now): (Vec<_>, Vec<_>) =
+                held.into_iter().partition(|held| missing.contains(&held.id.event));
             self.hand_on(now, events, jobs, stop).await;
             if unread.is_empty() {
+                break;
+            }
+            if stop.is_cancelled() {
+                for held in later {
+                    self.settler.note(Note::Parked { held, at: self.clock.now() }).await;
+                }
                 break;
             }
             held = later;
@@ -214,7 +221,7 @@ impl Loader {
             self.settler.note(Note::Parked { held, at: self.clock.now() + SEALED }).await;
             return None;
         };
-        Some(Job { held, lane: self.lane, hook, secrets, event, share: None })
+        Some(Job { held, lane: self.lane, hook, secrets, event, held_bytes: None, sent_bytes: None })
     }
 
     async fn send(&self, ready: Vec<Job>, jobs: &mpsc::Sender<Vec<Job>>) {

@@ -1,5 +1,5 @@
-//! Memory for bodies: so much for all of them, and where it is scarce no endpoint that is slow gets more than its share, so that large
-//! events that wait for one do not keep everybody's waiting (invariant 6).
+//! Memory for bodies: so much for all of them, and where it is scarce no endpoint that is slow keeps more than its share, so that large
+//! events that wait for one do not keep everybody's waiting (invariant 6, docs/decisions/0060).
 
 use std::sync::{
     Arc,
@@ -41,20 +41,29 @@ impl Memory {
 
     /// Whether an endpoint that holds some may have so much more now.
     pub(crate) fn has_room(&self, held: &Held, bytes: usize) -> bool {
-        let held = held.0.load(Ordering::Relaxed);
-        let is_scarce = self.free.available_permits() < self.kib as usize / 2;
-        held == 0 || !is_scarce || held + bytes <= self.kib as usize * 1024 / ENDPOINTS
+        let held = held.bytes();
+        held == 0 || !self.is_scarce() || held + bytes <= self.share()
+    }
+
+    /// An endpoint's share, in bytes.
+    pub(crate) const fn share(&self) -> usize {
+        self.kib as usize * 1024 / ENDPOINTS
+    }
+
+    /// Whether less than half of it is free.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.free.available_permits() < self.kib as usize / 2
     }
 }
 
-/// Bytes of the bodies that wait for an endpoint, or are on their way to it.
+/// Bytes of bodies that are counted together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Held(Arc<AtomicUsize>);
 
 impl Held {
-    /// Whether there are none.
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+    /// How many.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Counts a body until the result is dropped.
@@ -84,7 +93,7 @@ mod tests {
     #[tokio::test]
     async fn an_endpoint_gets_no_more_than_its_share_of_what_is_scarce() {
         let (memory, one, other) = (Memory::new(4), Held::default(), Held::default());
-        let share = 4 * 1024 * 1024 / ENDPOINTS;
+        let share = memory.share();
         let first = one.hold(share);
         assert!(memory.has_room(&one, 1), "there is enough for everybody");
         let taken = memory.take(2 * 1024 * 1024).await.unwrap();

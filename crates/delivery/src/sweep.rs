@@ -23,6 +23,12 @@ use crate::{dispatch::Load, loader::Rung, metrics::Metrics, settings::Settings};
 /// Ids in one message at the most.
 const RING_AT_ONCE: usize = 256;
 
+/// How long a loader may take to hear what is due in its lane.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// So many looks at the schedule are left out after each while a lane is full.
+const TICKS_BEHIND: u32 = 9;
+
 pub(crate) struct Sweep {
     pub(crate) db: Db,
     pub(crate) bus: Bus,
@@ -40,18 +46,33 @@ impl Sweep {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let lease = settings.lease();
         let batch = settings.sweep_batch as usize;
+        let mut idle_ticks = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
+            if 0 < idle_ticks {
+                idle_ticks -= 1;
+                continue;
+            }
             // A full batch means that more is due: taken at once, unless we are behind with what we have.
-            while !stop.is_cancelled() && self.load.waiting() < batch * 8 {
+            while !stop.is_cancelled() {
+                let (first, retry) = (self.load.has_room(Lane::First), self.load.has_room(Lane::Retry));
+                if !first && !retry {
+                    break;
+                }
                 match self.take(lease, i64::from(settings.sweep_batch)).await {
                     Ok(taken) => {
                         let full = taken.len() == batch;
-                        self.ring(taken, lease).await;
-                        if !full {
+                        let all_heard = self.ring(taken, lease).await;
+                        // What is due for one lane must come although the other is full, whose own is taken with it: slowly, for
+                        // that waits, and its leases must not end before it is read.
+                        let behind = !first || !retry;
+                        if behind {
+                            idle_ticks = TICKS_BEHIND;
+                        }
+                        if !full || !all_heard || behind {
                             break;
                         }
                     }
@@ -73,7 +94,9 @@ impl Sweep {
         Ok(taken)
     }
 
-    async fn ring(&self, taken: Vec<HeldDelivery>, lease: TimeDelta) {
+    /// Rings what was taken. Whether everything was heard: the lane of the rest is full, and must not keep the other's away.
+    async fn ring(&self, taken: Vec<HeldDelivery>, lease: TimeDelta) -> bool {
+        let mut all_heard = true;
         let now = self.clock.now();
         let mut groups: HashMap<(Lane, u16, bool), (ClaimId, Vec<DeliveryId>)> = HashMap::new();
         for held in taken {
@@ -90,23 +113,39 @@ impl Sweep {
         }
         for ((lane, partition, overdue), (claim, ids)) in groups {
             for ids in ids.chunks(RING_AT_ONCE) {
-                let message = Message::DeliveryDue { claim, deliveries: ids.to_vec() };
-                let queue = Queue::DeliveryDue { lane, partition };
-                if !overdue {
-                    match self.bus.publish(queue, &message, &TraceContext::fresh()).await {
-                        Ok(()) => continue,
-                        // Its leases end if nobody heard it.
-                        Err(error) if error.may_have_arrived() => continue,
-                        Err(_) => {}
-                    }
-                }
-                let own = match lane {
-                    Lane::First => &self.first,
-                    Lane::Retry => &self.retry,
-                };
-                // A closed channel means that we stop: the leases end by themselves.
-                let _stopping = own.send(Rung { claim, deliveries: ids.to_vec(), ring: None }).await;
+                let heard = overdue && self.tell(lane, claim, ids).await
+                    || self.publish(lane, partition, claim, ids).await
+                    || self.tell(lane, claim, ids).await;
+                // Otherwise the leases end, and they are taken again.
+                all_heard &= heard;
             }
+        }
+        all_heard
+    }
+
+    /// Rings for whoever hears it first.
+    async fn publish(&self, lane: Lane, partition: u16, claim: ClaimId, ids: &[DeliveryId]) -> bool {
+        let message = Message::DeliveryDue { claim, deliveries: ids.to_vec() };
+        let queue = Queue::DeliveryDue { lane, partition };
+        match self.bus.publish(queue, &message, &TraceContext::fresh()).await {
+            Ok(()) => true,
+            // Its leases end if nobody heard it.
+            Err(error) => error.may_have_arrived(),
+        }
+    }
+
+    /// Rings in this process, past the broker. A lane that is full is not waited for, and no other for long: what is due for the
+    /// other one waits behind it.
+    async fn tell(&self, lane: Lane, claim: ClaimId, ids: &[DeliveryId]) -> bool {
+        let own = match lane {
+            Lane::First => &self.first,
+            Lane::Retry => &self.retry,
+        };
+        let rung = Rung { claim, deliveries: ids.to_vec(), ring: None };
+        if self.load.has_room(lane) {
+            own.send_timeout(rung, PATIENCE).await.is_ok()
+        } else {
+            own.try_send(rung).is_ok()
         }
     }
 }

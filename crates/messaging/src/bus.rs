@@ -231,11 +231,12 @@ impl Consumer {
         }
     }
 
-    /// What is at hand, without waiting: for somebody who stops, and would otherwise give it back.
-    pub fn at_hand(&mut self) -> Vec<Incoming> {
+    /// Ends the reading, and returns what is at hand: for somebody who would otherwise give it back.
+    #[must_use]
+    pub fn end(mut self) -> Vec<Incoming> {
         let mut at_hand = Vec::new();
         match &mut self.source {
-            Source::Amqp(deliveries) => deliveries.take(&mut at_hand, usize::MAX),
+            Source::Amqp(deliveries) => deliveries.end(&mut at_hand),
             Source::Memory(deliveries) => deliveries.take(&mut at_hand, usize::MAX),
         };
         at_hand

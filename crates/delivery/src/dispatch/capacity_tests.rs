@@ -10,6 +10,7 @@ use super::endpoint::{Bounds, Endpoint, Gate, Sign};
 
 const BOUNDS: Bounds = Bounds {
     in_flight: 48,
+    bytes: usize::MAX,
     breaker_failures: 20,
     cooldown: Duration::from_secs(1),
     max_cooldown: Duration::from_secs(30),

@@ -12,6 +12,8 @@ use crate::memory::Held;
 pub(crate) struct Bounds {
     /// Tries at once.
     pub in_flight: usize,
+    /// While so many bytes of bodies are on their way, no other begins.
+    pub bytes: usize,
     /// Failures in a row that open the breaker.
     pub breaker_failures: u32,
     /// First time it stays open.
@@ -73,6 +75,9 @@ const SOON: f64 = 0.25;
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     in_flight: usize,
+    bytes_at_once: usize,
+    /// When a try last ended, or the first of those under way began.
+    heard: Instant,
     failures: u32,
     /// While `Some`, only a probe may begin, and only after this instant.
     open_until: Option<Instant>,
@@ -87,12 +92,16 @@ pub(crate) struct Endpoint {
     pub(crate) is_awaited: bool,
     /// Bodies that wait for it, or are on their way to it.
     pub(crate) held: Held,
+    /// Of these, the ones on their way.
+    pub(crate) sent: Held,
 }
 
 impl Endpoint {
     pub(crate) fn new(bounds: &Bounds, now: Instant) -> Self {
         Self {
             in_flight: 0,
+            bytes_at_once: bounds.bytes,
+            heard: now,
             failures: 0,
             open_until: None,
             open_since: None,
@@ -102,6 +111,7 @@ impl Endpoint {
             capacity: Capacity::new(bounds.in_flight, now),
             is_awaited: false,
             held: Held::default(),
+            sent: Held::default(),
         }
     }
 
@@ -114,7 +124,7 @@ impl Endpoint {
     pub(crate) fn is_unremarkable(&self, now: Instant) -> bool {
         self.in_flight == 0
             && self.failures == 0
-            && self.held.is_nothing()
+            && self.held.bytes() == 0
             && !self.capacity.is_worth_keeping(now)
             && self.paused_until.is_none_or(|until| until <= now)
             && self.next_place.is_none_or(|place| place <= now)
@@ -131,12 +141,16 @@ impl Endpoint {
             Some(_) if self.in_flight > 0 => Gate::Full,
             Some(_) => Gate::Open,
             None if self.in_flight >= self.capacity.at_once() => Gate::Full,
+            None if self.in_flight > 0 && self.sent.bytes() >= self.bytes_at_once => Gate::Full,
             None => self.capacity.wait(now).map_or(Gate::Open, Gate::Later),
         }
     }
 
     /// A try begins.
     pub(crate) fn begin(&mut self, now: Instant) {
+        if self.in_flight == 0 {
+            self.heard = now;
+        }
         self.in_flight += 1;
         self.capacity.begin(now);
     }
@@ -149,6 +163,7 @@ impl Endpoint {
     /// A try has ended. Returns how that changed the breaker, if it did.
     pub(crate) fn end(&mut self, bounds: &Bounds, sign: Sign, took: Duration, now: Instant) -> Option<Turn> {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.heard = now;
         self.capacity.ended(took, now);
         match sign {
             Sign::Answered => {
@@ -186,23 +201,41 @@ impl Endpoint {
         }
     }
 
-    /// Tries per second that the endpoint takes at the most, as far as is known.
+    /// Tries per second that the endpoint takes at the most, by the replies it has given.
     fn rate(&self) -> f64 {
-        let latency = self.capacity.latency().unwrap_or(UNKNOWN_LATENCY).max(0.000_1);
-        let rate = self.capacity.at_once() as f64 / latency;
+        self.rate_at(self.capacity.latency().unwrap_or(UNKNOWN_LATENCY))
+    }
+
+    /// The same, by its silence too: while tries are under way and none ends, it takes no more than if each needed so long. A
+    /// short silence says nothing.
+    fn rate_now(&self, now: Instant) -> f64 {
+        let silence = now.saturating_duration_since(self.heard).as_secs_f64();
+        if self.in_flight == 0 || silence <= SOON {
+            return self.rate();
+        }
+        self.rate_at(self.capacity.latency().map_or(silence, |latency| latency.max(silence)))
+    }
+
+    fn rate_at(&self, latency: f64) -> f64 {
+        let rate = self.capacity.at_once() as f64 / latency.max(0.000_1);
         self.capacity.limit().map_or(rate, |limit| limit.min(rate))
     }
 
     /// How many deliveries may wait in memory: what the endpoint takes within a second, so that whoever waits here goes
-    /// soon, and the rest waits in the schedule. No more than one that turns out to take a hundred per second takes within a lease:
-    /// a delivery whose lease ends here comes a second time.
+    /// soon, and the rest waits in the schedule. No more than one that turns out to take a hundred per second takes within the usual
+    /// lease: a delivery whose lease ends here comes a second time.
     pub(crate) fn room(&self, bounds: &Bounds) -> usize {
-        (self.rate() as usize).clamp(bounds.in_flight, bounds.in_flight.max(MOST_WAITING))
+        room_at(self.rate(), bounds)
     }
 
-    /// Whether it has taken so many deliveries in a moment.
-    pub(crate) fn takes_soon(&self, deliveries: usize) -> bool {
-        deliveries as f64 <= self.rate() * SOON
+    /// How many may wait in memory where others need the room.
+    pub(crate) fn least_room(&self, bounds: &Bounds, now: Instant) -> usize {
+        room_at(self.rate_now(now), bounds)
+    }
+
+    /// Whether it has taken so many deliveries in a moment. Of one that has not replied yet nobody knows.
+    pub(crate) fn takes_soon(&self, deliveries: usize, now: Instant) -> bool {
+        self.capacity.latency().is_some() && deliveries as f64 <= self.rate_now(now) * SOON
     }
 
     /// The place in the schedule for a delivery that cannot wait in memory: one after the other at the endpoint's own
@@ -212,9 +245,13 @@ impl Endpoint {
         let horizon = now + Duration::from_secs(30);
         let earliest = not_before.max(now + Duration::from_millis(500));
         let place = self.next_place.map_or(earliest, |next| next.max(earliest)).min(horizon.max(not_before));
-        self.next_place = Some(place + Duration::from_secs_f64(1.0 / self.rate()));
+        self.next_place = Some(place + Duration::from_secs_f64(1.0 / self.rate_now(now)));
         place
     }
+}
+
+fn room_at(rate: f64, bounds: &Bounds) -> usize {
+    (rate as usize).clamp(bounds.in_flight, bounds.in_flight.max(MOST_WAITING))
 }
 
 #[cfg(test)]
@@ -223,6 +260,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds {
         in_flight: 2,
+        bytes: 1_000,
         breaker_failures: 3,
         cooldown: Duration::from_secs(1),
         max_cooldown: Duration::from_secs(4),
@@ -239,6 +277,22 @@ mod tests {
         assert_eq!(endpoint.gate(now), Gate::Full);
         endpoint.end(&BOUNDS, Sign::Answered, MS, now);
         assert_eq!(endpoint.gate(now), Gate::Open);
+    }
+
+    #[test]
+    fn no_more_bytes_are_on_their_way_and_one_body_always_is() {
+        let now = Instant::now();
+        let mut endpoint = Endpoint::new(&BOUNDS, now);
+        let _small = endpoint.sent.hold(999);
+        endpoint.begin(now);
+        assert_eq!(endpoint.gate(now), Gate::Open);
+        let last = endpoint.sent.hold(1);
+        assert_eq!(endpoint.gate(now), Gate::Full);
+        drop(last);
+        assert_eq!(endpoint.gate(now), Gate::Open);
+        let _large = endpoint.sent.hold(5_000);
+        endpoint.lose();
+        assert_eq!(endpoint.gate(now), Gate::Open, "nothing that ends would come back to it");
     }
 
     #[test]
@@ -306,6 +360,27 @@ mod tests {
         endpoint.end(&BOUNDS, Sign::Pause(now + Duration::from_secs(2)), MS, now);
         assert_eq!(endpoint.gate(now), Gate::Paused(now + Duration::from_secs(9)));
         assert_eq!(endpoint.gate(now + Duration::from_secs(9)), Gate::Open);
+    }
+
+    #[test]
+    fn one_that_falls_silent_is_not_taken_for_fast_any_more() {
+        let start = Instant::now();
+        let mut endpoint = Endpoint::new(&BOUNDS, start);
+        endpoint.begin(start);
+        assert!(!endpoint.takes_soon(1, start), "it has not replied yet");
+        endpoint.end(&BOUNDS, Sign::Answered, MS, start);
+        assert!(endpoint.takes_soon(400, start), "two at once, 1 ms each");
+        let later = start + Duration::from_secs(10);
+        assert!(endpoint.takes_soon(400, later), "nothing is under way");
+        endpoint.begin(later);
+        assert!(endpoint.takes_soon(400, later + Duration::from_millis(250)), "a short silence says nothing");
+        let silent = later + Duration::from_millis(500);
+        assert!(endpoint.takes_soon(1, silent) && !endpoint.takes_soon(2, silent), "four a second");
+        assert_eq!((endpoint.room(&BOUNDS), endpoint.least_room(&BOUNDS, silent)), (2_000, 4));
+        endpoint.begin(silent);
+        assert!(!endpoint.takes_soon(2, silent), "another that begins is no reply");
+        endpoint.end(&BOUNDS, Sign::Answered, MS, silent);
+        assert!(endpoint.takes_soon(400, silent));
     }
 
     #[test]

@@ -80,8 +80,17 @@ impl<T: Copy + Eq + Hash, E: Copy + Eq + Hash, J> FairQueue<T, E, J> {
         let endpoint = endpoint?;
         if let Some(waiting) = self.endpoints.get_mut(&endpoint) {
             waiting.listed = false;
+            // All that waited may have been taken from its end.
+            if waiting.jobs.is_empty() {
+                self.endpoints.remove(&endpoint);
+            }
         }
         Some(endpoint)
+    }
+
+    /// The endpoints that somebody waits for.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = E> {
+        self.endpoints.keys().copied()
     }
 
     /// The first job of an endpoint.
@@ -190,6 +199,16 @@ mod tests {
         queue.list(10);
         queue.list(10);
         assert_eq!(run(&mut queue), [0, 1]);
+    }
+
+    #[test]
+    fn an_endpoint_whose_jobs_were_all_taken_from_the_end_is_forgotten() {
+        let mut queue = FairQueue::new();
+        queue.push(1, 10, 0);
+        queue.push(1, 11, 1);
+        assert_eq!(queue.take_last(10), Some(0));
+        assert_eq!(run(&mut queue), [1]);
+        assert!(queue.endpoints.is_empty() && queue.tenants.is_empty() && queue.turns.is_empty());
     }
 
     #[test]

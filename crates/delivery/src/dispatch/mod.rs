@@ -13,7 +13,7 @@ mod pace;
 mod tries;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -53,7 +53,10 @@ use crate::{
 };
 
 /// While so many wait in memory in one lane, and of no endpoint more than a quarter of them, no more of it is read.
-pub(crate) const ENOUGH: usize = 4_096;
+const ENOUGH: usize = 4_096;
+
+/// How often it is looked whether something scarce is held for somebody who does not take it soon.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What the dispatcher is told.
 #[derive(Debug)]
@@ -95,25 +98,29 @@ pub(crate) struct Deps {
 pub(crate) struct Load(watch::Sender<(usize, usize)>);
 
 impl Load {
-    pub(crate) fn waiting(&self) -> usize {
-        let (first, retry) = *self.0.borrow();
-        first + retry
+    /// Whether a lane takes more.
+    pub(crate) fn has_room(&self, lane: Lane) -> bool {
+        has_room(lane, &self.0.borrow())
     }
 
-    /// Returns when fewer than so many wait in a lane.
-    pub(crate) async fn falls_below(&self, lane: Lane, enough: usize) {
-        let there = |(first, retry): &(usize, usize)| match lane {
-            Lane::First => *first,
-            Lane::Retry => *retry,
-        };
+    /// Returns when a lane takes more.
+    pub(crate) async fn room(&self, lane: Lane) {
         let mut load = self.0.subscribe();
         // Cannot fail: we have a sender.
-        let _waiting = load.wait_for(|waiting| there(waiting) < enough).await;
+        let _waiting = load.wait_for(|waiting| has_room(lane, waiting)).await;
     }
 
     fn is(&self, first: usize, retry: usize) {
         self.0.send_if_modified(|waiting| std::mem::replace(waiting, (first, retry)) != (first, retry));
     }
+}
+
+fn has_room(lane: Lane, (first, retry): &(usize, usize)) -> bool {
+    let waiting = match lane {
+        Lane::First => *first,
+        Lane::Retry => *retry,
+    };
+    waiting < ENOUGH
 }
 
 struct LaneState {
@@ -150,6 +157,7 @@ impl Dispatcher {
         Self {
             bounds: Bounds {
                 in_flight: settings.endpoint_in_flight,
+                bytes: memory.share(),
                 breaker_failures: settings.breaker_failures,
                 cooldown: Duration::from_millis(settings.breaker_cooldown_ms),
                 max_cooldown: Duration::from_millis(settings.breaker_max_cooldown_ms),
@@ -178,6 +186,8 @@ impl Dispatcher {
     ) {
         let mut commands = Vec::new();
         let mut forget = tokio::time::interval(Duration::from_secs(30));
+        let mut relieve = tokio::time::interval(LOOK_AGAIN);
+        relieve.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let wake = self.paces.next_wake();
             let wait = wake.map(|at| at.saturating_duration_since(self.deps.clock.instant()));
@@ -191,6 +201,7 @@ impl Dispatcher {
                     self.endpoints.retain(|_, endpoint| !endpoint.is_unremarkable(now));
                     self.paces.forget(now);
                 }
+                _ = relieve.tick() => self.relieve().await,
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
             if wake.is_some() {
@@ -256,13 +267,13 @@ impl Dispatcher {
                 continue;
             }
             let in_memory = waiting + endpoint.in_flight();
-            let has_room = endpoint.takes_soon(in_memory) || self.memory.has_room(&endpoint.held, bytes);
+            let has_room = endpoint.takes_soon(in_memory, now) || self.memory.has_room(&endpoint.held, bytes);
             if waiting >= endpoint.room(&self.bounds) || !has_room {
                 let place = endpoint.place(now, now);
                 self.park(job, at(place, now, utc)).await;
                 continue;
             }
-            job.share = Some(endpoint.held.hold(bytes));
+            job.held_bytes = Some(endpoint.held.hold(bytes));
             let (tenant, lane) = (job.held.tenant, job.lane);
             self.lane(lane).queue.push(tenant, id, job);
         }
@@ -305,24 +316,51 @@ impl Dispatcher {
         self.retry.queue.list(id);
     }
 
+    /// Whoever hangs says nothing by which his excess would be noticed.
+    async fn relieve(&mut self) {
+        if !self.memory.is_scarce() && !self.is_full(Lane::First) && !self.is_full(Lane::Retry) {
+            return;
+        }
+        let now = self.deps.clock.instant();
+        let waited_for: HashSet<SubscriptionId> =
+            self.first.queue.endpoints().chain(self.retry.queue.endpoints()).collect();
+        for id in waited_for {
+            self.send_excess_away(id, now).await;
+        }
+    }
+
+    fn is_full(&mut self, lane: Lane) -> bool {
+        ENOUGH <= self.lane(lane).queue.pressing()
+    }
+
     /// Where a lane is full, an endpoint that has turned out to be slower than it was taken for keeps in memory what it takes within a
-    /// second. Otherwise it is in nobody's way, and what it takes is still being found out.
+    /// second, and where memory is scarce, its share. Otherwise it is in nobody's way, and what it takes is still being found out.
     async fn send_excess_away(&mut self, id: SubscriptionId, now: Instant) {
-        if self.first.queue.pressing().max(self.retry.queue.pressing()) < ENOUGH {
-            return;
+        let (bounds, utc) = (self.bounds, self.deps.clock.now());
+        for lane in [Lane::First, Lane::Retry] {
+            let Some(endpoint) = self.endpoints.get(&id) else { return };
+            let room = endpoint.least_room(&bounds, now);
+            if !self.is_full(lane) || self.waiting(id) <= 2 * room {
+                continue;
+            }
+            while room < self.waiting(id)
+                && let Some(job) = self.lane(lane).queue.take_last(id)
+            {
+                self.park_at_place(job, now, (now, utc)).await;
+            }
         }
-        let Some(endpoint) = self.endpoints.get(&id) else { return };
-        let room = endpoint.room(&self.bounds);
-        let waiting = |this: &Self| this.first.queue.waiting(id) + this.retry.queue.waiting(id);
-        if waiting(self) <= 2 * room {
-            return;
-        }
-        let utc = self.deps.clock.now();
-        while waiting(self) > room {
-            let last = self.first.queue.take_last(id).or_else(|| self.retry.queue.take_last(id));
-            let Some(job) = last else { return };
+        while let Some(endpoint) = self.endpoints.get(&id)
+            && !self.memory.has_room(&endpoint.held, 0)
+            && !endpoint.takes_soon(self.waiting(id) + endpoint.in_flight(), now)
+            && let Some(job) = self.first.queue.take_last(id).or_else(|| self.retry.queue.take_last(id))
+        {
             self.park_at_place(job, now, (now, utc)).await;
         }
+    }
+
+    /// Deliveries that wait in memory for an endpoint.
+    fn waiting(&self, id: SubscriptionId) -> usize {
+        self.first.queue.waiting(id) + self.retry.queue.waiting(id)
     }
 
     /// Puts everything of an endpoint back on the schedule.
@@ -377,15 +415,16 @@ mod tests {
     #[tokio::test]
     async fn a_lane_is_waited_for_and_not_the_other() {
         let load = Load::default();
-        let waits = |lane| load.falls_below(lane, 10).now_or_never().is_none();
-        load.is(9, 10);
-        assert_eq!((load.waiting(), waits(Lane::First), waits(Lane::Retry)), (19, false, true));
-        load.is(10, 9);
+        let waits = |lane| load.room(lane).now_or_never().is_none();
+        load.is(ENOUGH - 1, ENOUGH);
+        assert_eq!((waits(Lane::First), waits(Lane::Retry)), (false, true));
+        assert_eq!((load.has_room(Lane::First), load.has_room(Lane::Retry)), (true, false));
+        load.is(ENOUGH, ENOUGH - 1);
         assert_eq!((waits(Lane::First), waits(Lane::Retry)), (true, false));
         let (waiting, less) = (load.clone(), load.clone());
-        let waiting = tokio::spawn(async move { waiting.falls_below(Lane::First, 10).await });
+        let waiting = tokio::spawn(async move { waiting.room(Lane::First).await });
         tokio::task::yield_now().await;
-        less.is(9, 9);
+        less.is(ENOUGH - 1, ENOUGH);
         waiting.await.unwrap();
     }
 }

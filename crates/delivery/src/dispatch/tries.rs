@@ -88,7 +88,7 @@ impl Dispatcher {
         self.lane(lane).queue.list(id);
     }
 
-    async fn begin(&mut self, job: Job, now: Instant, utc: DateTime<Utc>) {
+    async fn begin(&mut self, mut job: Job, now: Instant, utc: DateTime<Utc>) {
         let takes = |profile: Profile| match self.deps.directory.get(job.hook.id) {
             None => false,
             // A hook that was enabled again meanwhile gets no good-bye.
@@ -112,7 +112,9 @@ impl Dispatcher {
             return;
         }
         let bounds = self.bounds;
-        self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now)).begin(now);
+        let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
+        endpoint.begin(now);
+        job.sent_bytes = Some(endpoint.sent.hold(job.event.body.len()));
         self.lane(job.lane).free -= 1;
         self.deps.metrics.lag(job.lane, utc, job.held.due_at);
         let timeout = TimeDelta::from_std(job.held.profile.timeout()).unwrap_or(TimeDelta::seconds(15));
@@ -159,7 +161,7 @@ impl Dispatcher {
     /// Whether the next try of an endpoint may begin as far as its owner's pace goes. If not, it is listed again when it may.
     fn in_pace(&mut self, lane: Lane, id: SubscriptionId, now: Instant) -> bool {
         let Some(per_second) = self.lane(lane).queue.peek(id).and_then(rate) else { return true };
-        let waiting = self.first.queue.waiting(id) + self.retry.queue.waiting(id);
+        let waiting = self.waiting(id);
         match self.paces.turn(id, per_second, waiting, now) {
             Turn::Now => true,
             Turn::Later => false,

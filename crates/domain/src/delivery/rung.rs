@@ -1,5 +1,5 @@
 //! What a deliverer reads when deliveries are rung, at once: the deliveries, each event once, and whether its snapshot of
-//! subscriptions is behind. Of large events only so many as memory is kept for, and the others when those are on their way.
+//! subscriptions is behind. Of large events only some, and the others when those are on their way.
 
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl,
@@ -85,9 +85,6 @@ struct DeliveryWithEvent {
 /// that are twice as wide.
 const TOGETHER: usize = 32;
 
-/// A body that is larger is not read together with its delivery.
-const SMALL: usize = BODIES_AT_ONCE / TOGETHER;
-
 /// The deliveries of rings with their events. An event comes with one of its deliveries.
 ///
 /// # Errors
@@ -101,17 +98,20 @@ pub fn read(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)], standing: &
         let claims: Vec<ClaimId> = rung.iter().map(|(claim, _)| *claim).collect();
         let keyed = format!("FROM unnest($1, $2, $3) AS k (e, s, c) JOIN {table} d ON {BY_KEY}");
         let behind = behind("$4");
+        let bytes: usize = found.events.iter().map(|event| event.body.len()).sum();
+        let left = BODIES_AT_ONCE.saturating_sub(bytes);
         let outcome = if rung.len() <= TOGETHER {
             prepared(format!(
                 "WITH d AS MATERIALIZED (SELECT {HELD}, d.ordering, row_number() OVER (PARTITION BY d.event_id) AS place {keyed}) \
                  SELECT {HELD}, {behind} AS behind, e.event_type, e.metadata->>'correlation_id' AS correlation_id, \
-                    e.trace, e.sampled, CASE WHEN octet_length(e.body) <= {SMALL} THEN e.body END AS body \
+                    e.trace, e.sampled, CASE WHEN octet_length(e.body) <= $5 THEN e.body END AS body \
                  FROM d LEFT JOIN {events} e ON d.place = 1 AND e.tenant_id = d.tenant_id AND e.id = d.event_id"
             ))
             .bind::<Array<Uuid>, _>(keys)
             .bind::<Array<Uuid>, _>(subscriptions)
             .bind::<Array<Uuid>, _>(claims)
             .bind::<BigInt, _>(standing.seen)
+            .bind::<BigInt, _>((left / TOGETHER) as i64)
             .load::<DeliveryWithEvent>(conn)
             .map(|rows| rows.into_iter().for_each(|row| found.take_with_event(row)))
         } else {
@@ -128,7 +128,7 @@ pub fn read(conn: &mut PgConnection, rung: &[(ClaimId, DeliveryId)], standing: &
                         found.held[before..].iter().map(|held| (held.tenant, held.id.event)).collect();
                     keys.sort_unstable();
                     keys.dedup();
-                    found.take_events(events_of(conn, &events, keys)?);
+                    found.take_events(events_of(conn, &events, keys, left)?);
                     Ok(())
                 })
         };
@@ -153,7 +153,7 @@ pub fn read_more(conn: &mut PgConnection, unread: &[(TenantId, EventId)]) -> Res
             found.unread.extend(keys);
             continue;
         };
-        match events_of(conn, &partition::holding("events", *first), keys) {
+        match events_of(conn, &partition::holding("events", *first), keys, BODIES_AT_ONCE) {
             Ok(rows) => found.take_events(rows),
             Err(error) if partition::is_dropped(&error) => {}
             Err(error) => return Err(error.into()),
@@ -180,23 +180,25 @@ struct Event {
     body: Option<Vec<u8>>,
 }
 
-/// Events, oldest first; those of them with their bodies that are read at once.
+/// Events, oldest first; those of them with their bodies that are read at once, so many `bytes` and the last of them whole.
 fn events_of(
     conn: &mut PgConnection,
     table: &str,
     keys: Vec<(TenantId, EventId)>,
+    bytes: usize,
 ) -> diesel::QueryResult<Vec<Event>> {
     let (tenants, ids): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
     // The length of a body is known without reading it.
     prepared(format!(
         "SELECT tenant_id, id, event_type, metadata->>'correlation_id' AS correlation_id, trace, sampled, \
             CASE WHEN COALESCE(sum(octet_length(body)) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) \
-               < {BODIES_AT_ONCE} THEN body END AS body \
+               < $3 THEN body END AS body \
          FROM (SELECT e.* FROM unnest($1, $2) AS k (tenant_id, id) JOIN {table} e ON e.tenant_id = k.tenant_id AND e.id = k.id) e \
          ORDER BY id"
     ))
     .bind::<Array<Uuid>, _>(tenants)
     .bind::<Array<Uuid>, _>(ids)
+    .bind::<BigInt, _>(bytes as i64)
     .load(conn)
 }
 

@@ -73,6 +73,12 @@ impl Deliveries {
         self.deliveries.recv().await
     }
 
+    /// What is at hand; nothing comes any more.
+    pub(crate) fn end(&mut self, into: &mut Vec<Incoming>) -> usize {
+        self.deliveries.close();
+        self.take(into, usize::MAX)
+    }
+
     pub(crate) fn take(&mut self, into: &mut Vec<Incoming>, max: usize) -> usize {
         let before = into.len();
         while into.len() - before < max

@@ -3,6 +3,7 @@
 //!
 //! Time is moved, not waited for. Services that are killed, and servers that go away, are in the tests of faults.
 
+mod bodies;
 mod cancelled;
 mod dead_letters;
 mod ends;
@@ -63,7 +64,7 @@ over_both! {
     isolation::an_endpoint_gets_no_more_at_once_than_its_cap
     isolation::endpoints_that_hang_or_are_dead_hold_up_nobody
     isolation::rings_for_a_receiver_that_hangs_keep_no_others_away
-    isolation::a_burst_for_a_slow_receiver_leaves_room_to_the_others
+    isolation::a_burst_for_slow_receivers_leaves_room_to_the_others
     isolation::large_events_for_a_receiver_that_hangs_leave_memory_to_the_others
     isolation::a_breaker_leaves_an_endpoint_alone_and_lets_it_recover
     isolation::a_tenant_with_thousands_does_not_hold_up_another
