@@ -19,7 +19,7 @@ pub(crate) struct FairQueue<T, E, J> {
 }
 
 /// Of the jobs of one endpoint so many count as pressing: however many wait for one, others may bring theirs.
-const PRESSING: usize = super::ENOUGH / 4;
+const PRESSING: usize = super::load::ENOUGH / 4;
 
 #[derive(Debug)]
 struct Waiting<T, J> {

@@ -9,6 +9,7 @@ mod capacity_tests;
 mod destination;
 mod endpoint;
 mod fair;
+mod load;
 mod pace;
 mod tries;
 
@@ -29,16 +30,17 @@ use hookyard_domain::{
 };
 use hookyard_egress::Egress;
 use hookyard_messaging::Lane;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::endpoint::Sign;
 use self::{
     destination::Destinations,
     endpoint::{Bounds, Endpoint, Turn as BreakerTurn},
     fair::FairQueue,
+    load::ENOUGH,
     pace::Paces,
 };
+pub(crate) use self::{endpoint::Sign, load::Load};
 use crate::{
     answer::Answers,
     body::Bodies,
@@ -51,9 +53,6 @@ use crate::{
     settle::{Note, Settler},
     trial::Verdicts,
 };
-
-/// While so many wait in memory in one lane, and of no endpoint more than a quarter of them, no more of it is read.
-const ENOUGH: usize = 4_096;
 
 /// How often it is looked whether something scarce is held for somebody who does not take it soon.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -91,36 +90,6 @@ pub(crate) struct Deps {
     pub(crate) bodies: Bodies,
     /// Who we are to receivers that ask.
     pub(crate) identities: Identities,
-}
-
-/// How many deliveries wait in memory, first tries and retries, for those who would bring more; of one endpoint no more than are pressing.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Load(watch::Sender<(usize, usize)>);
-
-impl Load {
-    /// Whether a lane takes more.
-    pub(crate) fn has_room(&self, lane: Lane) -> bool {
-        has_room(lane, &self.0.borrow())
-    }
-
-    /// Returns when a lane takes more.
-    pub(crate) async fn room(&self, lane: Lane) {
-        let mut load = self.0.subscribe();
-        // Cannot fail: we have a sender.
-        let _waiting = load.wait_for(|waiting| has_room(lane, waiting)).await;
-    }
-
-    fn is(&self, first: usize, retry: usize) {
-        self.0.send_if_modified(|waiting| std::mem::replace(waiting, (first, retry)) != (first, retry));
-    }
-}
-
-fn has_room(lane: Lane, (first, retry): &(usize, usize)) -> bool {
-    let waiting = match lane {
-        Lane::First => *first,
-        Lane::Retry => *retry,
-    };
-    waiting < ENOUGH
 }
 
 struct LaneState {
@@ -257,8 +226,8 @@ impl Dispatcher {
         let (now, utc) = (self.deps.clock.instant(), self.deps.clock.now());
         for mut job in jobs {
             let (id, bytes) = (job.hook.id, job.event.body.len());
+            let waiting = self.waiting(id);
             let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds, now));
-            let waiting = self.first.queue.waiting(id) + self.retry.queue.waiting(id);
             if let Some(per_second) = rate(&job)
                 && waiting >= Paces::room(per_second)
             {
@@ -404,27 +373,4 @@ fn rate(job: &Job) -> Option<u32> {
 fn at(place: Instant, now: Instant, utc: DateTime<Utc>) -> DateTime<Utc> {
     let wait = place.saturating_duration_since(now);
     utc + TimeDelta::from_std(wait).unwrap_or(TimeDelta::hours(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_lane_is_waited_for_and_not_the_other() {
-        let load = Load::default();
-        let waits = |lane| load.room(lane).now_or_never().is_none();
-        load.is(ENOUGH - 1, ENOUGH);
-        assert_eq!((waits(Lane::First), waits(Lane::Retry)), (false, true));
-        assert_eq!((load.has_room(Lane::First), load.has_room(Lane::Retry)), (true, false));
-        load.is(ENOUGH, ENOUGH - 1);
-        assert_eq!((waits(Lane::First), waits(Lane::Retry)), (true, false));
-        let (waiting, less) = (load.clone(), load.clone());
-        let waiting = tokio::spawn(async move { waiting.room(Lane::First).await });
-        tokio::task::yield_now().await;
-        less.is(ENOUGH - 1, ENOUGH);
-        waiting.await.unwrap();
-    }
 }

@@ -66,8 +66,7 @@ impl Deliveries {
     pub(crate) async fn recv(&mut self) -> Option<Incoming> {
         if self.context.closing.is_cancelled() {
             // What was not handed out goes back before the channel closes.
-            self.deliveries.close();
-            while self.deliveries.try_recv().is_ok() {}
+            self.end(&mut Vec::new());
             return None;
         }
         self.deliveries.recv().await
