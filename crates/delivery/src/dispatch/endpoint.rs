@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use hookyard_messaging::Lane;
+
 use super::capacity::Capacity;
 use crate::memory::Held;
 
@@ -90,6 +92,8 @@ pub(crate) struct Endpoint {
     capacity: Capacity,
     /// Whether somebody comes back to it when it can take the next try.
     pub(crate) is_awaited: bool,
+    /// The lane whose try began last.
+    pub(crate) began_last: Option<Lane>,
     /// Bodies that wait for it, or are on their way to it.
     pub(crate) held: Held,
     /// Of these, the ones on their way.
@@ -110,6 +114,7 @@ impl Endpoint {
             next_place: None,
             capacity: Capacity::new(bounds.in_flight, now),
             is_awaited: false,
+            began_last: None,
             held: Held::default(),
             sent: Held::default(),
         }
@@ -222,8 +227,8 @@ impl Endpoint {
     }
 
     /// How many deliveries may wait in memory: what the endpoint takes within a second, so that whoever waits here goes
-    /// soon, and the rest waits in the schedule. No more than one that turns out to take a hundred per second takes within the usual
-    /// lease: a delivery whose lease ends here comes a second time.
+    /// soon, and the rest waits in the schedule. With the quarter of it that retries have beside it, no more than one that turns out to
+    /// take a hundred per second takes within the usual lease: a delivery whose lease ends here comes a second time.
     pub(crate) fn room(&self, bounds: &Bounds) -> usize {
         room_at(self.rate(), bounds)
     }
@@ -252,151 +257,4 @@ impl Endpoint {
 
 fn room_at(rate: f64, bounds: &Bounds) -> usize {
     (rate as usize).clamp(bounds.in_flight, bounds.in_flight.max(MOST_WAITING))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BOUNDS: Bounds = Bounds {
-        in_flight: 2,
-        bytes: 1_000,
-        breaker_failures: 3,
-        cooldown: Duration::from_secs(1),
-        max_cooldown: Duration::from_secs(4),
-    };
-    const MS: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn the_cap_holds_at_n_and_n_plus_one() {
-        let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
-        endpoint.begin(Instant::now());
-        assert_eq!(endpoint.gate(now), Gate::Open);
-        endpoint.begin(Instant::now());
-        assert_eq!(endpoint.gate(now), Gate::Full);
-        endpoint.end(&BOUNDS, Sign::Answered, MS, now);
-        assert_eq!(endpoint.gate(now), Gate::Open);
-    }
-
-    #[test]
-    fn no_more_bytes_are_on_their_way_and_one_body_always_is() {
-        let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS, now);
-        let _small = endpoint.sent.hold(999);
-        endpoint.begin(now);
-        assert_eq!(endpoint.gate(now), Gate::Open);
-        let last = endpoint.sent.hold(1);
-        assert_eq!(endpoint.gate(now), Gate::Full);
-        drop(last);
-        assert_eq!(endpoint.gate(now), Gate::Open);
-        let _large = endpoint.sent.hold(5_000);
-        endpoint.lose();
-        assert_eq!(endpoint.gate(now), Gate::Open, "nothing that ends would come back to it");
-    }
-
-    #[test]
-    fn the_breaker_opens_lets_one_probe_through_and_closes() {
-        let start = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
-        let fail = |endpoint: &mut Endpoint, now| {
-            endpoint.begin(Instant::now());
-            endpoint.end(&BOUNDS, Sign::Ill, MS, now)
-        };
-        let open = |since, until, failures| Some(Turn::Open { since, until, failures });
-        assert_eq!(fail(&mut endpoint, start), None);
-        assert_eq!(fail(&mut endpoint, start), None);
-        assert_eq!(endpoint.gate(start), Gate::Open, "two failures are not enough");
-        assert_eq!(fail(&mut endpoint, start), open(start, start + Duration::from_secs(1), 3));
-        let reopened = start + Duration::from_secs(1);
-        assert_eq!(endpoint.gate(start), Gate::Broken(reopened));
-        assert_eq!(endpoint.gate(reopened), Gate::Open);
-        endpoint.begin(Instant::now());
-        assert_eq!(endpoint.gate(reopened), Gate::Full, "one probe at a time");
-        let later = reopened + Duration::from_secs(2);
-        assert_eq!(endpoint.end(&BOUNDS, Sign::Ill, MS, reopened), open(start, later, 4));
-        assert_eq!(endpoint.gate(reopened), Gate::Broken(later), "twice as long");
-        endpoint.begin(Instant::now());
-        assert_eq!(endpoint.end(&BOUNDS, Sign::Answered, MS, later), Some(Turn::Closed));
-        endpoint.begin(Instant::now());
-        assert_eq!(endpoint.end(&BOUNDS, Sign::Answered, MS, later), None, "told once");
-        assert_eq!(endpoint.gate(later), Gate::Open);
-    }
-
-    #[test]
-    fn the_cooldown_is_bounded() {
-        let mut now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
-        for _ in 0..20 {
-            if let Gate::Broken(until) = endpoint.gate(now) {
-                assert!(until - now <= BOUNDS.max_cooldown);
-                now = until;
-            }
-            endpoint.begin(Instant::now());
-            endpoint.end(&BOUNDS, Sign::Ill, MS, now);
-        }
-    }
-
-    #[test]
-    fn a_late_failure_of_a_try_from_before_does_not_count_as_a_probe() {
-        let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
-        for _ in 0..4 {
-            endpoint.begin(Instant::now());
-        }
-        for _ in 0..4 {
-            endpoint.end(&BOUNDS, Sign::Ill, MS, now);
-        }
-        assert_eq!(endpoint.gate(now), Gate::Broken(now + BOUNDS.cooldown), "not doubled");
-    }
-
-    #[test]
-    fn a_pause_holds_the_whole_endpoint_and_the_longest_counts() {
-        let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
-        endpoint.begin(Instant::now());
-        endpoint.end(&BOUNDS, Sign::Pause(now + Duration::from_secs(9)), MS, now);
-        endpoint.begin(Instant::now());
-        endpoint.end(&BOUNDS, Sign::Pause(now + Duration::from_secs(2)), MS, now);
-        assert_eq!(endpoint.gate(now), Gate::Paused(now + Duration::from_secs(9)));
-        assert_eq!(endpoint.gate(now + Duration::from_secs(9)), Gate::Open);
-    }
-
-    #[test]
-    fn one_that_falls_silent_is_not_taken_for_fast_any_more() {
-        let start = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS, start);
-        endpoint.begin(start);
-        assert!(!endpoint.takes_soon(1, start), "it has not replied yet");
-        endpoint.end(&BOUNDS, Sign::Answered, MS, start);
-        assert!(endpoint.takes_soon(400, start), "two at once, 1 ms each");
-        let later = start + Duration::from_secs(10);
-        assert!(endpoint.takes_soon(400, later), "nothing is under way");
-        endpoint.begin(later);
-        assert!(endpoint.takes_soon(400, later + Duration::from_millis(250)), "a short silence says nothing");
-        let silent = later + Duration::from_millis(500);
-        assert!(endpoint.takes_soon(1, silent) && !endpoint.takes_soon(2, silent), "four a second");
-        assert_eq!((endpoint.room(&BOUNDS), endpoint.least_room(&BOUNDS, silent)), (2_000, 4));
-        endpoint.begin(silent);
-        assert!(!endpoint.takes_soon(2, silent), "another that begins is no reply");
-        endpoint.end(&BOUNDS, Sign::Answered, MS, silent);
-        assert!(endpoint.takes_soon(400, silent));
-    }
-
-    #[test]
-    fn who_waits_in_the_schedule_comes_back_at_the_endpoints_pace() {
-        let now = Instant::now();
-        let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
-        endpoint.begin(Instant::now());
-        endpoint.end(&BOUNDS, Sign::Ill, Duration::from_secs(2), now); // 2 at once, 2 s each: 1/s
-        assert_eq!(endpoint.room(&BOUNDS), 2);
-        let places: Vec<Duration> = (0..3).map(|_| endpoint.place(now, now) - now).collect();
-        let expected = [500, 1_500, 2_500].map(Duration::from_millis);
-        assert_eq!(places, expected);
-        for _ in 0..100 {
-            assert!(endpoint.place(now, now) <= now + Duration::from_secs(30));
-        }
-        let pause = now + Duration::from_secs(3_600);
-        assert!(endpoint.place(pause, now) >= pause, "never before a pause ends");
-    }
 }

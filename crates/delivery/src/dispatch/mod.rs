@@ -8,6 +8,8 @@ mod capacity;
 mod capacity_tests;
 mod destination;
 mod endpoint;
+#[cfg(test)]
+mod endpoint_tests;
 mod fair;
 mod load;
 mod pace;
@@ -225,11 +227,11 @@ impl Dispatcher {
     async fn admit(&mut self, jobs: Vec<Job>) {
         let (now, utc) = (self.deps.clock.instant(), self.deps.clock.now());
         for mut job in jobs {
-            let (id, bytes) = (job.hook.id, job.event.body.len());
-            let waiting = self.waiting(id);
+            let (id, lane, bytes) = (job.hook.id, job.lane, job.event.body.len());
+            let (waiting, of_lane) = (self.waiting(id), self.lane(lane).queue.waiting(id));
             let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds, now));
             if let Some(per_second) = rate(&job)
-                && waiting >= Paces::room(per_second)
+                && of_lane >= part(lane, Paces::room(per_second))
             {
                 let place = self.paces.place(id, per_second, now);
                 self.park(job, at(place, now, utc)).await;
@@ -237,14 +239,13 @@ impl Dispatcher {
             }
             let in_memory = waiting + endpoint.in_flight();
             let has_room = endpoint.takes_soon(in_memory, now) || self.memory.has_room(&endpoint.held, bytes);
-            if waiting >= endpoint.room(&self.bounds) || !has_room {
+            if of_lane >= part(lane, endpoint.room(&self.bounds)) || !has_room {
                 let place = endpoint.place(now, now);
                 self.park(job, at(place, now, utc)).await;
                 continue;
             }
             job.held_bytes = Some(endpoint.held.hold(bytes));
-            let (tenant, lane) = (job.held.tenant, job.lane);
-            self.lane(lane).queue.push(tenant, id, job);
+            self.lane(lane).queue.push(job.held.tenant, id, job);
         }
     }
 
@@ -367,6 +368,15 @@ impl Dispatcher {
 /// The pace that the owner of a delivery's endpoint has set, in deliveries per second.
 fn rate(job: &Job) -> Option<u32> {
     job.hook.consumer.as_ref()?.rate
+}
+
+/// How many of a lane may wait for an endpoint in memory. What is retried has a room of its own: it was due at a time, and must not be put
+/// off because much that is new waits.
+const fn part(lane: Lane, room: usize) -> usize {
+    match lane {
+        Lane::First => room,
+        Lane::Retry => room.div_ceil(4),
+    }
 }
 
 /// The instant `place` as a time of day.

@@ -52,6 +52,7 @@ impl Dispatcher {
                 // Listed again when a try of this endpoint ends.
                 Gate::Full => {}
                 Gate::Open => {
+                    let lane = self.lane_in_turn(lane, id);
                     if self.in_pace(lane, id, now) {
                         self.begin_next(lane, id, now, utc).await;
                     }
@@ -81,11 +82,23 @@ impl Dispatcher {
         }
     }
 
+    /// The lane that the next try of an endpoint is taken from, when it has its turn in this one: where first tries and retries wait, they
+    /// go in turn, so that neither waits behind all of the other.
+    fn lane_in_turn(&mut self, lane: Lane, id: SubscriptionId) -> Lane {
+        let began_last = self.endpoints.get(&id).and_then(|endpoint| endpoint.began_last);
+        let other = match lane {
+            Lane::First => Lane::Retry,
+            Lane::Retry => Lane::First,
+        };
+        let state = self.lane(other);
+        if began_last == Some(lane) && 0 < state.free && 0 < state.queue.waiting(id) { other } else { lane }
+    }
+
     /// Begins the first try of an endpoint that may go, and gives it another turn.
     async fn begin_next(&mut self, lane: Lane, id: SubscriptionId, now: Instant, utc: DateTime<Utc>) {
         let Some(job) = self.lane(lane).queue.take(id) else { return };
         self.begin(job, now, utc).await;
-        self.lane(lane).queue.list(id);
+        self.list(id);
     }
 
     async fn begin(&mut self, mut job: Job, now: Instant, utc: DateTime<Utc>) {
@@ -114,6 +127,7 @@ impl Dispatcher {
         let bounds = self.bounds;
         let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
         endpoint.begin(now);
+        endpoint.began_last = Some(job.lane);
         job.sent_bytes = Some(endpoint.sent.hold(job.event.body.len()));
         self.lane(job.lane).free -= 1;
         self.deps.metrics.lag(job.lane, utc, job.held.due_at);

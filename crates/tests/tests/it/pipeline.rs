@@ -69,5 +69,6 @@ over_both! {
     isolation::a_breaker_leaves_an_endpoint_alone_and_lets_it_recover
     isolation::a_tenant_with_thousands_does_not_hold_up_another
     isolation::retries_do_not_hold_up_first_tries
+    isolation::retries_do_not_wait_behind_all_that_is_new
     isolation::zapiers_own_limits_are_kept
 }

@@ -309,6 +309,34 @@ pub(super) async fn retries_do_not_hold_up_first_tries(bus: Bus) {
     stage.close().await;
 }
 
+pub(super) async fn retries_do_not_wait_behind_all_that_is_new(bus: Bus) {
+    let stage = Stage::with(bus, |_, engine| engine.delivery.endpoint_in_flight = 2).await;
+    let hook = stage.hook("busy", json!({})).await;
+    stage.receiver.script("busy", [503; 2].map(Answer::status));
+    let failed = [stage.post("a.b", json!({})).await, stage.post("a.b", json!({})).await];
+    for event in &failed {
+        stage.tried(event, &hook, 1).await;
+    }
+    stage.receiver.hold("busy");
+    flood(&stage.client, "a.b", 600).await;
+    let mut count = 4;
+    stage.received("busy", count).await;
+    stage.advance(1_000);
+    let retried = || {
+        let all = stage.receiver.at("busy");
+        all.iter().skip(2).filter(|one| failed.contains(&one.header("x-event-id").to_owned())).count()
+    };
+    while retried() < failed.len() {
+        assert!(count < 200, "{} of {count} are retries", retried());
+        stage.receiver.release("busy");
+        stage.receiver.hold("busy");
+        count += 2;
+        stage.received("busy", count).await;
+    }
+    stage.receiver.release("busy");
+    stage.close().await;
+}
+
 pub(super) async fn zapiers_own_limits_are_kept(bus: Bus) {
     let stage = Stage::with(bus, |options, engine| {
         let named = options.extra_url_prefixes[0].replace("127.0.0.1", "localhost");
