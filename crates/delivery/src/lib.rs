@@ -14,6 +14,7 @@ mod lines;
 mod loader;
 mod memory;
 mod metrics;
+mod own;
 mod sender;
 mod settings;
 mod settle;
@@ -43,6 +44,7 @@ use crate::{
     loader::{Loader, Rung},
     memory::Memory,
     metrics::Metrics,
+    own::OwnRings,
     sweep::Sweep,
 };
 
@@ -105,6 +107,8 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
 
     let (commands, ended) = mpsc::unbounded_channel();
     let (jobs, ready) = mpsc::channel(1);
+    let ((first, first_rungs), (retry, retry_rungs)) = (mpsc::channel::<Rung>(64), mpsc::channel::<Rung>(64));
+    let own = OwnRings { load: load.clone(), first, retry };
     let dispatcher = Dispatcher::new(
         DispatchDeps {
             db: deps.db.clone(),
@@ -119,6 +123,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             answers,
             bodies: Bodies::new(deps.db.clone()),
             identities: Identities::default(),
+            own: own.clone(),
         },
         &settings,
         commands,
@@ -127,8 +132,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     );
     let dispatching = tokio::spawn(dispatcher.run(ready, ended, stop.clone()));
 
-    let lane = |lane: Lane| {
-        let (rungs, inbox) = mpsc::channel::<Rung>(64);
+    for (lane, rungs) in [(Lane::First, first_rungs), (Lane::Retry, retry_rungs)] {
         let loader = Loader {
             lane,
             db: deps.db.clone(),
@@ -139,25 +143,15 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             load: load.clone(),
             memory: memory.clone(),
         };
-        tokio::spawn(loader.run(inbox, jobs.clone(), stop.clone()));
-        rungs
-    };
-    let (first, retry) = (lane(Lane::First), lane(Lane::Retry));
-    for (lane, rungs) in [(Lane::First, &first), (Lane::Retry, &retry)] {
+        tokio::spawn(loader.run(rungs, jobs.clone(), stop.clone()));
+    }
+    for (lane, rungs) in [(Lane::First, &own.first), (Lane::Retry, &own.retry)] {
         for partition in 0..PARTITIONS {
             let consumer = deps.bus.consume(Queue::DeliveryDue { lane, partition }, settings.prefetch).await;
             tokio::spawn(loader::listen(consumer, rungs.clone(), stop.clone()));
         }
     }
-    let sweep = Sweep {
-        db: deps.db.clone(),
-        bus: deps.bus.clone(),
-        clock: deps.clock.clone(),
-        load,
-        metrics,
-        first,
-        retry,
-    };
+    let sweep = Sweep { db: deps.db.clone(), bus: deps.bus.clone(), clock: deps.clock.clone(), own, metrics };
     drop((settler, jobs));
     sweep.run(&settings, stop).await;
     // Each ends when all who speak to it have ended: listeners, loaders, tries, the dispatcher, the writer.

@@ -15,16 +15,12 @@ use hookyard_domain::{
     trace::TraceContext,
 };
 use hookyard_messaging::{Bus, Lane, Message, PARTITIONS, Queue};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{dispatch::Load, loader::Rung, metrics::Metrics, settings::Settings};
+use crate::{metrics::Metrics, own::OwnRings, settings::Settings};
 
 /// Ids in one message at the most.
 const RING_AT_ONCE: usize = 256;
-
-/// How long a loader may take to hear what is due in its lane.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// So many looks at the schedule are left out after each while a lane is full.
 const TICKS_BEHIND: u32 = 9;
@@ -33,10 +29,8 @@ pub(crate) struct Sweep {
     pub(crate) db: Db,
     pub(crate) bus: Bus,
     pub(crate) clock: Clock,
-    pub(crate) load: Load,
+    pub(crate) own: OwnRings,
     pub(crate) metrics: Metrics,
-    pub(crate) first: mpsc::Sender<Rung>,
-    pub(crate) retry: mpsc::Sender<Rung>,
 }
 
 impl Sweep {
@@ -58,7 +52,8 @@ impl Sweep {
             }
             // A full batch means that more is due: taken at once, unless we are behind with what we have.
             while !stop.is_cancelled() {
-                let (first, retry) = (self.load.has_room(Lane::First), self.load.has_room(Lane::Retry));
+                let (first, retry) =
+                    (self.own.load.has_room(Lane::First), self.own.load.has_room(Lane::Retry));
                 if !first && !retry {
                     break;
                 }
@@ -113,9 +108,9 @@ impl Sweep {
         }
         for ((lane, partition, overdue), (claim, ids)) in groups {
             for ids in ids.chunks(RING_AT_ONCE) {
-                let heard = overdue && self.tell(lane, claim, ids).await
+                let heard = overdue && self.own.tell(lane, claim, ids).await
                     || self.publish(lane, partition, claim, ids).await
-                    || self.tell(lane, claim, ids).await;
+                    || self.own.tell(lane, claim, ids).await;
                 // Otherwise the leases end, and they are taken again.
                 all_heard &= heard;
             }
@@ -131,21 +126,6 @@ impl Sweep {
             Ok(()) => true,
             // Its leases end if nobody heard it.
             Err(error) => error.may_have_arrived(),
-        }
-    }
-
-    /// Rings in this process, past the broker. A lane that is full is not waited for, and no other for long: what is due for the
-    /// other one waits behind it.
-    async fn tell(&self, lane: Lane, claim: ClaimId, ids: &[DeliveryId]) -> bool {
-        let own = match lane {
-            Lane::First => &self.first,
-            Lane::Retry => &self.retry,
-        };
-        let rung = Rung { claim, deliveries: ids.to_vec(), ring: None };
-        if self.load.has_room(lane) {
-            own.send_timeout(rung, PATIENCE).await.is_ok()
-        } else {
-            own.try_send(rung).is_ok()
         }
     }
 }

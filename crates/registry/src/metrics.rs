@@ -1,14 +1,23 @@
 //! What a registry counts. Names and meanings are listed in docs/operations.md.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use hookyard_chassis::metrics::Registry;
 use hookyard_domain::delivery::store::Backlog;
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+/// Upper bounds in seconds. Finer than usual where it usually lies, so that a few milliseconds more are seen.
+const FAN_OUT_BUCKETS_S: &[f64] = &[
+    0.000_5, 0.001, 0.001_5, 0.002, 0.002_5, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.012_5, 0.015, 0.02,
+    0.025, 0.03, 0.04, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0, 5.0,
+];
 
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     events: IntCounter,
     deliveries: IntCounter,
+    fan_out: Histogram,
     relayed: IntCounter,
     recovered: IntCounter,
     pending: IntGauge,
@@ -21,6 +30,11 @@ impl Metrics {
         Ok(Self {
             events: registry.counter("hookyard_registry_events_total", "Events fanned out.")?,
             deliveries: registry.counter("hookyard_registry_deliveries_total", "Deliveries made.")?,
+            fan_out: registry.histogram(
+                "hookyard_registry_fan_out_seconds",
+                "From taking an event up to its deliveries being written.",
+                FAN_OUT_BUCKETS_S,
+            )?,
             relayed: registry.counter(
                 "hookyard_registry_relayed_events_total",
                 "Events fanned out by the relay, because nobody rang in time.",
@@ -37,8 +51,15 @@ impl Metrics {
         })
     }
 
-    pub(crate) fn fanned_out(&self, events: usize, deliveries: usize) {
+    /// Events were fanned out together, which took so long: each of them waited for that.
+    pub(crate) fn fanned_out(&self, events: usize, deliveries: usize, took: Duration) {
+        (0..events).for_each(|_| self.fan_out.observe(took.as_secs_f64()));
         self.events.inc_by(events as u64);
+        self.made(deliveries);
+    }
+
+    /// Deliveries were made.
+    pub(crate) fn made(&self, deliveries: usize) {
         self.deliveries.inc_by(deliveries as u64);
     }
 

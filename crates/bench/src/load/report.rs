@@ -63,6 +63,9 @@ pub(crate) struct Report {
     /// Signing the token of a callback, in ms of computing; None where none was signed.
     #[serde(default)]
     pub(crate) signing_ms: Option<f64>,
+    /// Making the deliveries of an event, 99th percentile in ms, as the registry tells; of the case `scale`.
+    #[serde(default)]
+    pub(crate) fan_out_p99_ms: Option<f64>,
     /// Memory that a registry needs for each subscription, in bytes; of one run of the case `scale`.
     #[serde(default)]
     pub(crate) bytes_per_subscription: Option<f64>,

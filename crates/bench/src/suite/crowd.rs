@@ -80,7 +80,6 @@ impl Crowd {
         let columns = "subscriptions (id, tenant_id, kind, url, event_type, pattern, identity, state, signing_secret, created_at, \
                        updated_at)";
         copy(database, folder, columns, &hooks)?;
-        psql(database, "analyze subscriptions")?;
         Ok(())
     }
 }

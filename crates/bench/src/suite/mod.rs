@@ -18,6 +18,7 @@ mod scale;
 mod server;
 mod system;
 mod table;
+mod timing;
 mod verdict;
 mod workdir;
 

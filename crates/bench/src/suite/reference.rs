@@ -48,7 +48,7 @@ pub(crate) const RUNS_PER_S: f64 = 1_000.0;
 pub(crate) const CAPACITY_PER_S: f64 = 180.0;
 /// Share of the tries at it that fail (the same).
 pub(crate) const CAPACITY_FAILED: f64 = 0.02;
-/// With 100,000 subscriptions an event with 3 matches may take so much longer, 99th percentile in ms (the same).
+/// With 100,000 subscriptions the fan-out of an event with 3 matches may take so much longer, 99th percentile in ms (the same).
 pub(crate) const SCALE_MS: f64 = 5.0;
 /// Seconds until an event for 10,000 hooks has arrived at all of them (ours: the issue wants only that it does).
 pub(crate) const SCALE_S: f64 = 30.0;

@@ -17,6 +17,7 @@ use super::{
     inbox, listeners,
     million::{self, Filling},
     system::{Mode, Plan, System, free_addresses},
+    timing::SIGNING,
     workdir::WorkDir,
 };
 use crate::{
@@ -101,11 +102,11 @@ impl<'a> Rig<'a> {
         for shape in [&warm_up].into_iter().chain(shapes) {
             let target = target(shape, system.api, &system.make_key(shape.posts == Posts::Limited)?);
             let aim = Aim { target: &target, procs: &procs, database_url: Some(&system.database_url) };
-            let before = system.signing().await?;
+            let before = system.timing("delivery", SIGNING).await?;
             let measured = self.load(shape, &aim, sink, &folder).await;
             // A dead service explains a failed run better than the run does.
             system.check()?;
-            let signing_ms = system.signing().await?.since(before).mean_ms();
+            let signing_ms = system.timing("delivery", SIGNING).await?.since(&before).mean_ms();
             reports.push(Report { signing_ms, ..measured? });
         }
         // Only the runs of the case count.

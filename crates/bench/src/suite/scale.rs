@@ -11,8 +11,9 @@ use super::{
     crowd::{self, Crowd},
     rig::Rig,
     system::{Mode, System},
+    timing::FAN_OUT,
 };
-use crate::{http, load::Report};
+use crate::{cost::psql, http, load::Report};
 
 /// How long 10,000 deliveries may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -39,13 +40,20 @@ pub(crate) async fn measure(rig: &Rig<'_>, quick: bool) -> Result<Vec<Report>> {
     let (caller, key) = (system.make_tenant()?, system.make_key(false)?);
     let callers = system.make_key_of(&caller, false)?;
     let shapes = Case::Scale.shapes(quick);
-    let load = async |shape: &Shape| rig.load_on(&system, shape, &key, sink, &folder).await;
+    let load = async |shape: &Shape| {
+        let before = system.timing("registry", FAN_OUT).await?;
+        let report = rig.load_on(&system, shape, &key, sink, &folder).await?;
+        let fan_out_p99_ms = system.timing("registry", FAN_OUT).await?.since(&before).quantile_ms(0.99);
+        anyhow::Ok(Report { fan_out_p99_ms, ..report })
+    };
 
     let warm_up = Shape { label: "warm-up", rate: None, events: 2_000, ..shapes[0].clone() };
     load(&warm_up).await?;
     let few = load(&shapes[0]).await?;
     let before = system.rss_bytes("registry")?;
     crowd.insert(&system.database_url, &folder, far, &caller)?;
+    // What the database still has to do about so many new rows is not what they cost.
+    psql(&system.database_url, "vacuum analyze subscriptions")?;
     // The next event tells the registry, and the deliverer, of all of them.
     load(&Shape { label: "warm-up", events: 300, ..shapes[0].clone() }).await?;
     let mut many = load(&shapes[1]).await?;

@@ -14,6 +14,7 @@ use super::{
     child::{self, Process},
     cluster::Cluster,
     server::{self, Database, VirtualHost},
+    timing::Timing,
 };
 use crate::{
     cost::{Proc, psql, rss_bytes},
@@ -78,34 +79,6 @@ pub(crate) struct System {
     pub(crate) api: SocketAddr,
     /// The database, for its counters.
     pub(crate) database_url: String,
-}
-
-/// What signing callbacks took: the sum and the count of `hookyard_delivery_signing_seconds`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Signing {
-    seconds: f64,
-    tokens: f64,
-}
-
-impl Signing {
-    fn read(metrics: &str) -> Self {
-        let figure = |suffix: &str| {
-            let name = format!("hookyard_delivery_signing_seconds_{suffix} ");
-            let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
-            line.and_then(|number| number.trim().parse().ok()).unwrap_or(0.0)
-        };
-        Self { seconds: figure("sum"), tokens: figure("count") }
-    }
-
-    /// What came since.
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self { seconds: self.seconds - before.seconds, tokens: self.tokens - before.tokens }
-    }
-
-    /// One token, in ms; None when none was signed.
-    pub(crate) fn mean_ms(self) -> Option<f64> {
-        (self.tokens > 0.0).then(|| self.seconds / self.tokens * 1000.0)
-    }
 }
 
 /// What the processes stand on; deleted when dropped.
@@ -270,17 +243,18 @@ impl System {
         Ok(out)
     }
 
-    /// What signing callbacks has cost so far, as the deliverer tells.
+    /// How long something took so far that one of the processes counts as `metric`.
     ///
     /// # Errors
     /// When it does not tell.
-    pub(crate) async fn signing(&self) -> Result<Signing> {
-        let mut deliverers =
-            self.processes.iter().filter(|running| ["delivery", "up"].contains(&running.process.name));
-        let Some(Running { ops, .. }) = deliverers.next() else { return Ok(Signing::default()) };
-        let (status, body) = http::get(ops, "/metrics").await.context("no metrics of the deliverer")?;
-        ensure!(status == 200, "the deliverer answered {status} to /metrics");
-        Ok(Signing::read(&String::from_utf8_lossy(&body)))
+    pub(crate) async fn timing(&self, process: &str, metric: &str) -> Result<Timing> {
+        let mut asked =
+            self.processes.iter().filter(|running| [process, "up"].contains(&running.process.name));
+        let Some(Running { ops, .. }) = asked.next() else { return Ok(Timing::default()) };
+        let (status, body) =
+            http::get(ops, "/metrics").await.with_context(|| format!("no metrics of {process}"))?;
+        ensure!(status == 200, "{process} answered {status} to /metrics");
+        Ok(Timing::read(&String::from_utf8_lossy(&body), metric))
     }
 
     /// The memory of one of the processes that is in RAM at the moment, in bytes.
@@ -336,16 +310,6 @@ pub(crate) fn free_addresses<const N: usize>() -> Result<[SocketAddr; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn signing_is_read_from_the_metrics() {
-        let text = "# HELP x\nhookyard_delivery_signing_seconds_bucket{le=\"0.001\"} 3\n\
-                    hookyard_delivery_signing_seconds_sum 0.5\nhookyard_delivery_signing_seconds_count 400\n";
-        let signing = Signing::read(text);
-        assert_eq!(signing.mean_ms(), Some(1.25));
-        assert_eq!(signing.since(signing).mean_ms(), None);
-        assert_eq!(Signing::read(""), Signing::default());
-    }
 
     #[test]
     fn free_addresses_differ() {

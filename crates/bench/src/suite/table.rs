@@ -33,6 +33,11 @@ pub(crate) fn render(results: &Results) -> String {
         out += "\nSigning a callback (RS256, 2048 bits), in ms of computing for each.\n\n";
         out += &signing;
     }
+    let fan_out = fan_out(&groups);
+    if !fan_out.is_empty() {
+        out += "\nFanning out: from taking an event up to its deliveries being written, as the registry tells.\n\n";
+        out += &fan_out;
+    }
     let gaps = retries(&groups);
     if !gaps.is_empty() {
         out += "\nRetries: wait after the failed try before, in ms.\n\n";
@@ -203,6 +208,21 @@ fn retries(groups: &[Group<'_>]) -> String {
                 ],
             );
         }
+    }
+    out
+}
+
+fn fan_out(groups: &[Group<'_>]) -> String {
+    let mut out = String::new();
+    for group in groups {
+        let Some(ms) = group.median(|report| report.fan_out_p99_ms) else { continue };
+        if out.is_empty() {
+            out = head(&["case", "mode", "p99 ms per event"]);
+        }
+        row(
+            &mut out,
+            &[group.label.into(), group.mode.map_or("–", |mode| mode.name()).into(), cell(Some(ms), 1)],
+        );
     }
     out
 }

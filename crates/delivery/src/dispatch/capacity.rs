@@ -234,13 +234,25 @@ impl Capacity {
             return;
         }
         // Whoever took something only for a part of it, or nothing, may well take more; not so when the limit is the cause.
-        let known = self.taken.was_busy() || (self.limit.is_some() && taken > FLOOR);
+        let known = self.taken.was_busy() || self.uses_limit(now);
         self.cut_to(taken, known, now);
     }
 
+    /// Whether the limit is what holds tries back, and neither that there are none nor that the endpoint was left alone.
+    fn uses_limit(&self, now: Instant) -> bool {
+        let Some(limit) = self.limit else { return false };
+        let length = now.saturating_duration_since(self.round.began).as_secs_f64();
+        self.round.held_back && 2.0 * f64::from(self.round.taken + self.round.failed) >= limit * length
+    }
+
     fn cut_to(&mut self, taken: f64, known: bool, now: Instant) {
-        let limit = self.limit.unwrap_or(f64::INFINITY).min(taken) * BACK_OFF;
-        let limit = limit.max(FLOOR);
+        let limit = match self.limit {
+            None => taken,
+            // It was not used, so what was taken says little.
+            Some(limit) if !known => taken.clamp(limit / 2.0, limit),
+            Some(limit) => taken.min(limit),
+        };
+        let limit = (limit * BACK_OFF).max(FLOOR);
         self.limit = Some(limit);
         if known {
             self.slow_start_to = self.slow_start_to.min(limit);
@@ -313,7 +325,7 @@ impl Capacity {
         }
         self.slowed_at = Some((first, times + 1));
         let length = now.saturating_duration_since(self.round.began).as_secs_f64();
-        self.cut_to(f64::from(self.round.taken) / length, true, now);
+        self.cut_to(f64::from(self.round.taken) / length, self.uses_limit(now), now);
     }
 
     fn too_many_in_a_row(&self) -> f64 {

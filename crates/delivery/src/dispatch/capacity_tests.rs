@@ -123,6 +123,26 @@ fn nine_tenths_of_a_capacity_are_used_and_fewer_than_one_in_fifty_tries_fail() {
 }
 
 #[test]
+fn an_endpoint_that_had_little_to_do_when_it_was_too_much_is_not_taken_for_slow() {
+    let mut random = 1_u32;
+    let mut chance = move |most: f64| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        most * f64::from(random >> 16) / 65_536.0
+    };
+    for round in 0..100 {
+        let (mut drain, mut receiver) = (Drain::new(), windows(200));
+        for _ in 0..5 {
+            drain.run(chance(1.0), &mut receiver);
+            // Nothing to send for a while.
+            drain.now += Duration::from_secs_f64(chance(1.5));
+        }
+        drain.run(5.0, &mut receiver);
+        let got = drain.run(30.0, &mut receiver);
+        assert!(got.taken >= 5_400 && got.share_failed() < 0.02, "{round}: {got:?}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_fails_at_any_pace_is_not_slowed_down() {
     for one_in in [5, 3] {
         let mut n = 0_u32;
@@ -133,8 +153,7 @@ fn an_endpoint_that_fails_at_any_pace_is_not_slowed_down() {
         };
         let mut drain = Drain::new();
         for _ in 0..10 {
-            let g = drain.run(1.0, &mut moody);
-            println!("{g:?} {:?}", drain.endpoint);
+            drain.run(1.0, &mut moody);
         }
         let got = drain.run(10.0, &mut moody);
         let tries = got.taken + got.failed;

@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use hookyard_domain::id::EventId;
 use hookyard_messaging::Lane;
 
-use super::capacity::Capacity;
+use super::{backlog::Backlog, capacity::Capacity};
 use crate::memory::Held;
 
 /// What bounds an endpoint.
@@ -87,8 +88,8 @@ pub(crate) struct Endpoint {
     open_since: Option<Instant>,
     cooldown: Duration,
     paused_until: Option<Instant>,
-    /// Where the next delivery is put that has to wait in the schedule.
-    next_place: Option<Instant>,
+    /// What waits for it in the schedule: first tries, and retries.
+    backlogs: [Backlog; 2],
     capacity: Capacity,
     /// Whether somebody comes back to it when it can take the next try.
     pub(crate) is_awaited: bool,
@@ -111,7 +112,7 @@ impl Endpoint {
             open_since: None,
             cooldown: bounds.cooldown,
             paused_until: None,
-            next_place: None,
+            backlogs: Default::default(),
             capacity: Capacity::new(bounds.in_flight, now),
             is_awaited: false,
             began_last: None,
@@ -132,7 +133,7 @@ impl Endpoint {
             && self.held.bytes() == 0
             && !self.capacity.is_worth_keeping(now)
             && self.paused_until.is_none_or(|until| until <= now)
-            && self.next_place.is_none_or(|place| place <= now)
+            && self.backlogs.iter().all(|backlog| backlog.is_over(now))
     }
 
     /// Whether another try may begin.
@@ -174,8 +175,6 @@ impl Endpoint {
             Sign::Answered => {
                 self.failures = 0;
                 self.cooldown = bounds.cooldown;
-                // Whoever was put far behind while it was slow or away is not made to wait for it: new places begin now.
-                self.next_place = None;
                 self.capacity.taken(now);
                 self.open_since = None;
                 self.open_until.take().map(|_until| Turn::Closed)
@@ -243,15 +242,44 @@ impl Endpoint {
         self.capacity.latency().is_some() && deliveries as f64 <= self.rate_now(now) * SOON
     }
 
-    /// The place in the schedule for a delivery that cannot wait in memory: one after the other at the endpoint's own
-    /// pace, so that each comes back when it can go, and no sooner.
-    pub(crate) fn place(&mut self, not_before: Instant, now: Instant) -> Instant {
-        // No place further away than this: what is known of the pace may be wrong by then.
-        let horizon = now + Duration::from_secs(30);
-        let earliest = not_before.max(now + Duration::from_millis(500));
-        let place = self.next_place.map_or(earliest, |next| next.max(earliest)).min(horizon.max(not_before));
-        self.next_place = Some(place + Duration::from_secs_f64(1.0 / self.rate_now(now)));
-        place
+    /// What waits for it in the schedule.
+    pub(super) const fn backlog(&mut self, lane: Lane) -> &mut Backlog {
+        let [first, retry] = &mut self.backlogs;
+        match lane {
+            Lane::First => first,
+            Lane::Retry => retry,
+        }
+    }
+
+    /// The place in the schedule for a delivery that cannot wait in memory.
+    pub(super) fn place(&mut self, lane: Lane, event: EventId, not_before: Instant, now: Instant) -> Instant {
+        let rate = self.rate_now(now);
+        self.backlog(lane).place(event, not_before, now, rate)
+    }
+
+    /// From which event on how many are to be fetched from the schedule, when so many of the lane wait in memory. None while the endpoint is
+    /// left alone.
+    pub(super) fn fetch(
+        &mut self,
+        bounds: &Bounds,
+        lane: Lane,
+        waiting: usize,
+        now: Instant,
+    ) -> Option<(EventId, usize)> {
+        if self.open_until.is_some() || self.paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        let room = part(lane, self.least_room(bounds, now));
+        self.backlog(lane).fetch(waiting, room, now)
+    }
+}
+
+/// How many of a lane may wait for an endpoint in memory. What is retried has a room of its own: it was due at a time, and must not be put
+/// off because much that is new waits.
+pub(super) const fn part(lane: Lane, room: usize) -> usize {
+    match lane {
+        Lane::First => room,
+        Lane::Retry => room.div_ceil(4),
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::endpoint::{Bounds, Endpoint, Gate, Sign, Turn};
+use chrono::DateTime;
+use hookyard_domain::id::EventId;
+use hookyard_messaging::Lane;
+
+use super::endpoint::{Bounds, Endpoint, Gate, Sign, Turn, part};
 
 const BOUNDS: Bounds = Bounds {
     in_flight: 2,
@@ -130,18 +134,36 @@ fn one_that_falls_silent_is_not_taken_for_fast_any_more() {
 }
 
 #[test]
-fn who_waits_in_the_schedule_comes_back_at_the_endpoints_pace() {
-    let now = Instant::now();
-    let mut endpoint = Endpoint::new(&BOUNDS, Instant::now());
-    endpoint.begin(Instant::now());
+fn who_waits_in_the_schedule_comes_back_at_the_endpoints_pace_and_each_lane_by_itself() {
+    let (now, event) = (Instant::now(), EventId::new(DateTime::UNIX_EPOCH));
+    let mut endpoint = Endpoint::new(&BOUNDS, now);
+    endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Ill, Duration::from_secs(2), now); // 2 at once, 2 s each: 1/s
     assert_eq!(endpoint.room(&BOUNDS), 2);
-    let places: Vec<Duration> = (0..3).map(|_| endpoint.place(now, now) - now).collect();
-    let expected = [500, 1_500, 2_500].map(Duration::from_millis);
-    assert_eq!(places, expected);
-    for _ in 0..100 {
-        assert!(endpoint.place(now, now) <= now + Duration::from_secs(30));
+    let place = |endpoint: &mut Endpoint, lane| endpoint.place(lane, event, now, now) - now;
+    let places = [Lane::First, Lane::First, Lane::Retry].map(|lane| place(&mut endpoint, lane));
+    assert_eq!(places, [500, 1_500, 500].map(Duration::from_millis));
+    endpoint.begin(now);
+    endpoint.end(&BOUNDS, Sign::Answered, MS, now);
+    assert_eq!(place(&mut endpoint, Lane::First), Duration::from_millis(2_500), "behind those before");
+}
+
+#[test]
+fn nothing_is_fetched_for_one_that_is_left_alone() {
+    let (now, event) = (Instant::now(), EventId::new(DateTime::UNIX_EPOCH));
+    let mut endpoint = Endpoint::new(&BOUNDS, now);
+    endpoint.begin(now);
+    endpoint.end(&BOUNDS, Sign::Pause(now + MS), MS, now);
+    endpoint.place(Lane::Retry, event, now, now);
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, 0, now + MS), None, "nothing waits in this lane");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, 0, now), None, "it is paused");
+    for _ in 0..3 {
+        endpoint.begin(now);
+        endpoint.end(&BOUNDS, Sign::Ill, MS, now);
     }
-    let pause = now + Duration::from_secs(3_600);
-    assert!(endpoint.place(pause, now) >= pause, "never before a pause ends");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, 0, now + MS), None, "the breaker is open");
+    endpoint.begin(now);
+    endpoint.end(&BOUNDS, Sign::Answered, MS, now + BOUNDS.cooldown);
+    let fetched = endpoint.fetch(&BOUNDS, Lane::Retry, 0, now + BOUNDS.cooldown);
+    assert_eq!(fetched, Some((event, part(Lane::Retry, endpoint.room(&BOUNDS)))));
 }

@@ -3,6 +3,7 @@
 //! One task owns all the state. Every bound is checked before a slot is taken: the endpoint's cap, its breaker and pauses,
 //! the pace of its host. What cannot go now goes back to the schedule, at the place where it can.
 
+mod backlog;
 mod capacity;
 #[cfg(test)]
 mod capacity_tests;
@@ -11,6 +12,7 @@ mod endpoint;
 #[cfg(test)]
 mod endpoint_tests;
 mod fair;
+mod fetch;
 mod load;
 mod pace;
 mod tries;
@@ -26,7 +28,7 @@ use hookyard_domain::{
     clock::Clock,
     db::Db,
     delivery::pace::Taken,
-    id::{SubscriptionId, TenantId},
+    id::{EventId, SubscriptionId, TenantId},
     subscription::{breaker::Change, directory::Directory},
     wire::WebhookSecret,
 };
@@ -37,7 +39,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     destination::Destinations,
-    endpoint::{Bounds, Endpoint, Turn as BreakerTurn},
+    endpoint::{Bounds, Endpoint, Turn as BreakerTurn, part},
     fair::FairQueue,
     load::ENOUGH,
     pace::Paces,
@@ -51,6 +53,7 @@ use crate::{
     job::Job,
     memory::Memory,
     metrics::Metrics,
+    own::OwnRings,
     settings::Settings,
     settle::{Note, Settler},
     trial::Verdicts,
@@ -70,6 +73,8 @@ pub(crate) enum Command {
     Lost { endpoint: SubscriptionId, lane: Lane },
     /// What became of a question for slots of an endpoint's pace; `None` = nobody answered.
     Paced { endpoint: SubscriptionId, per_second: u32, slots: u32, taken: Option<Taken> },
+    /// So many of an endpoint come from the schedule; there may be more from that event on.
+    Fetched { endpoint: SubscriptionId, lane: Lane, found: usize, rest: Option<EventId> },
 }
 
 /// What a dispatcher works with.
@@ -92,6 +97,8 @@ pub(crate) struct Deps {
     pub(crate) bodies: Bodies,
     /// Who we are to receivers that ask.
     pub(crate) identities: Identities,
+    /// Hears of what is fetched from the schedule.
+    pub(crate) own: OwnRings,
 }
 
 struct LaneState {
@@ -190,6 +197,11 @@ impl Dispatcher {
                         self.end(endpoint, lane, sign, took).await;
                     }
                     Command::Lost { endpoint, lane } => self.lose(endpoint, lane),
+                    Command::Fetched { endpoint, lane, found, rest } => {
+                        if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
+                            endpoint.backlog(lane).fetched(found, rest);
+                        }
+                    }
                     Command::Paced { endpoint, per_second, slots, taken } => {
                         self.paced(endpoint, per_second, slots, taken);
                     }
@@ -230,6 +242,7 @@ impl Dispatcher {
             let (id, lane, bytes) = (job.hook.id, job.lane, job.event.body.len());
             let (waiting, of_lane) = (self.waiting(id), self.lane(lane).queue.waiting(id));
             let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds, now));
+            endpoint.backlog(lane).arrived();
             if let Some(per_second) = rate(&job)
                 && of_lane >= part(lane, Paces::room(per_second))
             {
@@ -240,7 +253,7 @@ impl Dispatcher {
             let in_memory = waiting + endpoint.in_flight();
             let has_room = endpoint.takes_soon(in_memory, now) || self.memory.has_room(&endpoint.held, bytes);
             if of_lane >= part(lane, endpoint.room(&self.bounds)) || !has_room {
-                let place = endpoint.place(now, now);
+                let place = endpoint.place(lane, job.event.id, now, now);
                 self.park(job, at(place, now, utc)).await;
                 continue;
             }
@@ -254,6 +267,7 @@ impl Dispatcher {
         let turn = self.endpoints.get_mut(&id).and_then(|endpoint| endpoint.end(&bounds, sign, took, now));
         self.free(id, lane);
         self.send_excess_away(id, now).await;
+        self.fetch(id, now);
         let Some(turn) = turn else { return };
         // Its owner is told what we know (docs/decisions/0047).
         let utc = self.deps.clock.now();
@@ -349,7 +363,7 @@ impl Dispatcher {
     async fn park_at_place(&mut self, job: Job, not_before: Instant, (now, utc): (Instant, DateTime<Utc>)) {
         let bounds = self.bounds;
         let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
-        let place = endpoint.place(not_before, now);
+        let place = endpoint.place(job.lane, job.event.id, not_before, now);
         self.park(job, at(place, now, utc)).await;
     }
 
@@ -368,15 +382,6 @@ impl Dispatcher {
 /// The pace that the owner of a delivery's endpoint has set, in deliveries per second.
 fn rate(job: &Job) -> Option<u32> {
     job.hook.consumer.as_ref()?.rate
-}
-
-/// How many of a lane may wait for an endpoint in memory. What is retried has a room of its own: it was due at a time, and must not be put
-/// off because much that is new waits.
-const fn part(lane: Lane, room: usize) -> usize {
-    match lane {
-        Lane::First => room,
-        Lane::Retry => room.div_ceil(4),
-    }
 }
 
 /// The instant `place` as a time of day.

@@ -17,6 +17,7 @@ pub mod log;
 pub mod ordered;
 mod outcome;
 pub mod pace;
+pub mod parked;
 mod profile;
 pub mod replay;
 pub mod rung;

@@ -176,7 +176,7 @@ async fn go_on(context: &Context, rings: &Rings, claim: ClaimId, turns: &mut Tur
     let most = i32::try_from(part).unwrap_or(i32::MAX);
     match context.db.once(move |conn| large::go_on(conn, group, claim, most, hold)).await {
         Ok(Some(Step { made, is_last })) => {
-            context.metrics.fanned_out(0, made.len());
+            context.metrics.made(made.len());
             rings.ring(hold, made).await;
             if is_last {
                 turns.remove(group);

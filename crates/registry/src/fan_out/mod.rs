@@ -6,7 +6,10 @@ mod large;
 mod rings;
 mod told;
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use hookyard_domain::{
     Result,
@@ -81,27 +84,32 @@ impl FanOut {
 
     /// Fans out what was rung; first without reading it, where the rings tell all, and then what is left.
     async fn fan_out_rung(&self, rung: &mut Vec<Rung>) -> Result<()> {
+        let began = Instant::now();
         let groups: Vec<EventGroupId> = rung.iter().map(|rung| rung.group).collect();
         if let Some(told) = told::of(&self.context.directory, rung) {
             let hold = self.hold();
             let written = self.context.db.once(move |conn| told.write(conn, &groups, hold)).await?;
             rung.retain(|rung| !written.taken.contains(&rung.group));
-            self.behind(written, hold).await;
+            self.behind(written, hold, began).await;
         }
         let left = rung.iter().map(|rung| rung.group).collect();
-        self.fan_out(left).await?;
+        self.fan_out_since(began, left).await?;
         Ok(())
     }
 
     /// Fans groups out, those of them that nobody else has. Returns the number of events.
     pub(crate) async fn fan_out(&self, groups: Vec<EventGroupId>) -> Result<usize> {
+        self.fan_out_since(Instant::now(), groups).await
+    }
+
+    async fn fan_out_since(&self, began: Instant, groups: Vec<EventGroupId>) -> Result<usize> {
         if groups.is_empty() {
             return Ok(0);
         }
         let (hold, directory) = (self.hold(), self.context.directory.clone());
         let written = self.context.db.once(move |conn| write(conn, &directory, &groups, hold)).await?;
         let events = written.events;
-        self.behind(written, hold).await;
+        self.behind(written, hold, began).await;
         Ok(events)
     }
 
@@ -111,9 +119,9 @@ impl FanOut {
     }
 
     /// What follows the commit: whoever has work hears of it.
-    async fn behind(&self, written: Written, hold: Hold) {
+    async fn behind(&self, written: Written, hold: Hold, began: Instant) {
         let Written { events, deliveries, large, .. } = written;
-        self.context.metrics.fanned_out(events, deliveries.len());
+        self.context.metrics.fanned_out(events, deliveries.len(), began.elapsed());
         if large {
             self.found.tell();
         }
