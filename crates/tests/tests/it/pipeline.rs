@@ -12,6 +12,7 @@ mod large;
 mod lost_rings;
 mod outcomes;
 mod owner;
+mod parked;
 mod races;
 mod reach;
 mod replays;
@@ -71,4 +72,5 @@ over_both! {
     isolation::retries_do_not_hold_up_first_tries
     isolation::retries_do_not_wait_behind_all_that_is_new
     isolation::zapiers_own_limits_are_kept
+    parked::a_backlog_is_not_moved_again_and_again
 }

@@ -9,7 +9,7 @@ use hookyard_messaging::{Bus, PARTITIONS};
 use hookyard_tests::{http::Client, processes::free_port, receiver::Answer, system::unlimited};
 use serde_json::json;
 
-use super::stage::{Stage, post, subscribe, until};
+use super::stage::{Stage, flood, post, subscribe, until};
 use crate::retention::number;
 
 /// Another tenant's client.
@@ -17,15 +17,6 @@ async fn neighbour(stage: &Stage) -> Client {
     let tenant = stage.system.tenant("Neighbour").await;
     let key = stage.system.key_of(tenant, &[Scope::Admin], unlimited()).await.1;
     stage.system.anonymous().with_key(&key)
-}
-
-/// Posts so many events of a type at once.
-async fn flood(client: &Client, event_type: &str, count: usize) {
-    let events: Vec<_> = (0..count).map(|n| json!({"event_type": event_type, "payload": {"n": n}})).collect();
-    for events in events.chunks(100) {
-        let answer = client.post_json("/events/batch", &json!({"events": events})).await;
-        assert_eq!(answer.status, 202, "{}", answer.text());
-    }
 }
 
 pub(super) async fn an_endpoint_gets_no_more_at_once_than_its_cap(bus: Bus) {

@@ -221,6 +221,15 @@ pub(crate) async fn post(client: &Client, event_type: &str, payload: Value) -> S
     text(&client.post_json("/events", &body).await.expect(202)["event_id"]).to_owned()
 }
 
+/// Posts so many events of a type at once.
+pub(crate) async fn flood(client: &Client, event_type: &str, count: usize) {
+    let events: Vec<_> = (0..count).map(|n| json!({"event_type": event_type, "payload": {"n": n}})).collect();
+    for events in events.chunks(100) {
+        let answer = client.post_json("/events/batch", &json!({"events": events})).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+}
+
 pub(crate) fn delivery_id(event: &str, hook: &str) -> String {
     let event: EventId = event.parse().unwrap();
     DeliveryId { event, subscription: hook.parse::<SubscriptionId>().unwrap() }.to_string()
