@@ -35,7 +35,7 @@ use crate::{
 pub(crate) struct Rung {
     pub(crate) claim: ClaimId,
     pub(crate) deliveries: Vec<DeliveryId>,
-    /// The message that said so; `None` when it was our own sweep, past the broker.
+    /// The message that said so; `None` when we took them from the schedule ourselves, past the broker.
     pub(crate) ring: Option<Incoming>,
 }
 

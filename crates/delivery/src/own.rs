@@ -20,13 +20,22 @@ pub(crate) struct OwnRings {
 }
 
 impl OwnRings {
+    /// A place for one ring in a lane that takes more, if there is one now.
+    pub(crate) fn reserve(&self, lane: Lane) -> Option<mpsc::OwnedPermit<Rung>> {
+        self.load.has_room(lane).then(|| self.of(lane).clone().try_reserve_owned().ok()).flatten()
+    }
+
+    const fn of(&self, lane: Lane) -> &mpsc::Sender<Rung> {
+        match lane {
+            Lane::First => &self.first,
+            Lane::Retry => &self.retry,
+        }
+    }
+
     /// Rings for what is held under a claim. A lane that is full is not waited for, and no other for long: what is due for the other one
     /// waits behind it. Whether it was heard; otherwise the leases end.
     pub(crate) async fn tell(&self, lane: Lane, claim: ClaimId, ids: &[DeliveryId]) -> bool {
-        let own = match lane {
-            Lane::First => &self.first,
-            Lane::Retry => &self.retry,
-        };
+        let own = self.of(lane);
         let rung = Rung { claim, deliveries: ids.to_vec(), ring: None };
         if self.load.has_room(lane) {
             own.send_timeout(rung, PATIENCE).await.is_ok()

@@ -15,31 +15,67 @@ const NEAREST: Duration = Duration::from_millis(500);
 /// No place is further away: nobody fetches what a deliverer put off that has ended.
 const FURTHEST: Duration = Duration::from_secs(120);
 
+/// The same where nothing is fetched: what is known of the pace may be wrong by then.
+const FURTHEST_UNFETCHED: Duration = Duration::from_secs(30);
+
 /// Fetched at once at the most.
 const AT_ONCE: usize = 1_024;
 
 /// What was fetched and has not arrived after this does not come.
 const ARRIVES: Duration = Duration::from_secs(2);
 
+/// What was put into the schedule is written after this, also when it took a second try.
+const WRITTEN: Duration = Duration::from_secs(3);
+
+/// Between two looks of which the first found nothing.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// What waits in one lane.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backlog {
     next_place: Option<Instant>,
-    /// The first of the events that wait; none while nothing does that we know of.
+    /// The first of the events that wait; none while nothing does that could be fetched.
     from: Option<EventId>,
     on_their_way: usize,
-    asked: Option<Instant>,
+    /// When it was last looked, and from which event on.
+    asked: Option<(Instant, EventId)>,
+    /// When one was last put into it.
+    grown: Option<Instant>,
+    found_nothing: bool,
 }
 
 impl Backlog {
-    /// The place of a delivery, of an endpoint that takes so many per second.
-    pub(super) fn place(&mut self, event: EventId, not_before: Instant, now: Instant, rate: f64) -> Instant {
+    /// The place of a delivery, of an endpoint that takes so many per second. Those of an endpoint whose pace is set by others are not fetched.
+    pub(super) fn place(
+        &mut self,
+        event: EventId,
+        is_fetched: bool,
+        not_before: Instant,
+        now: Instant,
+        rate: f64,
+    ) -> Instant {
+        let furthest = if is_fetched { FURTHEST } else { FURTHEST_UNFETCHED };
         let earliest = not_before.max(now + NEAREST);
         let place = self.next_place.map_or(earliest, |next| next.max(earliest));
-        let place = place.min(not_before.max(now + FURTHEST));
+        let place = place.min(not_before.max(now + furthest));
         self.next_place = Some(place + Duration::from_secs_f64(1.0 / rate.max(0.001)));
-        self.from = Some(self.from.map_or(event, |from| from.min(event)));
+        if is_fetched {
+            self.from = Some(self.from.map_or(event, |from| from.min(event)));
+            self.grown = Some(now);
+        }
         place
+    }
+
+    /// The endpoint has answered. Whoever was put far behind while it was slow or away is fetched; where nobody is, new places begin now.
+    pub(super) fn answered(&mut self) {
+        if self.from.is_none() && self.on_their_way == 0 {
+            self.next_place = None;
+        }
+    }
+
+    /// The endpoint is left alone until an instant that is known: new places begin there.
+    pub(super) const fn begin_anew(&mut self) {
+        self.next_place = None;
     }
 
     /// Whether all places lie in the past.
@@ -47,28 +83,40 @@ impl Backlog {
         self.next_place.is_none_or(|place| place <= now)
     }
 
+    /// Whether something waits that could be fetched.
+    pub(super) const fn waits(&self) -> bool {
+        self.from.is_some()
+    }
+
     /// One has come to memory.
-    pub(super) fn arrived(&mut self) {
+    pub(super) const fn arrived(&mut self) {
         self.on_their_way = self.on_their_way.saturating_sub(1);
     }
 
     /// From which event on how many are to be fetched, when so many wait in memory where so many may: none while more than half of them do,
     /// or while those that were asked for are on their way.
     pub(super) fn fetch(&mut self, waiting: usize, room: usize, now: Instant) -> Option<(EventId, usize)> {
-        let on_their_way = self.on_their_way > 0
-            && self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < ARRIVES);
-        if 2 * waiting > room || on_their_way {
+        let patience = match (self.on_their_way, self.found_nothing) {
+            (0, false) => Duration::ZERO,
+            (0, true) => LOOK_AGAIN,
+            _ => ARRIVES,
+        };
+        let too_soon = self.asked.is_some_and(|(asked, _)| now.saturating_duration_since(asked) < patience);
+        if 2 * waiting > room || too_soon {
             return None;
         }
         let from = self.from.take()?;
-        let wanted = (room - waiting).min(AT_ONCE);
-        (self.on_their_way, self.asked) = (wanted, Some(now));
+        let wanted = room.saturating_sub(waiting).clamp(1, AT_ONCE);
+        (self.on_their_way, self.asked) = (wanted, Some((now, from)));
         Some((from, wanted))
     }
 
     /// So many come; there may be more from that event on.
-    pub(super) fn fetched(&mut self, found: usize, rest: Option<EventId>) {
-        self.on_their_way = found;
+    pub(super) fn fetched(&mut self, found: usize, rest: Option<EventId>, now: Instant) {
+        (self.on_their_way, self.found_nothing) = (found, found == 0);
+        // What is not written yet was not found.
+        let is_written = self.grown.is_none_or(|grown| WRITTEN <= now.saturating_duration_since(grown));
+        let rest = rest.or_else(|| self.asked.filter(|_| !is_written).map(|(_, from)| from));
         self.from = self.from.into_iter().chain(rest).min();
         if self.from.is_none() {
             self.next_place = None;
@@ -93,44 +141,73 @@ mod tests {
     #[test]
     fn places_are_one_after_the_other_and_not_too_far_away() {
         let (mut backlog, now, [event]) = (Backlog::default(), Instant::now(), events());
-        let places: Vec<Duration> = (0..3).map(|_| backlog.place(event, now, now, 1.0) - now).collect();
+        let places: Vec<Duration> = (0..3).map(|_| backlog.place(event, true, now, now, 1.0) - now).collect();
         assert_eq!(places, [500, 1_500, 2_500].map(Duration::from_millis));
         assert!(!backlog.is_over(now + 3_499 * MS));
         assert!(backlog.is_over(now + 3_500 * MS));
         for _ in 0..300 {
-            assert!(backlog.place(event, now, now, 1.0) <= now + FURTHEST);
+            assert!(backlog.place(event, true, now, now, 1.0) <= now + FURTHEST);
         }
         let pause = now + Duration::from_secs(3_600);
-        assert_eq!(backlog.place(event, pause, now, 1.0), pause, "never before a pause ends");
+        assert_eq!(backlog.place(event, true, pause, now, 1.0), pause, "never before a pause ends");
     }
 
     #[test]
     fn what_waits_is_fetched_when_less_than_half_is_left_and_once() {
         let (mut backlog, now, [first, second, third]) = (Backlog::default(), Instant::now(), events());
         assert_eq!(backlog.fetch(0, 100, now), None, "nothing waits");
-        backlog.place(second, now, now, 100.0);
-        backlog.place(first, now, now, 100.0);
+        backlog.place(second, true, now, now, 100.0);
+        backlog.place(first, true, now, now, 100.0);
         assert_eq!(backlog.fetch(51, 100, now), None);
         assert_eq!(backlog.fetch(50, 100, now), Some((first, 50)));
-        backlog.place(third, now, now, 100.0);
+        backlog.place(third, true, now, now, 100.0);
         assert_eq!(backlog.fetch(0, 100, now), None, "they are on their way");
-        backlog.fetched(2, Some(second));
+        backlog.fetched(2, Some(second), now);
         backlog.arrived();
         assert_eq!(backlog.fetch(0, 100, now + ARRIVES - MS), None, "one is missing");
         backlog.arrived();
         assert_eq!(backlog.fetch(0, 100, now), Some((second, 100)));
         assert!(!backlog.is_over(now));
-        backlog.fetched(1, None);
-        assert!(backlog.is_over(now), "all were fetched");
+        backlog.fetched(1, None, now + WRITTEN);
+        assert!(backlog.is_over(now) && !backlog.waits(), "all were fetched");
     }
 
     #[test]
     fn what_does_not_arrive_is_not_waited_for_for_ever() {
         let (mut backlog, now, [first, second]) = (Backlog::default(), Instant::now(), events());
-        backlog.place(first, now, now, 100.0);
+        backlog.place(first, true, now, now, 100.0);
         assert_eq!(backlog.fetch(0, 5_000, now), Some((first, AT_ONCE)));
-        backlog.fetched(AT_ONCE, Some(second));
+        backlog.fetched(AT_ONCE, Some(second), now);
         assert_eq!(backlog.fetch(0, 5_000, now + ARRIVES - MS), None);
         assert_eq!(backlog.fetch(0, 5_000, now + ARRIVES), Some((second, AT_ONCE)));
+    }
+
+    #[test]
+    fn what_was_not_written_yet_is_looked_for_again() {
+        let (mut backlog, now, [first, second]) = (Backlog::default(), Instant::now(), events());
+        backlog.place(first, true, now, now, 100.0);
+        assert_eq!(backlog.fetch(0, 10, now), Some((first, 10)));
+        backlog.place(second, true, now, now, 100.0);
+        backlog.fetched(0, None, now + WRITTEN - MS);
+        assert_eq!(backlog.fetch(0, 10, now + LOOK_AGAIN - MS), None);
+        assert_eq!(backlog.fetch(0, 10, now + LOOK_AGAIN), Some((first, 10)));
+        backlog.fetched(0, None, now + WRITTEN);
+        assert!(!backlog.waits());
+    }
+
+    #[test]
+    fn places_begin_anew_with_an_answer_only_where_nothing_is_fetched() {
+        let (mut backlog, now, [event]) = (Backlog::default(), Instant::now(), events());
+        for _ in 0..60 {
+            assert!(backlog.place(event, false, now, now, 1.0) <= now + FURTHEST_UNFETCHED);
+        }
+        assert!(!backlog.waits());
+        backlog.answered();
+        assert_eq!(backlog.place(event, false, now, now, 1.0), now + NEAREST);
+        backlog.place(event, true, now, now, 1.0);
+        backlog.answered();
+        assert_eq!(backlog.place(event, true, now, now, 1.0), now + NEAREST + 2_000 * MS);
+        backlog.begin_anew();
+        assert_eq!(backlog.place(event, true, now, now, 1.0), now + NEAREST);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use hookyard_domain::id::EventId;
+use hookyard_domain::{delivery::HeldDelivery, id::EventId};
 use hookyard_messaging::Lane;
 
 use super::{backlog::Backlog, capacity::Capacity};
@@ -68,7 +68,7 @@ pub(crate) enum Turn {
 /// What an endpoint is taken to need for a reply before it has given one, in seconds.
 const UNKNOWN_LATENCY: f64 = 0.02;
 
-/// Deliveries that wait for one endpoint in memory at the most.
+/// First tries that wait for one endpoint in memory at the most; retries have a quarter of that beside them.
 const MOST_WAITING: usize = 2_048;
 
 /// Deliveries in memory that are gone within this are in nobody's way, in seconds.
@@ -175,6 +175,7 @@ impl Endpoint {
             Sign::Answered => {
                 self.failures = 0;
                 self.cooldown = bounds.cooldown;
+                self.backlogs.iter_mut().for_each(Backlog::answered);
                 self.capacity.taken(now);
                 self.open_since = None;
                 self.open_until.take().map(|_until| Turn::Closed)
@@ -193,12 +194,14 @@ impl Endpoint {
                 (probe_failed || breaks).then(|| {
                     let until = now + self.cooldown;
                     self.open_until = Some(until);
+                    self.backlogs.iter_mut().for_each(Backlog::begin_anew);
                     let since = *self.open_since.get_or_insert(now);
                     Turn::Open { since, until, failures: self.failures }
                 })
             }
             Sign::Pause(until) => {
                 self.capacity.cut(now);
+                self.backlogs.iter_mut().for_each(Backlog::begin_anew);
                 self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
                 None
             }
@@ -242,7 +245,7 @@ impl Endpoint {
         self.capacity.latency().is_some() && deliveries as f64 <= self.rate_now(now) * SOON
     }
 
-    /// What waits for it in the schedule.
+    /// What waits for it in the schedule: first tries or retries.
     pub(super) const fn backlog(&mut self, lane: Lane) -> &mut Backlog {
         let [first, retry] = &mut self.backlogs;
         match lane {
@@ -251,27 +254,45 @@ impl Endpoint {
         }
     }
 
-    /// The place in the schedule for a delivery that cannot wait in memory.
-    pub(super) fn place(&mut self, lane: Lane, event: EventId, not_before: Instant, now: Instant) -> Instant {
-        let rate = self.rate_now(now);
-        self.backlog(lane).place(event, not_before, now, rate)
+    /// Whether something waits in the schedule that could be fetched.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.backlogs.iter().any(Backlog::waits)
     }
 
-    /// From which event on how many are to be fetched from the schedule, when so many of the lane wait in memory. None while the endpoint is
-    /// left alone.
+    /// The place in the schedule for a delivery that cannot wait in memory. Where others set the pace, nothing is fetched from there.
+    pub(super) fn place(
+        &mut self,
+        held: &HeldDelivery,
+        is_fetched: bool,
+        not_before: Instant,
+        now: Instant,
+    ) -> Instant {
+        let rate = self.rate_now(now);
+        self.backlog(kind(held)).place(held.id.event, is_fetched, not_before, now, rate)
+    }
+
+    /// From which event on how many are to be fetched from the schedule, when so many of the lane wait in memory, and so many in all. None while
+    /// the endpoint is left alone.
     pub(super) fn fetch(
         &mut self,
         bounds: &Bounds,
         lane: Lane,
-        waiting: usize,
+        (waiting, all): (usize, usize),
         now: Instant,
     ) -> Option<(EventId, usize)> {
         if self.open_until.is_some() || self.paused_until.is_some_and(|until| now < until) {
             return None;
         }
-        let room = part(lane, self.least_room(bounds, now));
-        self.backlog(lane).fetch(waiting, room, now)
+        // Of large bodies no more than its share of the memory would stay.
+        let each = self.held.bytes().checked_div(all + self.in_flight).unwrap_or(0);
+        let room = self.least_room(bounds, now).min(bounds.bytes / each.max(1));
+        self.backlog(lane).fetch(waiting, part(lane, room), now)
     }
+}
+
+/// Which backlog a delivery belongs to. One that is replayed in its line comes with first tries, and is found among those that were tried.
+pub(super) const fn kind(held: &HeldDelivery) -> Lane {
+    if held.attempts == 0 { Lane::First } else { Lane::Retry }
 }
 
 /// How many of a lane may wait for an endpoint in memory. What is retried has a room of its own: it was due at a time, and must not be put

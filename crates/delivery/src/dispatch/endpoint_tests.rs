@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use hookyard_domain::id::EventId;
+use hookyard_domain::{
+    delivery::{HeldDelivery, Profile},
+    id::{ClaimId, DeliveryId, EventId, SubscriptionId, TenantId},
+};
 use hookyard_messaging::Lane;
 
 use super::endpoint::{Bounds, Endpoint, Gate, Sign, Turn, part};
@@ -133,37 +136,71 @@ fn one_that_falls_silent_is_not_taken_for_fast_any_more() {
     assert!(endpoint.takes_soon(400, silent));
 }
 
+/// A delivery that was tried so often.
+fn held(attempts: u16) -> HeldDelivery {
+    let at = DateTime::UNIX_EPOCH;
+    HeldDelivery {
+        id: DeliveryId { event: EventId::new(at), subscription: SubscriptionId::new(at) },
+        tenant: TenantId::new(at),
+        profile: Profile::Hook,
+        tries: attempts,
+        attempts,
+        deferrals: 0,
+        due_at: at,
+        claim: ClaimId::new(at),
+        lease_until: at,
+        ordered: false,
+        expires_at: None,
+        sequence: None,
+    }
+}
+
 #[test]
 fn who_waits_in_the_schedule_comes_back_at_the_endpoints_pace_and_each_lane_by_itself() {
-    let (now, event) = (Instant::now(), EventId::new(DateTime::UNIX_EPOCH));
+    let now = Instant::now();
     let mut endpoint = Endpoint::new(&BOUNDS, now);
     endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Ill, Duration::from_secs(2), now); // 2 at once, 2 s each: 1/s
     assert_eq!(endpoint.room(&BOUNDS), 2);
-    let place = |endpoint: &mut Endpoint, lane| endpoint.place(lane, event, now, now) - now;
-    let places = [Lane::First, Lane::First, Lane::Retry].map(|lane| place(&mut endpoint, lane));
+    let place = |endpoint: &mut Endpoint, attempts| endpoint.place(&held(attempts), true, now, now) - now;
+    let places = [0, 0, 1].map(|attempts| place(&mut endpoint, attempts));
     assert_eq!(places, [500, 1_500, 500].map(Duration::from_millis));
     endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Answered, MS, now);
-    assert_eq!(place(&mut endpoint, Lane::First), Duration::from_millis(2_500), "behind those before");
+    assert_eq!(place(&mut endpoint, 0), Duration::from_millis(2_500), "behind those before");
+    endpoint.end(&BOUNDS, Sign::Pause(now + MS), MS, now);
+    assert_eq!(place(&mut endpoint, 0), Duration::from_millis(500), "where the pause ends");
 }
 
 #[test]
 fn nothing_is_fetched_for_one_that_is_left_alone() {
-    let (now, event) = (Instant::now(), EventId::new(DateTime::UNIX_EPOCH));
+    let (now, retry) = (Instant::now(), held(1));
     let mut endpoint = Endpoint::new(&BOUNDS, now);
     endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Pause(now + MS), MS, now);
-    endpoint.place(Lane::Retry, event, now, now);
-    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, 0, now + MS), None, "nothing waits in this lane");
-    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, 0, now), None, "it is paused");
+    endpoint.place(&retry, true, now, now);
+    assert!(endpoint.has_backlog());
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (0, 0), now + MS), None, "nothing waits in this lane");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now), None, "it is paused");
     for _ in 0..3 {
         endpoint.begin(now);
         endpoint.end(&BOUNDS, Sign::Ill, MS, now);
     }
-    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, 0, now + MS), None, "the breaker is open");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now + MS), None, "the breaker is open");
     endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Answered, MS, now + BOUNDS.cooldown);
-    let fetched = endpoint.fetch(&BOUNDS, Lane::Retry, 0, now + BOUNDS.cooldown);
-    assert_eq!(fetched, Some((event, part(Lane::Retry, endpoint.room(&BOUNDS)))));
+    let fetched = endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now + BOUNDS.cooldown);
+    assert_eq!(fetched, Some((retry.id.event, part(Lane::Retry, endpoint.room(&BOUNDS)))));
+}
+
+#[test]
+fn of_large_bodies_no_more_are_fetched_than_its_share_of_the_memory() {
+    let (now, first) = (Instant::now(), held(0));
+    let mut endpoint = Endpoint::new(&BOUNDS, now);
+    endpoint.begin(now);
+    endpoint.end(&BOUNDS, Sign::Answered, MS, now);
+    endpoint.place(&first, true, now, now);
+    let _bodies = [endpoint.held.hold(100), endpoint.held.hold(300)];
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (3, 2), now), None, "of 200 bytes each five may wait");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (2, 2), now), Some((first.id.event, 3)));
 }

@@ -34,13 +34,14 @@ use hookyard_domain::{
 };
 use hookyard_egress::Egress;
 use hookyard_messaging::Lane;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     destination::Destinations,
-    endpoint::{Bounds, Endpoint, Turn as BreakerTurn, part},
+    endpoint::{Bounds, Endpoint, Turn as BreakerTurn, kind, part},
     fair::FairQueue,
+    fetch::LOOKS,
     load::ENOUGH,
     pace::Paces,
 };
@@ -103,6 +104,7 @@ pub(crate) struct Deps {
 
 struct LaneState {
     queue: FairQueue<TenantId, SubscriptionId, Job>,
+    slots: usize,
     free: usize,
 }
 
@@ -118,6 +120,8 @@ pub(crate) struct Dispatcher {
     /// They have their slots, and need longer leases before they begin.
     late: Vec<Job>,
     tries: TaskTracker,
+    /// Looks at the schedule that may begin.
+    looks: Arc<Semaphore>,
     commands: mpsc::UnboundedSender<Command>,
     load: Load,
     memory: Memory,
@@ -131,7 +135,7 @@ impl Dispatcher {
         load: Load,
         memory: Memory,
     ) -> Self {
-        let lane = |free| LaneState { queue: FairQueue::new(), free };
+        let lane = |slots| LaneState { queue: FairQueue::new(), slots, free: slots };
         Self {
             bounds: Bounds {
                 in_flight: settings.endpoint_in_flight,
@@ -149,6 +153,7 @@ impl Dispatcher {
             deps,
             late: Vec::new(),
             tries: TaskTracker::new(),
+            looks: Arc::new(Semaphore::new(LOOKS)),
             commands,
             load,
             memory,
@@ -179,7 +184,10 @@ impl Dispatcher {
                     self.endpoints.retain(|_, endpoint| !endpoint.is_unremarkable(now));
                     self.paces.forget(now);
                 }
-                _ = relieve.tick() => self.relieve().await,
+                _ = relieve.tick() => {
+                    self.relieve().await;
+                    self.fetch_what_waits();
+                }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
             if wake.is_some() {
@@ -198,8 +206,9 @@ impl Dispatcher {
                     }
                     Command::Lost { endpoint, lane } => self.lose(endpoint, lane),
                     Command::Fetched { endpoint, lane, found, rest } => {
+                        let now = self.deps.clock.instant();
                         if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
-                            endpoint.backlog(lane).fetched(found, rest);
+                            endpoint.backlog(lane).fetched(found, rest, now);
                         }
                     }
                     Command::Paced { endpoint, per_second, slots, taken } => {
@@ -242,7 +251,7 @@ impl Dispatcher {
             let (id, lane, bytes) = (job.hook.id, job.lane, job.event.body.len());
             let (waiting, of_lane) = (self.waiting(id), self.lane(lane).queue.waiting(id));
             let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds, now));
-            endpoint.backlog(lane).arrived();
+            endpoint.backlog(kind(&job.held)).arrived();
             if let Some(per_second) = rate(&job)
                 && of_lane >= part(lane, Paces::room(per_second))
             {
@@ -253,8 +262,7 @@ impl Dispatcher {
             let in_memory = waiting + endpoint.in_flight();
             let has_room = endpoint.takes_soon(in_memory, now) || self.memory.has_room(&endpoint.held, bytes);
             if of_lane >= part(lane, endpoint.room(&self.bounds)) || !has_room {
-                let place = endpoint.place(lane, job.event.id, now, now);
-                self.park(job, at(place, now, utc)).await;
+                self.park_at_place(job, now, (now, utc)).await;
                 continue;
             }
             job.held_bytes = Some(endpoint.held.hold(bytes));
@@ -323,11 +331,11 @@ impl Dispatcher {
         let (bounds, utc) = (self.bounds, self.deps.clock.now());
         for lane in [Lane::First, Lane::Retry] {
             let Some(endpoint) = self.endpoints.get(&id) else { return };
-            let room = endpoint.least_room(&bounds, now);
-            if !self.is_full(lane) || self.waiting(id) <= 2 * room {
+            let room = part(lane, endpoint.least_room(&bounds, now));
+            if !self.is_full(lane) || self.lane(lane).queue.waiting(id) <= 2 * room {
                 continue;
             }
-            while room < self.waiting(id)
+            while room < self.lane(lane).queue.waiting(id)
                 && let Some(job) = self.lane(lane).queue.take_last(id)
             {
                 self.park_at_place(job, now, (now, utc)).await;
@@ -361,9 +369,9 @@ impl Dispatcher {
     }
 
     async fn park_at_place(&mut self, job: Job, not_before: Instant, (now, utc): (Instant, DateTime<Utc>)) {
-        let bounds = self.bounds;
+        let (bounds, is_fetched) = (self.bounds, !self.has_a_pace(&job.hook));
         let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
-        let place = endpoint.place(job.lane, job.event.id, not_before, now);
+        let place = endpoint.place(&job.held, is_fetched, not_before, now);
         self.park(job, at(place, now, utc)).await;
     }
 

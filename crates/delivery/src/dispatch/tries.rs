@@ -83,7 +83,7 @@ impl Dispatcher {
     }
 
     /// The lane that the next try of an endpoint is taken from, when it has its turn in this one: where first tries and retries wait, they
-    /// go in turn, so that neither waits behind all of the other.
+    /// go in turn, so that neither waits behind all of the other. Where slots are scarce, they are for those whose turn it is there.
     fn lane_in_turn(&mut self, lane: Lane, id: SubscriptionId) -> Lane {
         let began_last = self.endpoints.get(&id).and_then(|endpoint| endpoint.began_last);
         let other = match lane {
@@ -91,7 +91,8 @@ impl Dispatcher {
             Lane::Retry => Lane::First,
         };
         let state = self.lane(other);
-        if began_last == Some(lane) && 0 < state.free && 0 < state.queue.waiting(id) { other } else { lane }
+        let has_slots = state.slots / 4 < state.free;
+        if began_last == Some(lane) && has_slots && 0 < state.queue.waiting(id) { other } else { lane }
     }
 
     /// Begins the first try of an endpoint that may go, and gives it another turn.

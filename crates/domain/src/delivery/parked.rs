@@ -79,6 +79,7 @@ pub fn claim(
         let rows = prepared(format!(
             "UPDATE {table} d SET claim = $4, next_attempt_at = $5 FROM unnest($1) AS k (e) \
              WHERE d.event_id = k.e AND d.subscription_id = $2 AND d.claim = $6 AND d.state + 0 = 0 AND d.next_attempt_at > $3 \
+               AND d.next_attempt_at <> 'infinity' AND d.due_at <= $3 AND d.deferrals = 0 \
              RETURNING {HELD}"
         ))
         .bind::<Array<Uuid>, _>(events)

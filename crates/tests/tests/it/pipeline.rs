@@ -73,4 +73,6 @@ over_both! {
     isolation::retries_do_not_wait_behind_all_that_is_new
     isolation::zapiers_own_limits_are_kept
     parked::a_backlog_is_not_moved_again_and_again
+    parked::a_backlog_is_fetched_when_its_receiver_turns_out_to_be_fast
+    parked::nor_is_one_that_waits_for_its_host
 }

@@ -7,6 +7,7 @@ use diesel::{
     QueryableByName, RunQueryDsl, sql_query,
     sql_types::{BigInt, Integer, SmallInt, Text, Timestamptz, Uuid},
 };
+use hookyard_delivery::DestinationLimit;
 use hookyard_domain::{
     db::Conn,
     delivery::parked::{self, Parked},
@@ -21,24 +22,67 @@ use crate::retention::number;
 
 /// Far more than it takes in a second.
 pub(super) async fn a_backlog_is_not_moved_again_and_again(bus: Bus) {
-    let events = 1_500;
     let stage = Stage::with(bus, |_, engine| engine.delivery.endpoint_in_flight = 2).await;
     stage.receiver.answer("slow", Answer::status(200).after(Duration::from_millis(5)));
+    let updates = updates_of(&stage, "slow", 1_500).await;
+    // Put into the schedule, taken from it, and done; some of them twice.
+    assert!(updates < 5 * 1_500, "{updates} updates");
+    stage.close().await;
+}
+
+/// The places of those that wait lie up to a minute and a half away, by the pace that was known when they were given.
+pub(super) async fn a_backlog_is_fetched_when_its_receiver_turns_out_to_be_fast(bus: Bus) {
+    let stage = Stage::with(bus, |_, engine| engine.delivery.endpoint_in_flight = 2).await;
+    stage.receiver.answer("slow", Answer::status(200).after(Duration::from_secs(1)));
     let hook = stage.hook("slow", json!({})).await;
+    flood(&stage.client, "a.b", 2).await;
+    stage.counted(&hook, 2, 0).await;
+    flood(&stage.client, "a.b", 200).await;
+    stage.received("slow", 4).await;
+    let far = "SELECT count(*) AS n FROM deliveries WHERE state = 0 AND next_attempt_at > now() + interval '50 s'";
+    until("they are put into the schedule", async || {
+        let far = number(&stage.system.db, far).await;
+        if far > 50 { Ok(()) } else { Err(far) }
+    })
+    .await;
+    stage.receiver.answer("slow", Answer::status(200));
+    stage.received("slow", 202).await;
+    stage.counted(&hook, 202, 0).await;
+    stage.close().await;
+}
+
+/// Whose places follow from the limits of their host, which are tighter than what their receiver takes.
+pub(super) async fn nor_is_one_that_waits_for_its_host(bus: Bus) {
+    let stage = Stage::with(bus, |_, engine| {
+        engine.delivery.endpoint_in_flight = 1;
+        engine.delivery.destination_limits = vec![DestinationLimit {
+            hosts: vec!["127.0.0.1".to_owned()],
+            per_second: 50,
+            per_window: 10_000,
+            window_s: 60,
+        }];
+    })
+    .await;
+    stage.receiver.answer("slow", Answer::status(200).after(Duration::from_millis(10)));
+    let updates = updates_of(&stage, "slow", 300).await;
+    assert!(updates < 8 * 300, "{updates} updates");
+    stage.close().await;
+}
+
+/// Posts so many events to a hook, and says how many updates of deliveries it took until all were done.
+async fn updates_of(stage: &Stage, path: &str, events: usize) -> i64 {
+    let hook = stage.hook(path, json!({})).await;
     flood(&stage.client, "a.b", events).await;
-    stage.received("slow", events).await;
+    stage.received(path, events).await;
     stage.counted(&hook, u32::try_from(events).unwrap(), 0).await;
     // A server tells what it counted when a session has nothing to do for a while.
     let updates =
         "SELECT sum(n_tup_upd)::bigint AS n FROM pg_stat_user_tables WHERE relname LIKE 'deliveries%'";
-    let updates = until("every outcome is counted", async || {
+    until("every outcome is counted", async || {
         let updates = number(&stage.system.db, updates).await;
         if updates >= events as i64 { Ok(updates) } else { Err(updates) }
     })
-    .await;
-    // Put into the schedule, taken from it, and done; some of them twice.
-    assert!(updates < 5 * events as i64, "{updates} updates for {events} deliveries");
-    stage.close().await;
+    .await
 }
 
 /// What is different about a delivery.
