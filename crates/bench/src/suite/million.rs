@@ -1,8 +1,8 @@
 //! A database that has been in use: a million events with their deliveries and tries over a week, written by Postgres itself. Does it
 //! slow what is accepted, or what is listed?
 //!
-//! The same pages are asked for before and after, so that nothing differs but what lies behind them: the events that they show are
-//! newer than the million.
+//! It stands beside one with next to nothing in it. The pages show as many events of both, and nothing differs but what lies behind them:
+//! the events that they show are newer than the million.
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +20,10 @@ use crate::{
     latency::{Latency, Summary},
 };
 
-/// Events of the tenant that lists, before the million.
-pub(super) const FEW: u64 = 5_000;
+/// Events of the tenant that lists, newer than the million.
+const FEW: Filling = Filling { events: 5_000, from_hours: 1, to_hours: 0 };
 
-/// Each list is asked for in rounds, so that a machine that is slow for a moment is slow for all of them.
+/// Each list is asked for in rounds, of one system and then of the other, so that a machine that is slow for a moment is slow for all of them.
 const ROUNDS: usize = 10;
 /// Requests of a list in a round. The first round is not measured.
 const REQUESTS: usize = 30;
@@ -33,17 +33,17 @@ const SETTLING: Duration = Duration::from_secs(20);
 
 /// How many, and the hours before now in which they were accepted.
 #[derive(Clone, Copy)]
-pub(super) struct Filling {
-    pub(super) events: u64,
-    pub(super) from_hours: u32,
-    pub(super) to_hours: u32,
+struct Filling {
+    events: u64,
+    from_hours: u32,
+    to_hours: u32,
 }
 
 /// Makes the tenant whose lists are asked for; returns its UUID, and a key without limits.
 ///
 /// # Errors
 /// When a command fails.
-pub(super) fn tenant(system: &System) -> Result<(String, String)> {
+fn tenant(system: &System) -> Result<(String, String)> {
     let tenant = system.make_tenant()?;
     let key = system.make_key_of(&tenant, false)?;
     let id = psql(&system.database_url, "SELECT id FROM tenants ORDER BY id DESC LIMIT 1")?;
@@ -51,11 +51,11 @@ pub(super) fn tenant(system: &System) -> Result<(String, String)> {
 }
 
 /// Writes events of a tenant with a delivery and a try each: of a hundred one is a dead letter, the others arrived; of ten one has
-/// another type and another shop. Returns when nothing is busy with them any more.
+/// another type and another shop.
 ///
 /// # Errors
 /// When Postgres refuses.
-pub(super) async fn fill(url: &str, tenant: &str, filling: Filling) -> Result<()> {
+fn fill(url: &str, tenant: &str, filling: Filling) -> Result<()> {
     let Filling { events, from_hours, to_hours } = filling;
     psql(
         url,
@@ -103,56 +103,42 @@ pub(super) async fn fill(url: &str, tenant: &str, filling: Filling) -> Result<()
     psql(url, "VACUUM (ANALYZE) events, deliveries, attempts")?;
     // The owner of a private cluster may not.
     psql(url, "CHECKPOINT").or_else(|_| psql(url, "SELECT 1"))?;
-    tokio::time::sleep(SETTLING).await;
     Ok(())
 }
 
-/// Asks for each list again and again, and returns how long it took to be answered.
+/// Fills both systems, the second with a million events besides, asks both for each list again and again, and returns how long each took to
+/// answer.
 ///
 /// # Errors
-/// When one is not answered with 200, or a list that should be full is not.
-pub(super) async fn lists(api: SocketAddr, key: &str) -> Result<BTreeMap<String, Summary>> {
-    let mut reader = Reader { conn: Conn::connect(&api.to_string()).await?, host: api.to_string(), key };
-    let first = |page: &Value, field: &str| -> Result<String> {
-        let value = page["data"][0][field].as_str();
-        Ok(value.with_context(|| format!("no {field} in {page}"))?.to_owned())
-    };
-    let deliveries = reader.page("/v1/deliveries").await?;
-    let (event, delivery) = (first(&deliveries, "event_id")?, first(&deliveries, "id")?);
-    let hook = first(&deliveries, "hook_id")?;
-    let at = |page: &Value| page["data"][0]["created_at"].as_str().unwrap_or_default().to_owned();
-    let newest = at(&reader.page("/v1/events?limit=1").await?);
-    let lists = [
-        ("events", "/v1/events".to_owned()),
-        ("events by type", "/v1/events?event_type=order.paid".to_owned()),
-        ("events by time", format!("/v1/events?until={newest}")),
-        ("events by metadata", "/v1/events?metadata.shop=7".to_owned()),
-        ("events undelivered", "/v1/events?state=undelivered".to_owned()),
-        ("events dead", "/v1/events?state=dead".to_owned()),
-        ("events delivered", "/v1/events?state=delivered".to_owned()),
-        ("deliveries", "/v1/deliveries".to_owned()),
-        ("deliveries of a hook", format!("/v1/deliveries?hook_id={hook}")),
-        ("deliveries of an event", format!("/v1/events/{event}/deliveries")),
-        ("tries of a delivery", format!("/v1/deliveries/{delivery}")),
-        ("dead letters", "/v1/dead-letters".to_owned()),
-    ];
-    let mut latencies: BTreeMap<&str, Latency> = BTreeMap::new();
+/// When Postgres refuses, a list is not answered with 200, or one that should be full is not.
+pub(super) async fn lists(systems: &[System; 2], quick: bool) -> Result<[BTreeMap<String, Summary>; 2]> {
+    let week = Filling { events: if quick { 100_000 } else { 1_000_000 }, from_hours: 7 * 24, to_hours: 1 };
+    let [few, many] = systems;
+    let owners = [tenant(few)?, tenant(many)?];
+    fill(&many.database_url, &owners[1].0, week)?;
+    for (system, (owner, _)) in systems.iter().zip(&owners) {
+        fill(&system.database_url, owner, FEW)?;
+    }
+    tokio::time::sleep(SETTLING).await;
+    let mut readers =
+        [Reader::start(few.api, &owners[0].1).await?, Reader::start(many.api, &owners[1].1).await?];
     for round in 0..=ROUNDS {
-        for (name, path) in &lists {
-            let page = reader.page(path).await?;
-            let rows = page["data"].as_array().map_or(1, Vec::len);
-            ensure!(rows == 50 || path.matches('/').count() > 2, "{path} has {rows} entries");
-            let latency = latencies.entry(name).or_default();
-            for _ in 0..REQUESTS {
-                let began = Instant::now();
-                reader.get(path).await?;
-                if round > 0 {
-                    latency.record_ns(began.elapsed().as_nanos() as u64);
-                }
+        for list in 0..readers[0].lists.len() {
+            for reader in &mut readers {
+                reader.ask(list, round > 0).await?;
             }
         }
     }
-    Ok(latencies.into_iter().map(|(name, latency)| (name.to_owned(), latency.summary())).collect())
+    Ok(readers.map(|reader| {
+        reader.lists.into_iter().map(|list| (list.name.to_owned(), list.latency.summary())).collect()
+    }))
+}
+
+/// One of the lists.
+struct List {
+    name: &'static str,
+    path: String,
+    latency: Latency,
 }
 
 /// Reads on one connection.
@@ -160,9 +146,56 @@ struct Reader<'a> {
     conn: Conn,
     host: String,
     key: &'a str,
+    lists: Vec<List>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    async fn start(api: SocketAddr, key: &'a str) -> Result<Self> {
+        let conn = Conn::connect(&api.to_string()).await?;
+        let mut reader = Self { conn, host: api.to_string(), key, lists: Vec::new() };
+        let first = |page: &Value, field: &str| -> Result<String> {
+            let value = page["data"][0][field].as_str();
+            Ok(value.with_context(|| format!("no {field} in {page}"))?.to_owned())
+        };
+        let deliveries = reader.page("/v1/deliveries").await?;
+        let (event, delivery) = (first(&deliveries, "event_id")?, first(&deliveries, "id")?);
+        let hook = first(&deliveries, "hook_id")?;
+        let newest = first(&reader.page("/v1/events?limit=1").await?, "created_at")?;
+        let lists = [
+            ("events", "/v1/events".to_owned()),
+            ("events by type", "/v1/events?event_type=order.paid".to_owned()),
+            ("events by time", format!("/v1/events?until={newest}")),
+            ("events by metadata", "/v1/events?metadata.shop=7".to_owned()),
+            ("events undelivered", "/v1/events?state=undelivered".to_owned()),
+            ("events dead", "/v1/events?state=dead".to_owned()),
+            ("events delivered", "/v1/events?state=delivered".to_owned()),
+            ("deliveries", "/v1/deliveries".to_owned()),
+            ("deliveries of a hook", format!("/v1/deliveries?hook_id={hook}")),
+            ("deliveries of an event", format!("/v1/events/{event}/deliveries")),
+            ("tries of a delivery", format!("/v1/deliveries/{delivery}")),
+            ("dead letters", "/v1/dead-letters".to_owned()),
+        ];
+        reader.lists =
+            lists.map(|(name, path)| List { name, path, latency: Latency::default() }).into_iter().collect();
+        Ok(reader)
+    }
+
+    /// Asks for a list some times, and keeps how long it took if it `counts`.
+    async fn ask(&mut self, list: usize, counts: bool) -> Result<()> {
+        let path = self.lists[list].path.clone();
+        let page = self.page(&path).await?;
+        let rows = page["data"].as_array().map_or(1, Vec::len);
+        ensure!(rows == 50 || path.matches('/').count() > 2, "{path} has {rows} entries");
+        for _ in 0..REQUESTS {
+            let began = Instant::now();
+            self.get(&path).await?;
+            if counts {
+                self.lists[list].latency.record_ns(began.elapsed().as_nanos() as u64);
+            }
+        }
+        Ok(())
+    }
+
     async fn get(&mut self, path: &str) -> Result<Vec<u8>> {
         let bearer = format!("Bearer {}", self.key);
         let request = http::request("GET", &self.host, path, &[("authorization", &bearer)], b"");

@@ -14,17 +14,12 @@ use super::{
     Args,
     case::{Case, Posts, Shape},
     child::Process,
-    inbox, listeners,
-    million::{self, Filling},
+    inbox, listeners, million,
     system::{Mode, Plan, System, free_addresses},
     timing::SIGNING,
     workdir::WorkDir,
 };
-use crate::{
-    cost::{Proc, psql},
-    http,
-    load::Report,
-};
+use crate::{cost::Proc, http, load::Report};
 
 /// Events of the warm-up, to plain endpoints of another tenant.
 const WARM_UP_EVENTS: u64 = 2_000;
@@ -140,47 +135,35 @@ impl<'a> Rig<'a> {
         measured
     }
 
-    /// Starts Hookyard in `mode`, and measures what is accepted and what is listed before and after a million events were stored.
+    /// Starts Hookyard in `mode` twice, with next to nothing and with a million events stored, and measures what each accepts and lists, in
+    /// turns: a machine that changes its speed changes it for both.
     ///
     /// # Errors
     /// When a child fails, Postgres refuses, or a list is not answered.
     pub(crate) async fn million(&self, mode: Mode, quick: bool) -> Result<Vec<Report>> {
-        let folder = self.folder()?;
-        let (_sink, sink) = self.start_sink(&folder).await?;
-        let mut system = System::start(mode, &self.plan(&folder, sink)).await?;
-        let procs = system.charged()?;
-        let (tenant, reader) = million::tenant(&system)?;
-        let url = system.database_url.clone();
-        let many = if quick { 100_000 } else { 1_000_000 };
-        let few = Filling { events: million::FEW, from_hours: 1, to_hours: 0 };
-        let week = Filling { events: many, from_hours: 7 * 24, to_hours: 1 };
+        let folders = [self.folder()?, self.folder()?];
+        let (_sink, sink) = self.start_sink(&folders[0]).await?;
+        let [few, many] = &folders;
+        let systems = [
+            System::start(mode, &self.plan(few, sink)).await?,
+            System::start(mode, &self.plan(many, sink)).await?,
+        ];
+        let shapes = Case::Million.shapes(quick);
+        let lists = million::lists(&systems, quick).await?;
         let mut reports = Vec::new();
-        for (shape, filling) in Case::Million.shapes(quick).iter().zip([few, week]) {
-            million::fill(&url, &tenant, filling).await?;
-            let lists = million::lists(system.api, &reader).await?;
-            // Both begin with a warm-up.
-            let warm_up =
-                Shape { label: "warm-up", events: WARM_UP_EVENTS, conns: WARM_UP_CONNS, ..shape.clone() };
-            for shape in [&warm_up, shape] {
-                let target = target(shape, system.api, &system.make_key(false)?);
-                let aim = Aim { target: &target, procs: &procs, database_url: Some(&url) };
-                let measured = self.load(shape, &aim, sink, &folder).await;
-                system.check()?;
-                reports.push(measured?);
-            }
-            if let Some(report) = reports.last_mut() {
-                report.lists = lists;
-            }
-            // What was accepted is newer than what the lists show: it goes, so that they show the same again.
-            psql(
-                &url,
-                &format!(
-                    "DELETE FROM attempts a USING events e WHERE e.id = a.event_id AND e.tenant_id <> '{tenant}'; \
-                     DELETE FROM deliveries WHERE tenant_id <> '{tenant}'; DELETE FROM events WHERE tenant_id <> '{tenant}'"
-                ),
-            )?;
+        // Both begin with a warm-up.
+        let warm_up =
+            Shape { label: "warm-up", events: WARM_UP_EVENTS, conns: WARM_UP_CONNS, ..shapes[0].clone() };
+        for (system, folder) in systems.iter().zip(&folders) {
+            self.load_on(system, &warm_up, &system.make_key(false)?, sink, folder).await?;
         }
-        reports.retain(|report| report.label != "warm-up");
+        for (((mut system, folder), shape), lists) in
+            systems.into_iter().zip(&folders).zip(&shapes).zip(lists)
+        {
+            let measured = self.load_on(&system, shape, &system.make_key(false)?, sink, folder).await;
+            system.check()?;
+            reports.push(Report { lists, ..measured? });
+        }
         Ok(reports)
     }
 

@@ -39,7 +39,8 @@ pub(super) async fn a_backlog_is_fetched_when_its_receiver_turns_out_to_be_fast(
     stage.counted(&hook, 2, 0).await;
     flood(&stage.client, "a.b", 200).await;
     stage.received("slow", 4).await;
-    let far = "SELECT count(*) AS n FROM deliveries WHERE state = 0 AND next_attempt_at > now() + interval '50 s'";
+    let far =
+        "SELECT count(*) AS n FROM deliveries WHERE state = 0 AND next_attempt_at > now() + interval '50 s'";
     until("they are put into the schedule", async || {
         let far = number(&stage.system.db, far).await;
         if far > 50 { Ok(()) } else { Err(far) }
