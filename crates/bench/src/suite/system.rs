@@ -115,7 +115,9 @@ impl System {
     }
 
     fn start_services(plan: &Plan<'_>) -> Result<Self> {
-        let name = format!("hookyard_bench_{}", std::process::id());
+        // Two may run side by side.
+        let folder = plan.folder.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("hookyard_bench_{}_{folder}", std::process::id());
         let database = Database::create(plan.database_url, &name)?;
         let host = VirtualHost::create(plan.amqp_url, &name)?;
         let mut env = common_env(plan);
