@@ -136,11 +136,11 @@ impl<'a> Rig<'a> {
     }
 
     /// Starts Hookyard in `mode` twice, with next to nothing and with a million events stored, and measures what each accepts and lists, in
-    /// turns: a machine that changes its speed changes it for both.
+    /// turns: a machine that changes its speed changes it for both. Which of them accepts first changes with the round.
     ///
     /// # Errors
     /// When a child fails, Postgres refuses, or a list is not answered.
-    pub(crate) async fn million(&self, mode: Mode, quick: bool) -> Result<Vec<Report>> {
+    pub(crate) async fn million(&self, mode: Mode, round: usize, quick: bool) -> Result<Vec<Report>> {
         let folders = [self.folder()?, self.folder()?];
         let (_sink, sink) = self.start_sink(&folders[0]).await?;
         let [few, many] = &folders;
