@@ -157,9 +157,11 @@ impl<'a> Rig<'a> {
         for (system, folder) in systems.iter().zip(&folders) {
             self.load_on(system, &warm_up, &system.make_key(false)?, sink, folder).await?;
         }
-        for (((mut system, folder), shape), lists) in
-            systems.into_iter().zip(&folders).zip(&shapes).zip(lists)
-        {
+        let mut parts: Vec<_> = systems.into_iter().zip(&folders).zip(&shapes).zip(lists).collect();
+        if round.is_multiple_of(2) {
+            parts.reverse();
+        }
+        for (((mut system, folder), shape), lists) in parts {
             let measured = self.load_on(&system, shape, &system.make_key(false)?, sink, folder).await;
             system.check()?;
             reports.push(Report { lists, ..measured? });
