@@ -10,7 +10,7 @@ use hookyard_domain::{
 use hookyard_messaging::Lane;
 use tokio::sync::mpsc;
 
-use super::{Command, Deps, Dispatcher, endpoint::Endpoint};
+use super::{Command, Deps, Dispatcher, endpoint::Endpoint, rate};
 use crate::loader::Rung;
 
 /// Looks at the schedule that are under way at once: there are other things to be asked of the database.
@@ -20,8 +20,7 @@ impl Dispatcher {
     /// Whether an endpoint's owner or the limits of its host set its pace. The places of what waits follow from that, and whoever were fetched
     /// before his time would be put behind all the others.
     pub(super) fn has_a_pace(&self, hook: &Subscription) -> bool {
-        hook.consumer.as_ref().is_some_and(|consumer| consumer.rate.is_some())
-            || self.destinations.of(&hook.url).is_some()
+        rate(hook).is_some() || self.destinations.of(&hook.url).is_some()
     }
 
     /// Fetches for all endpoints of which something waits. Where a try ends it is fetched at once, but there may have been no room then.

@@ -29,7 +29,7 @@ use hookyard_domain::{
     db::Db,
     delivery::pace::Taken,
     id::{EventId, SubscriptionId, TenantId},
-    subscription::{breaker::Change, directory::Directory},
+    subscription::{Subscription, breaker::Change, directory::Directory},
     wire::WebhookSecret,
 };
 use hookyard_egress::Egress;
@@ -252,7 +252,7 @@ impl Dispatcher {
             let (waiting, of_lane) = (self.waiting(id), self.lane(lane).queue.waiting(id));
             let endpoint = self.endpoints.entry(id).or_insert_with(|| Endpoint::new(&self.bounds, now));
             endpoint.backlog(kind(&job.held)).arrived();
-            if let Some(per_second) = rate(&job)
+            if let Some(per_second) = rate(&job.hook)
                 && of_lane >= part(lane, Paces::room(per_second))
             {
                 let place = self.paces.place(id, per_second, now);
@@ -387,9 +387,9 @@ impl Dispatcher {
     }
 }
 
-/// The pace that the owner of a delivery's endpoint has set, in deliveries per second.
-fn rate(job: &Job) -> Option<u32> {
-    job.hook.consumer.as_ref()?.rate
+/// The pace that the owner of an endpoint has set, in deliveries per second.
+fn rate(hook: &Subscription) -> Option<u32> {
+    hook.consumer.as_ref()?.rate
 }
 
 /// The instant `place` as a time of day.

@@ -67,7 +67,7 @@ impl Dispatcher {
                 Gate::Broken(until) => {
                     let held_long_enough = |job: &Job| {
                         let held = utc.signed_duration_since(job.held.due_at).to_std().unwrap_or_default();
-                        held >= bounds.max_cooldown && rate(job).is_none()
+                        held >= bounds.max_cooldown && rate(&job.hook).is_none()
                     };
                     let Some(job) = self.lane(lane).queue.take(id) else { continue };
                     if held_long_enough(&job) && in_flight < bounds.in_flight {
@@ -175,7 +175,9 @@ impl Dispatcher {
 
     /// Whether the next try of an endpoint may begin as far as its owner's pace goes. If not, it is listed again when it may.
     fn in_pace(&mut self, lane: Lane, id: SubscriptionId, now: Instant) -> bool {
-        let Some(per_second) = self.lane(lane).queue.peek(id).and_then(rate) else { return true };
+        let Some(per_second) = self.lane(lane).queue.peek(id).and_then(|job| rate(&job.hook)) else {
+            return true;
+        };
         let waiting = self.waiting(id);
         match self.paces.turn(id, per_second, waiting, now) {
             Turn::Now => true,
