@@ -136,6 +136,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         let loader = Loader {
             lane,
             db: deps.db.clone(),
+            bus: deps.bus.clone(),
             clock: deps.clock.clone(),
             directory: directory.clone(),
             settler: settler.clone(),

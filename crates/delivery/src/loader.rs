@@ -18,7 +18,7 @@ use hookyard_domain::{
     retention::PAYLOAD_PURGED,
     subscription::directory::Directory,
 };
-use hookyard_messaging::{Consumer, Incoming, Lane, Message};
+use hookyard_messaging::{Bus, Consumer, Incoming, Lane, Made, Message};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +91,7 @@ fn understand(incoming: Incoming) -> Option<Rung> {
 pub(crate) struct Loader {
     pub(crate) lane: Lane,
     pub(crate) db: Db,
+    pub(crate) bus: Bus,
     pub(crate) clock: Clock,
     pub(crate) directory: Directory,
     pub(crate) settler: Settler,
@@ -129,12 +130,16 @@ impl Loader {
     }
 
     async fn serve(&self, rungs: Vec<Rung>, jobs: &mpsc::Sender<Vec<Job>>, stop: &CancellationToken) {
+        let (rungs, newer) = self.serve_at_hand(rungs, jobs, stop).await;
+        if rungs.is_empty() {
+            return;
+        }
         let keys: Arc<[(ClaimId, DeliveryId)]> =
             rungs.iter().flat_map(|rung| rung.deliveries.iter().map(|id| (rung.claim, *id))).collect();
         let directory = self.directory.clone();
         let first = self.read(stop, move |conn| {
             let found = rung::read(conn, &keys, &directory.standing())?;
-            if found.behind {
+            if found.behind || newer {
                 directory.refresh(conn)?;
             }
             Ok(found)
@@ -163,6 +168,44 @@ impl Loader {
         // What waits for a slow endpoint must not keep the rings of others away, so a ring is not held until its deliveries have ended:
         // their leases answer for them from here on.
         Incoming::ack_all(rungs.into_iter().filter_map(|rung| rung.ring));
+    }
+
+    /// Hands on what was made in this process a moment ago, and returns what has to be read; and whether something was made of
+    /// subscriptions that are newer than ours.
+    async fn serve_at_hand(
+        &self,
+        rungs: Vec<Rung>,
+        jobs: &mpsc::Sender<Vec<Job>>,
+        stop: &CancellationToken,
+    ) -> (Vec<Rung>, bool) {
+        let Some(at_hand) = self.bus.at_hand() else { return (rungs, false) };
+        let standing = self.directory.standing();
+        let (mut held, mut events, mut known) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut served, mut left, mut newer) = (Vec::new(), Vec::new(), false);
+        for rung in rungs {
+            let made = at_hand.take_deliveries(rung.claim, &rung.deliveries).filter(|made| {
+                let is_known = made.iter().all(|made| standing.has_seen_all_of(&made.standing));
+                newer |= !is_known;
+                is_known
+            });
+            let Some(made) = made else {
+                left.push(rung);
+                continue;
+            };
+            for Made { held: delivery, event, .. } in made {
+                held.push(delivery);
+                if known.insert(event.id) {
+                    events.push(Arc::unwrap_or_clone(event));
+                }
+            }
+            served.push(rung);
+        }
+        if !held.is_empty() {
+            self.metrics.at_hand(held.len());
+            self.hand_on(held, events, jobs, stop).await;
+        }
+        Incoming::ack_all(served.into_iter().filter_map(|rung| rung.ring));
+        (left, newer)
     }
 
     /// Hands deliveries on with their events, as many as there is memory for, and then the others. Nobody waits for memory with what

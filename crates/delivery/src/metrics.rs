@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     parked: IntCounter,
     swept: IntCounter,
     loaded: IntCounter,
+    at_hand: IntCounter,
     settled: IntCounter,
     lease_too_short: IntCounter,
     signing: Histogram,
@@ -62,6 +63,10 @@ impl Metrics {
             swept: registry
                 .counter("hookyard_delivery_swept_total", "Deliveries taken from the schedule.")?,
             loaded: registry.counter("hookyard_delivery_loaded_total", "Deliveries read into memory.")?,
+            at_hand: registry.counter(
+                "hookyard_delivery_at_hand_total",
+                "Deliveries that were made in this process a moment ago and need not be read.",
+            )?,
             settled: registry.counter("hookyard_delivery_settled_total", "Tries written down.")?,
             lease_too_short: registry.counter(
                 "hookyard_delivery_lease_too_short_total",
@@ -102,6 +107,10 @@ impl Metrics {
 
     pub(crate) fn swept(&self, deliveries: usize) {
         self.swept.inc_by(deliveries as u64);
+    }
+
+    pub(crate) fn at_hand(&self, deliveries: usize) {
+        self.at_hand.inc_by(deliveries as u64);
     }
 
     pub(crate) fn loaded(&self, deliveries: usize) {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     amqp::{self, Amqp},
+    at_hand::AtHand,
     broadcast::{self, Listener},
     counters::Counters,
     incoming::Incoming,
@@ -167,6 +168,15 @@ impl Bus {
     #[must_use]
     pub const fn has_broker(&self) -> bool {
         matches!(self.transport, Transport::Amqp(_))
+    }
+
+    /// What the parts of this process hand each other; `None` where they need not be in one process.
+    #[must_use]
+    pub fn at_hand(&self) -> Option<&AtHand> {
+        match &self.transport {
+            Transport::Amqp(_) => None,
+            Transport::Memory(bus) => Some(&bus.at_hand),
+        }
     }
 
     /// Whether messages can be published and every consumer is served, now.

@@ -5,6 +5,7 @@
 //! rows nor the services.
 
 mod amqp;
+mod at_hand;
 mod backoff;
 mod broadcast;
 mod bus;
@@ -18,6 +19,7 @@ mod queue;
 mod readiness;
 mod settings;
 
+pub use at_hand::{AtHand, Made};
 pub use broadcast::{Heard, Listener};
 pub use bus::{Bus, Consumer, PublishError, StartError};
 pub use counters::Counters;

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    at_hand::AtHand,
     broadcast::Source,
     bus::PublishError,
     counters::{Tally, count},
@@ -33,6 +34,7 @@ pub(crate) struct MemoryBus {
     queues: Vec<Arc<Waiting>>,
     pub(crate) readiness: Readiness,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) at_hand: AtHand,
     closed: CancellationToken,
     /// To everybody.
     everybody: broadcast::Sender<Message>,
@@ -45,7 +47,7 @@ impl MemoryBus {
         let tally = Arc::<Tally>::default();
         let queues = Queue::all().map(|queue| Arc::new(Waiting::new(queue, Arc::clone(&tally)))).collect();
         let (closed, everybody) = (CancellationToken::new(), broadcast::channel(UNHEARD).0);
-        Self { queues, readiness, tally, closed, everybody }
+        Self { queues, readiness, tally, at_hand: AtHand::new(), closed, everybody }
     }
 
     pub(crate) fn publish(

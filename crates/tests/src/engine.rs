@@ -40,6 +40,8 @@ pub struct Engine {
     pub registry_bus: Option<Bus>,
     /// The deliverers' bus, if it is not the gateways'.
     pub delivery_bus: Option<Bus>,
+    /// Where the deliverers count, if somebody wants to know; with one deliverer only.
+    pub delivery_metrics: Option<Metrics>,
     /// How many runners of tasks.
     pub runners: usize,
     /// What they are told.
@@ -69,6 +71,7 @@ impl Default for Engine {
             resolver: None,
             registry_bus: None,
             delivery_bus: None,
+            delivery_metrics: None,
             runners: 0,
             runner: crate::runner::Runner::default(),
         }
@@ -171,7 +174,10 @@ impl Engine {
             ledger: Ledger::new(self.tasks.clone(), RespondLinks::new(&self.vault, "http://127.0.0.1"), None),
             origin: crate::runner::ORIGIN.to_owned(),
             vault: self.vault.clone(),
-            metrics: Metrics::new("test").expect("a registry of metrics"),
+            metrics: self
+                .delivery_metrics
+                .clone()
+                .unwrap_or_else(|| Metrics::new("test").expect("a registry of metrics")),
         };
         tokio::spawn(hookyard_delivery::run(deps, self.delivery.clone(), stop))
     }

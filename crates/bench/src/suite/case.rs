@@ -175,7 +175,7 @@ impl Case {
                 paced(label::SCALE_BESIDE, 300, 3, None),
             ],
             Self::Million => {
-                vec![fast(label::FEW_STORED, 50_000, 1, None), fast(label::MILLION_STORED, 50_000, 1, None)]
+                vec![fast(label::FEW_STORED, 25_000, 1, None), fast(label::MILLION_STORED, 25_000, 1, None)]
             }
             // No load: see `listeners` and `inbox`.
             Self::Listeners | Self::Inbox => Vec::new(),

@@ -28,6 +28,9 @@ const ROUNDS: usize = 10;
 /// Requests of a list in a round. The first round is not measured.
 const REQUESTS: usize = 30;
 
+/// Each system accepts in as many turns.
+pub(super) const TURNS: usize = 4;
+
 /// After a million rows were written the kernel and Postgres are busy with them for a while, which is not what is measured.
 const SETTLING: Duration = Duration::from_secs(20);
 

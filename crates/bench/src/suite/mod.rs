@@ -109,7 +109,7 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
                     (Case::Scale, Mode::Services) => Box::pin(scale::measure(&rig, args.quick)).await?,
                     // The registry is no process of its own.
                     (Case::Scale, Mode::Up) => Vec::new(),
-                    (Case::Million, _) => Box::pin(rig.million(mode, run, args.quick)).await?,
+                    (Case::Million, _) => Box::pin(rig.million(mode, args.quick)).await?,
                     _ => {
                         let shapes: Vec<Shape> = case.shapes(args.quick);
                         rig.measure(mode, &shapes).await?

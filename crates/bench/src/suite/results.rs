@@ -5,7 +5,11 @@ use std::{fs, io::Write, path::Path};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{case::label, system::Mode};
+use super::{
+    case::label,
+    reference::{SINK_P50_MS, SINK_PER_S},
+    system::Mode,
+};
 use crate::load::Report;
 
 /// Runs in which other processes used more than this share of the machine are left out when there are better ones.
@@ -55,8 +59,8 @@ pub(crate) struct Group<'a> {
     pub(crate) noise: f64,
     /// The runs that count.
     pub(crate) reports: Vec<&'a Report>,
-    /// The round of each.
-    rounds: Vec<usize>,
+    /// The round of each, and which one of this label it was in its round.
+    rounds: Vec<(usize, usize)>,
 }
 
 impl Group<'_> {
@@ -66,7 +70,7 @@ impl Group<'_> {
     }
 
     /// Median of what comes of two figures of one round, ours and the other group's: machines change their speed between rounds more
-    /// than within one. None when no round has both.
+    /// than within one. Where a round has several of each, the first is compared with the first, and so on. None when no round has both.
     pub(crate) fn beside(
         &self,
         other: &Self,
@@ -115,22 +119,36 @@ impl Results {
         let of_group = self.runs.iter().filter(|run| run.mode == mode && run.report.label == label);
         let all: Vec<&Run> = of_group.collect();
         let label = all.first()?.report.label.as_str();
-        let noise = |run: &&Run| run.report.noise(self.cores);
-        let quiet: Vec<&Run> = all.iter().copied().filter(|run| noise(run) <= MAX_NOISE).collect();
-        let left_out = if quiet.is_empty() { 0 } else { all.len() - quiet.len() };
-        let counting = if quiet.is_empty() { all } else { quiet };
-        let noise = counting.iter().map(noise).fold(0.0, f64::max);
-        let reports = counting.iter().map(|run| &run.report).collect();
-        let rounds = counting.iter().map(|run| run.run).collect();
+        let nth = |at: usize| all[..at].iter().filter(|run| run.run == all[at].run).count();
+        let numbered: Vec<(usize, &Run)> = (0..all.len()).map(|at| (nth(at), all[at])).collect();
+        let noise = |run: &Run| run.report.noise(self.cores);
+        let quiet: Vec<(usize, &Run)> =
+            numbered.iter().copied().filter(|(_, run)| noise(run) <= MAX_NOISE).collect();
+        let left_out = if quiet.is_empty() { 0 } else { numbered.len() - quiet.len() };
+        let counting = if quiet.is_empty() { numbered } else { quiet };
+        let noise = counting.iter().map(|(_, run)| noise(run)).fold(0.0, f64::max);
+        let reports = counting.iter().map(|(_, run)| &run.report).collect();
+        let rounds = counting.iter().map(|(nth, run)| (run.run, *nth)).collect();
         Some(Group { mode, label, left_out, noise, reports, rounds })
     }
 
-    /// The calibrated rate of this machine, deliveries per second; None when other processes disturbed the calibration,
-    /// because then it says nothing about the machine and scaling by it would flatter us.
-    pub(crate) fn calibrated_per_s(&self) -> Option<f64> {
+    /// How fast this machine is beside the reference machine; None when other processes disturbed the calibration, because then it
+    /// says nothing about the machine and scaling by it would flatter us.
+    pub(crate) fn speed(&self) -> Option<Speed> {
         let group = self.group(None, label::CALIBRATE).filter(|group| group.noise <= MAX_NOISE)?;
-        group.median(|report| Some(report.delivered_per_s))
+        let rate = group.median(|report| Some(report.delivered_per_s))? / SINK_PER_S;
+        let p50 = group.median(|report| Some(report.sink.total.success.p50))?;
+        Some(Speed { rate, latency: (p50 > 0.0).then_some(p50 / SINK_P50_MS) })
     }
+}
+
+/// A machine beside the reference machine, by load straight to sink.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Speed {
+    /// Its rate is so many times the reference machine's.
+    pub(crate) rate: f64,
+    /// Its median latency is so many times the reference machine's.
+    pub(crate) latency: Option<f64>,
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -184,6 +202,25 @@ pub(crate) mod tests {
         let rate = |report: &Report| Some(report.delivered_per_s);
         assert_eq!(group("a").beside(&group("b"), rate, |a, b| a / b), Some(3.0), "of 2 and 4");
         assert_eq!(group("a").beside(&group("b"), |_| None, |a, b| a / b), None);
+    }
+
+    #[test]
+    fn of_a_round_with_several_the_first_is_compared_with_the_first() {
+        let mut results = Results::new(false);
+        // The second of "b" was disturbed, so the second pair is missing, not moved up.
+        for (label, rate, other_cpu_s) in [
+            ("a", 10.0, 0.0),
+            ("b", 5.0, 0.0),
+            ("b", 1.0, 9.0),
+            ("a", 30.0, 0.0),
+            ("a", 60.0, 0.0),
+            ("b", 6.0, 0.0),
+        ] {
+            results.add(run(None, label, rate, other_cpu_s));
+        }
+        let group = |label| results.group(None, label).unwrap();
+        let rate = |report: &Report| Some(report.delivered_per_s);
+        assert_eq!(group("a").beside(&group("b"), rate, |a, b| a / b), Some(6.0), "of 2 and 10");
     }
 
     #[test]

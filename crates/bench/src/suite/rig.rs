@@ -136,35 +136,36 @@ impl<'a> Rig<'a> {
     }
 
     /// Starts Hookyard in `mode` twice, with next to nothing and with a million events stored, and measures what each accepts and lists, in
-    /// turns: a machine that changes its speed changes it for both. Which of them accepts first changes with the round.
+    /// turns: a machine that changes its speed changes it for both. Which of them accepts first changes with every turn, and the first
+    /// report of each has its lists.
     ///
     /// # Errors
     /// When a child fails, Postgres refuses, or a list is not answered.
-    pub(crate) async fn million(&self, mode: Mode, round: usize, quick: bool) -> Result<Vec<Report>> {
+    pub(crate) async fn million(&self, mode: Mode, quick: bool) -> Result<Vec<Report>> {
         let folders = [self.folder()?, self.folder()?];
         let (_sink, sink) = self.start_sink(&folders[0]).await?;
         let [few, many] = &folders;
-        let systems = [
+        let mut systems = [
             System::start(mode, &self.plan(few, sink)).await?,
             System::start(mode, &self.plan(many, sink)).await?,
         ];
         let shapes = Case::Million.shapes(quick);
-        let lists = million::lists(&systems, quick).await?;
-        let mut reports = Vec::new();
+        let mut lists = million::lists(&systems, quick).await?;
         // Both begin with a warm-up.
         let warm_up =
             Shape { label: "warm-up", events: WARM_UP_EVENTS, conns: WARM_UP_CONNS, ..shapes[0].clone() };
         for (system, folder) in systems.iter().zip(&folders) {
             self.load_on(system, &warm_up, &system.make_key(false)?, sink, folder).await?;
         }
-        let mut parts: Vec<_> = systems.into_iter().zip(&folders).zip(&shapes).zip(lists).collect();
-        if round.is_multiple_of(2) {
-            parts.reverse();
-        }
-        for (((mut system, folder), shape), lists) in parts {
-            let measured = self.load_on(&system, shape, &system.make_key(false)?, sink, folder).await;
-            system.check()?;
-            reports.push(Report { lists, ..measured? });
+        let mut reports = Vec::new();
+        for turn in 0..million::TURNS {
+            for at in if turn % 2 == 0 { [0, 1] } else { [1, 0] } {
+                let (system, folder) = (&mut systems[at], &folders[at]);
+                let key = system.make_key(false)?;
+                let measured = self.load_on(system, &shapes[at], &key, sink, folder).await;
+                system.check()?;
+                reports.push(Report { lists: std::mem::take(&mut lists[at]), ..measured? });
+            }
         }
         Ok(reports)
     }

@@ -2,7 +2,10 @@
 //!
 //! An event that very many want is not made into deliveries at once; what is left of it is a group of its own: [`super::large`].
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -15,7 +18,7 @@ use super::{NewDelivery, sequence, store::split};
 use crate::{
     Result,
     db::prepared::prepared,
-    id::{ClaimId, EventGroupId, EventId, SubscriptionId, TenantId},
+    id::{ClaimId, DeliveryId, EventGroupId, EventId, SubscriptionId, TenantId},
     subscription::directory::{Standing, behind},
 };
 
@@ -62,7 +65,7 @@ pub fn take(
     rests: &[Rest],
     hold: Hold,
 ) -> Result<HashSet<EventGroupId>> {
-    make(conn, groups, Source::Whole { rests }, deliveries, hold)
+    Ok(make(conn, groups, Source::Whole { rests }, deliveries, hold)?.groups)
 }
 
 /// What a ring has told of groups.
@@ -72,6 +75,17 @@ pub struct Told {
     pub standing: Standing,
     /// All events of the groups.
     pub events: Vec<(EventGroupId, TenantId, EventId)>,
+    /// Whether somebody wants to know the numbers that the deliveries are given.
+    pub numbers: bool,
+}
+
+/// What was taken of groups.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// The groups.
+    pub groups: HashSet<EventGroupId>,
+    /// The numbers of their deliveries, where they were asked for.
+    pub numbers: HashMap<DeliveryId, i64>,
 }
 
 /// As [`take`], of events that were not read. Takes only groups that have exactly these events, and none if subscriptions have changed
@@ -85,7 +99,7 @@ pub fn take_told(
     told: &Told,
     deliveries: &[Owed],
     hold: Hold,
-) -> Result<HashSet<EventGroupId>> {
+) -> Result<Taken> {
     make(conn, groups, Source::Told(told), deliveries, hold)
 }
 
@@ -118,6 +132,11 @@ impl Source<'_> {
         }
     }
 
+    /// Whether the numbers of the deliveries are returned.
+    const fn numbers(self) -> bool {
+        matches!(self, Self::Told(Told { numbers: true, .. }))
+    }
+
     fn rests(&self) -> &[Rest] {
         match self {
             Self::Whole { rests } => rests,
@@ -132,7 +151,7 @@ fn make(
     source: Source<'_>,
     deliveries: &[Owed],
     hold: Hold,
-) -> Result<HashSet<EventGroupId>> {
+) -> Result<Taken> {
     let mut missing = Cow::Borrowed(deliveries);
     loop {
         match make_new(conn, groups, source, &missing, hold) {
@@ -156,12 +175,7 @@ fn make_new(
     source: Source<'_>,
     deliveries: &[Owed],
     hold: Hold,
-) -> diesel::QueryResult<HashSet<EventGroupId>> {
-    #[derive(QueryableByName)]
-    struct Taken {
-        #[diesel(sql_type = Uuid)]
-        id: EventGroupId,
-    }
+) -> diesel::QueryResult<Taken> {
     let rests = source.rests();
     let (events, subscriptions) = split(deliveries.iter().map(|(_, new)| new.id));
     let news = || deliveries.iter().map(|(_, new)| new);
@@ -188,6 +202,14 @@ fn make_new(
                ARRAY(SELECT k.s FROM unnest($16, $17) AS k (e, s) WHERE k.e = r.e ORDER BY k.s), $5 \
             FROM unnest($12, $13, $14, $15) AS r (g, t, e, w) JOIN taken ON taken.id = r.g)"
     };
+    let (returning, numbers) = if source.numbers() {
+        (
+            " RETURNING event_id, subscription_id, sequence",
+            " UNION ALL SELECT event_id, subscription_id, sequence FROM made",
+        )
+    } else {
+        ("", "")
+    };
     // Within one subscription numbers go by the events' ids. A full join, which has the same rows here, cannot be made by comparing
     // each of thousands of deliveries with each counter, as the planner, who expects ten, would have it.
     let statement = prepared(format!(
@@ -198,8 +220,8 @@ fn make_new(
          made AS (INSERT INTO deliveries (event_id, subscription_id, tenant_id, profile, state, tries, attempts, \
                deferrals, due_at{columns}, sequence) \
             SELECT e, s, t, p, 0, 0, 0, 0, $5, {values}, numbers.last - behind \
-            FROM new FULL JOIN numbers ON numbers.subscription_id = new.s){left} \
-         SELECT id FROM taken",
+            FROM new FULL JOIN numbers ON numbers.subscription_id = new.s{returning}){left} \
+         SELECT id, NULL::uuid AS subscription_id, NULL::bigint AS sequence FROM taken{numbers}",
         source.taking(),
         sequence::give("SELECT s, count(*) FROM new GROUP BY s ORDER BY s")
     ))
@@ -212,7 +234,7 @@ fn make_new(
     .bind::<Uuid, _>(hold.claim)
     .bind::<Array<Uuid>, _>(groups)
     .bind::<Array<Uuid>, _>(deliveries.iter().map(|(group, _)| *group).collect::<Vec<_>>());
-    let taken: Vec<Taken> = if let Source::Told(Told { standing, events }) = source {
+    let rows: Vec<Row> = if let Source::Told(Told { standing, events, .. }) = source {
         statement
             .bind::<BigInt, _>(standing.seen)
             .bind::<Array<Uuid>, _>(events.iter().map(|(group, _, _)| *group).collect::<Vec<_>>())
@@ -239,5 +261,35 @@ fn make_new(
     } else {
         statement.load(conn)?
     };
-    Ok(taken.into_iter().map(|row| row.id).collect())
+    Ok(Taken::of(rows))
+}
+
+/// A group that was taken, or a delivery that was made, with its number.
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Uuid)]
+    id: uuid::Uuid,
+    #[diesel(sql_type = Nullable<Uuid>)]
+    subscription_id: Option<SubscriptionId>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    sequence: Option<i64>,
+}
+
+impl Taken {
+    fn of(rows: Vec<Row>) -> Self {
+        let mut taken = Self::default();
+        for Row { id, subscription_id, sequence } in rows {
+            match (subscription_id, sequence) {
+                (None, _) => {
+                    taken.groups.insert(EventGroupId::from_uuid(id));
+                }
+                (Some(subscription), Some(sequence)) => {
+                    let id = DeliveryId { event: EventId::from_uuid(id), subscription };
+                    taken.numbers.insert(id, sequence);
+                }
+                (Some(_), None) => {}
+            }
+        }
+        taken
+    }
 }

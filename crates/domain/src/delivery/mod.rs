@@ -122,6 +122,25 @@ impl NewDelivery {
     pub const fn plain(id: DeliveryId, tenant: TenantId, profile: Profile) -> Self {
         Self { id, tenant, profile, ordering: None, expires_at: None }
     }
+
+    /// The delivery as it was made: held for whoever is rung, with the number it was given.
+    #[must_use]
+    pub const fn held(&self, hold: fan_out::Hold, sequence: Option<i64>) -> HeldDelivery {
+        HeldDelivery {
+            id: self.id,
+            tenant: self.tenant,
+            profile: self.profile,
+            tries: 0,
+            attempts: 0,
+            deferrals: 0,
+            due_at: hold.now,
+            claim: hold.claim,
+            lease_until: hold.until,
+            ordered: self.ordering.is_some(),
+            expires_at: self.expires_at,
+            sequence,
+        }
+    }
 }
 
 /// A delivery that a deliverer holds under a claim.

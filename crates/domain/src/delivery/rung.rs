@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Result,
     db::{partition, prepared::prepared},
-    event::EventType,
+    event::{EventType, NewEvent},
     id::{ClaimId, DeliveryId, EventId, TenantId},
     subscription::directory::{Standing, behind},
 };
@@ -39,6 +39,27 @@ pub struct EventToSend {
     /// The canonical body.
     #[diesel(sql_type = Binary)]
     pub body: Vec<u8>,
+}
+
+impl EventToSend {
+    /// What [`read`] would find of an event that was stored as this. `None` when it would have to be asked, as Postgres prints a
+    /// correlation id that is no text.
+    #[must_use]
+    pub fn of(event: &NewEvent) -> Option<Self> {
+        let correlation_id = match event.metadata.get("correlation_id") {
+            None | Some(serde_json::Value::Null) => None,
+            Some(serde_json::Value::String(text)) => Some(text.clone()),
+            Some(_) => return None,
+        };
+        Some(Self {
+            id: event.id,
+            event_type: event.event_type.clone(),
+            correlation_id,
+            trace: event.trace.trace_uuid(),
+            sampled: event.trace.sampled,
+            body: event.body.clone(),
+        })
+    }
 }
 
 /// Bytes of bodies that are read at once; the last of them may go beyond it.

@@ -60,6 +60,12 @@ impl Standing {
     pub fn may_filter(&self, tenant: TenantId) -> bool {
         self.filtering.as_ref().is_none_or(|tenants| tenants.contains(&tenant))
     }
+
+    /// Whether this snapshot has all that the other has seen.
+    #[must_use]
+    pub const fn has_seen_all_of(&self, other: &Self) -> bool {
+        other.seen <= self.seen
+    }
 }
 
 /// Tenants with such hooks that are named to a query; when there are more, any tenant may have some.

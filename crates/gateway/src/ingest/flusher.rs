@@ -16,6 +16,7 @@ use hookyard_domain::{
     Error,
     clock::Clock,
     db::Db,
+    delivery::rung::EventToSend,
     event::{
         NewEvent, Origin,
         claimed::{self, Request},
@@ -229,7 +230,11 @@ impl Flusher {
         let events: Vec<&NewEvent> = events.collect();
         // A group of nothing but repeated requests has no row.
         let Some(first) = events.first() else { return };
-        self.ring(Message::EventAccepted { group: id, accepted: told(&events) }, first.trace);
+        let accepted = told(&events);
+        if let (Some(at_hand), Some(_)) = (self.bus.at_hand(), &accepted) {
+            at_hand.put_events(events.iter().filter_map(|event| EventToSend::of(event)));
+        }
+        self.ring(Message::EventAccepted { group: id, accepted }, first.trace);
         let count = events.len();
         self.metrics.accepted.inc_by(count as u64);
         self.metrics.group_events.observe(count as f64);

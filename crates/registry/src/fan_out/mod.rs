@@ -7,7 +7,8 @@ mod rings;
 mod told;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,12 +18,13 @@ use hookyard_domain::{
     delivery::{
         NewDelivery, Profile,
         fan_out::{self, Hold, Owed, Rest},
+        rung::EventToSend,
     },
     event::waiting::{self, Waiting, WaitingEvent},
-    id::{ClaimId, DeliveryId, EventGroupId},
-    subscription::directory::Directory,
+    id::{ClaimId, DeliveryId, EventGroupId, EventId},
+    subscription::directory::{Directory, Standing},
 };
-use hookyard_messaging::{Accepted, Consumer, Incoming, Message};
+use hookyard_messaging::{Accepted, AtHand, Consumer, Incoming, Made, Message};
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, lines, matching, settings::Settings};
@@ -86,7 +88,8 @@ impl FanOut {
     async fn fan_out_rung(&self, rung: &mut Vec<Rung>) -> Result<()> {
         let began = Instant::now();
         let groups: Vec<EventGroupId> = rung.iter().map(|rung| rung.group).collect();
-        if let Some(told) = told::of(&self.context.directory, rung) {
+        let numbers = self.context.bus.at_hand().is_some();
+        if let Some(told) = told::of(&self.context.directory, rung, numbers) {
             let hold = self.hold();
             let written = self.context.db.once(move |conn| told.write(conn, &groups, hold)).await?;
             rung.retain(|rung| !written.taken.contains(&rung.group));
@@ -120,7 +123,7 @@ impl FanOut {
 
     /// What follows the commit: whoever has work hears of it.
     async fn behind(&self, written: Written, hold: Hold, began: Instant) {
-        let Written { events, deliveries, large, .. } = written;
+        let Written { events, deliveries, large, numbered, .. } = written;
         self.context.metrics.fanned_out(events, deliveries.len(), began.elapsed());
         if large {
             self.found.tell();
@@ -130,6 +133,9 @@ impl FanOut {
         self.rings.ring_inboxes(&fetched);
         let (waiting, ready): (Vec<NewDelivery>, Vec<NewDelivery>) =
             sent.into_iter().partition(|delivery| delivery.ordering.is_some());
+        if let (Some(at_hand), Some(numbered)) = (self.context.bus.at_hand(), numbered) {
+            numbered.hand_over(at_hand, &ready, hold);
+        }
         self.rings.ring(hold, ready).await;
         lines::let_go(&self.context, &waiting);
     }
@@ -164,6 +170,28 @@ struct Written {
     deliveries: Vec<NewDelivery>,
     /// Whether something is left of one of them.
     large: bool,
+    /// What whoever sends them in this process need not read.
+    numbered: Option<Numbered>,
+}
+
+/// The numbers of deliveries that were made, and of what.
+struct Numbered {
+    numbers: HashMap<DeliveryId, i64>,
+    standing: Standing,
+}
+
+impl Numbered {
+    /// Puts deliveries at hand whose events are.
+    fn hand_over(self, at_hand: &AtHand, made: &[NewDelivery], hold: Hold) {
+        let (standing, at) = (Arc::new(self.standing), Instant::now());
+        let mut events: HashMap<EventId, Option<Arc<EventToSend>>> = HashMap::new();
+        at_hand.put_deliveries(made.iter().filter_map(|new| {
+            let sequence = *self.numbers.get(&new.id)?;
+            let id = new.id.event;
+            let event = events.entry(id).or_insert_with(|| at_hand.take_event(id).map(Arc::new)).clone()?;
+            Some(Made { held: new.held(hold, Some(sequence)), event, standing: Arc::clone(&standing), at })
+        }));
+    }
 }
 
 fn write(conn: &mut Conn, directory: &Directory, groups: &[EventGroupId], hold: Hold) -> Result<Written> {
@@ -198,7 +226,7 @@ impl Written {
     fn of(taken: HashSet<EventGroupId>, events: &[WaitingEvent], owed: Vec<Owed>) -> Self {
         let events = events.iter().filter(|event| taken.contains(&event.group)).count();
         let made = owed.into_iter().filter(|(group, _)| taken.contains(group)).map(|(_, new)| new);
-        Self { events, deliveries: made.collect(), taken, large: false }
+        Self { events, deliveries: made.collect(), taken, large: false, numbered: None }
     }
 }
 

@@ -72,26 +72,8 @@ impl Rings {
 /// Ends the leases of deliveries that could not be rung. If this fails too, the leases end by themselves.
 async fn release(context: &Context, deliveries: Vec<NewDelivery>, hold: Hold) {
     let now = context.clock.now();
-    let parked: Vec<(HeldDelivery, DateTime<Utc>)> = deliveries
-        .into_iter()
-        .map(|new| {
-            let held = HeldDelivery {
-                id: new.id,
-                tenant: new.tenant,
-                profile: new.profile,
-                tries: 0,
-                attempts: 0,
-                deferrals: 0,
-                due_at: now,
-                claim: hold.claim,
-                lease_until: hold.until,
-                ordered: false,
-                expires_at: new.expires_at,
-                sequence: None,
-            };
-            (held, now)
-        })
-        .collect();
+    let parked: Vec<(HeldDelivery, DateTime<Utc>)> =
+        deliveries.iter().map(|new| (new.held(hold, None), now)).collect();
     if let Err(error) = context.db.once(move |conn| delivery::store::park(conn, &parked)).await {
         tracing::debug!(error = error.chain(), "leases could not be ended; they end by themselves");
     }

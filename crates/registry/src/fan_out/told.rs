@@ -4,14 +4,14 @@
 use hookyard_domain::{
     Result,
     db::Conn,
-    delivery::fan_out::{self, Hold, Owed, Told},
+    delivery::fan_out::{self, Hold, Owed, Taken, Told},
     event::{Origin, waiting::WaitingEvent},
     id::EventGroupId,
     subscription::directory::Directory,
 };
 use hookyard_messaging::Accepted;
 
-use super::{Rung, Written, large::LARGE, of_event};
+use super::{Numbered, Rung, Written, large::LARGE, of_event};
 
 /// Groups that can be tried.
 pub(super) struct Whole {
@@ -20,8 +20,8 @@ pub(super) struct Whole {
     directory: Directory,
 }
 
-/// What was rung, if all of it was told and nobody looks at its content.
-pub(super) fn of(directory: &Directory, rung: &[Rung]) -> Option<Whole> {
+/// What was rung, if all of it was told and nobody looks at its content; with the `numbers` of its deliveries, if somebody wants them.
+pub(super) fn of(directory: &Directory, rung: &[Rung], numbers: bool) -> Option<Whole> {
     let standing = directory.standing();
     let mut events = Vec::new();
     for Rung { group, accepted } in rung {
@@ -42,7 +42,7 @@ pub(super) fn of(directory: &Directory, rung: &[Rung]) -> Option<Whole> {
         }
     }
     let told = events.iter().map(|event| (event.group, event.tenant, event.id)).collect();
-    Some(Whole { events, told: Told { standing, events: told }, directory: directory.clone() })
+    Some(Whole { events, told: Told { standing, events: told, numbers }, directory: directory.clone() })
 }
 
 impl Whole {
@@ -61,6 +61,8 @@ impl Whole {
             owed.extend(deliveries.into_iter().map(|new| (event.group, new)));
         }
         let taken = fan_out::take_told(conn, groups, &self.told, &owed, hold)?;
-        Ok(Written::of(taken, &self.events, owed))
+        let Taken { groups, numbers } = taken;
+        let numbered = Numbered { numbers, standing: self.told.standing };
+        Ok(Written { numbered: Some(numbered), ..Written::of(groups, &self.events, owed) })
     }
 }

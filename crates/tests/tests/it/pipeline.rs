@@ -3,6 +3,7 @@
 //!
 //! Time is moved, not waited for. Services that are killed, and servers that go away, are in the tests of faults.
 
+mod at_hand;
 mod bodies;
 mod cancelled;
 mod dead_letters;

@@ -6,7 +6,7 @@ use hookyard_domain::{
     db::Conn,
     delivery::{
         NewDelivery, Profile,
-        fan_out::{self, Hold, Owed, Told},
+        fan_out::{self, Hold, Owed, Taken, Told},
     },
     event::store::overdue_groups,
     id::{ClaimId, DeliveryId, EventGroupId, EventId, SubscriptionId, TenantId},
@@ -52,6 +52,7 @@ async fn only_what_the_row_says_is_taken_and_only_with_all_subscriptions() {
         let told = Told {
             standing: directory.standing(),
             events: told.iter().map(|(tenant, event)| (group, *tenant, *event)).collect(),
+            numbers: true,
         };
         let owed: Vec<Owed> = told
             .events
@@ -62,7 +63,9 @@ async fn only_what_the_row_says_is_taken_and_only_with_all_subscriptions() {
             })
             .collect();
         let work = move |conn: &mut Conn| fan_out::take_told(conn, &[group], &told, &owed, hold);
-        db.once(work).await.unwrap().len()
+        let Taken { groups, numbers } = db.once(work).await.unwrap();
+        assert_eq!(numbers.len(), 2 * groups.len());
+        groups.len()
     };
     let right = [(tenant, first), (tenant, second)];
     assert_eq!(take(&right).await, 0, "nothing is known of subscriptions yet");
