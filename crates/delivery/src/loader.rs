@@ -179,11 +179,11 @@ impl Loader {
         stop: &CancellationToken,
     ) -> (Vec<Rung>, bool) {
         let Some(at_hand) = self.bus.at_hand() else { return (rungs, false) };
-        let standing = self.directory.standing();
+        let (standing, now) = (self.directory.standing(), self.clock.instant());
         let (mut held, mut events, mut known) = (Vec::new(), Vec::new(), HashSet::new());
         let (mut served, mut left, mut newer) = (Vec::new(), Vec::new(), false);
         for rung in rungs {
-            let made = at_hand.take_deliveries(rung.claim, &rung.deliveries).filter(|made| {
+            let made = at_hand.take_deliveries(rung.claim, &rung.deliveries, now).filter(|made| {
                 let is_known = made.iter().all(|made| standing.has_seen_all_of(&made.standing));
                 newer |= !is_known;
                 is_known

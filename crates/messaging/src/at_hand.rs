@@ -11,6 +11,7 @@ use std::{
 
 use hookyard_domain::{
     delivery::{HeldDelivery, rung::EventToSend},
+    event::NewEvent,
     id::{ClaimId, DeliveryId, EventId},
     subscription::directory::Standing,
 };
@@ -29,8 +30,15 @@ const AT_ONCE: usize = 256;
 /// What is at hand in this process.
 #[derive(Debug)]
 pub struct AtHand {
-    events: Mutex<LruCache<EventId, EventToSend>>,
+    events: Mutex<LruCache<EventId, Stored>>,
     deliveries: Mutex<LruCache<DeliveryId, Made>>,
+}
+
+/// An event that was stored a moment ago.
+#[derive(Debug)]
+struct Stored {
+    event: EventToSend,
+    at: Instant,
 }
 
 /// A delivery that was made a moment ago.
@@ -52,25 +60,31 @@ impl AtHand {
         Self { events: Mutex::new(LruCache::new(size)), deliveries: Mutex::new(LruCache::new(size)) }
     }
 
-    /// Events were stored.
-    pub fn put_events(&self, events: impl IntoIterator<Item = EventToSend>) {
+    /// Events were stored just now. Whatever nobody has taken in time is forgotten.
+    pub fn put_events<'a>(&self, events: impl IntoIterator<Item = &'a NewEvent>, now: Instant) {
+        let small = events.into_iter().filter(|event| event.body.len() <= LARGEST);
+        let events: Vec<EventToSend> = small.filter_map(EventToSend::of).collect();
         let mut at_hand = lock(&self.events);
+        while at_hand.peek_lru().is_some_and(|(_, stored)| is_past(stored.at, now)) {
+            at_hand.pop_lru();
+        }
         for event in events {
-            if event.body.len() <= LARGEST {
-                at_hand.put(event.id, event);
-            }
+            at_hand.put(event.id, Stored { event, at: now });
         }
     }
 
     /// Takes an event, for the deliveries that are made of it.
     #[must_use]
     pub fn take_event(&self, id: EventId) -> Option<EventToSend> {
-        lock(&self.events).pop(&id)
+        lock(&self.events).pop(&id).map(|stored| stored.event)
     }
 
-    /// Deliveries were made, and will be rung.
-    pub fn put_deliveries(&self, made: impl IntoIterator<Item = Made>) {
+    /// Deliveries were made at this moment, and will be rung.
+    pub fn put_deliveries(&self, made: Vec<Made>, now: Instant) {
         let mut at_hand = lock(&self.deliveries);
+        while at_hand.peek_lru().is_some_and(|(_, made)| is_past(made.at, now)) {
+            at_hand.pop_lru();
+        }
         for made in made {
             at_hand.put(made.held.id, made);
         }
@@ -78,13 +92,28 @@ impl AtHand {
 
     /// Takes the deliveries that are rung under this claim, if all of them are at hand and were made only a moment ago.
     #[must_use]
-    pub fn take_deliveries(&self, claim: ClaimId, ids: &[DeliveryId]) -> Option<Vec<Made>> {
+    pub fn take_deliveries(&self, claim: ClaimId, ids: &[DeliveryId], now: Instant) -> Option<Vec<Made>> {
         let mut at_hand = lock(&self.deliveries);
         let found: Vec<Made> = ids.iter().filter_map(|id| at_hand.pop(id)).collect();
         drop(at_hand);
-        let counts = |made: &Made| made.held.claim == claim && made.at.elapsed() <= KEPT;
+        let counts = |made: &Made| made.held.claim == claim && !is_past(made.at, now);
         (found.len() == ids.len() && found.iter().all(counts)).then_some(found)
     }
+
+    /// Forgets an event and its deliveries, whose payload was purged.
+    pub fn forget(&self, event: EventId) {
+        lock(&self.events).pop(&event);
+        let mut at_hand = lock(&self.deliveries);
+        let of_it: Vec<DeliveryId> =
+            at_hand.iter().map(|(id, _)| *id).filter(|id| id.event == event).collect();
+        for id in of_it {
+            at_hand.pop(&id);
+        }
+    }
+}
+
+fn is_past(at: Instant, now: Instant) -> bool {
+    KEPT < now.saturating_duration_since(at)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,8 +125,10 @@ mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
     use hookyard_domain::{
         delivery::{NewDelivery, Profile, fan_out::Hold},
+        event::Origin,
         id::{SubscriptionId, TenantId},
         subscription::directory::Directory,
+        trace::TraceContext,
     };
 
     use super::*;
@@ -106,19 +137,23 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::days(20_000)
     }
 
-    fn event(bytes: usize) -> EventToSend {
-        EventToSend {
+    fn event(bytes: usize) -> NewEvent {
+        NewEvent {
+            tenant: TenantId::new(now()),
             id: EventId::new(now()),
             event_type: "order.created".parse().unwrap(),
-            correlation_id: None,
-            trace: uuid::Uuid::from_u128(1),
-            sampled: false,
+            origin: Origin::Posted,
+            occurred_at: now(),
+            created_at: now(),
+            due_at: None,
+            metadata: serde_json::json!({}),
+            trace: TraceContext::fresh(),
             body: vec![b'x'; bytes],
         }
     }
 
     fn made(claim: ClaimId, at: Instant) -> Made {
-        let event = event(2);
+        let event = EventToSend::of(&event(2)).unwrap();
         let id = DeliveryId { event: event.id, subscription: SubscriptionId::new(now()) };
         let hold = Hold { claim, now: now(), until: now() };
         let new = NewDelivery::plain(id, TenantId::new(now()), Profile::Hook);
@@ -129,47 +164,65 @@ mod tests {
     #[test]
     fn an_event_is_taken_once_and_a_large_one_is_not_kept() {
         let at_hand = AtHand::new();
-        let (largest, larger) = (event(LARGEST), event(LARGEST + 1));
-        let ids = [largest.id, larger.id];
-        at_hand.put_events([largest, larger]);
-        assert_eq!(ids.map(|id| at_hand.take_event(id).is_some()), [true, false]);
-        assert_eq!(ids.map(|id| at_hand.take_event(id).is_some()), [false, false]);
+        let events = [event(LARGEST), event(LARGEST + 1)];
+        at_hand.put_events(&events, Instant::now());
+        let take = || events.each_ref().map(|event| at_hand.take_event(event.id).is_some());
+        assert_eq!(take(), [true, false]);
+        assert_eq!(take(), [false, false]);
+    }
+
+    #[test]
+    fn what_nobody_took_and_what_was_purged_is_forgotten() {
+        let (at_hand, began) = (AtHand::new(), Instant::now());
+        let [old, purged, young, last] = [event(1), event(1), event(1), event(1)];
+        at_hand.put_events([&old], began);
+        at_hand.put_events([&young, &purged], began + Duration::from_millis(1));
+        at_hand.put_events([&last], began + KEPT + Duration::from_millis(1));
+        at_hand.forget(purged.id);
+        let left = [&old, &purged, &young, &last].map(|event| at_hand.take_event(event.id).is_some());
+        assert_eq!(left, [false, false, true, true]);
+
+        let claim = ClaimId::new(now());
+        let made = made(claim, began);
+        let id = made.held.id;
+        at_hand.put_deliveries(vec![made], began);
+        at_hand.forget(id.event);
+        assert!(at_hand.take_deliveries(claim, &[id], began).is_none());
     }
 
     #[test]
     fn the_oldest_is_forgotten() {
-        let at_hand = AtHand::new();
-        let events: Vec<EventToSend> = (0..=AT_ONCE).map(|_| event(1)).collect();
-        let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
-        at_hand.put_events(events);
-        assert!(at_hand.take_event(ids[0]).is_none());
-        assert!(ids[1..].iter().all(|id| at_hand.take_event(*id).is_some()));
+        let (at_hand, began) = (AtHand::new(), Instant::now());
+        let events: Vec<NewEvent> = (0..=AT_ONCE).map(|_| event(1)).collect();
+        at_hand.put_events(&events, began);
+        assert!(at_hand.take_event(events[0].id).is_none());
+        assert!(events[1..].iter().all(|event| at_hand.take_event(event.id).is_some()));
 
         let claim = ClaimId::new(now());
-        let made: Vec<Made> = (0..=AT_ONCE).map(|_| made(claim, Instant::now())).collect();
+        let made: Vec<Made> = (0..=AT_ONCE).map(|_| made(claim, began)).collect();
         let ids: Vec<DeliveryId> = made.iter().map(|made| made.held.id).collect();
-        at_hand.put_deliveries(made);
-        assert!(at_hand.take_deliveries(claim, &ids[..1]).is_none());
-        assert!(at_hand.take_deliveries(claim, &ids[1..2]).is_some());
+        at_hand.put_deliveries(made, began);
+        assert!(at_hand.take_deliveries(claim, &ids[..1], began).is_none());
+        assert!(at_hand.take_deliveries(claim, &ids[1..2], began).is_some());
     }
 
     #[test]
     fn deliveries_are_taken_all_together_or_not_at_all() {
-        let (claim, other) = (ClaimId::new(now()), ClaimId::new(now()));
-        let take = |put: Vec<Made>, claim, more: &[DeliveryId]| {
+        let (claim, other, began) = (ClaimId::new(now()), ClaimId::new(now()), Instant::now());
+        let take = |put: Vec<Made>, more: &[DeliveryId], after: Duration| {
             let at_hand = AtHand::new();
             let ids: Vec<DeliveryId> =
                 put.iter().map(|made| made.held.id).chain(more.iter().copied()).collect();
-            at_hand.put_deliveries(put);
-            let taken = at_hand.take_deliveries(claim, &ids).map(|made| made.len());
-            assert!(at_hand.take_deliveries(claim, &ids).is_none(), "a second time");
+            at_hand.put_deliveries(put, began);
+            let taken = at_hand.take_deliveries(claim, &ids, began + after).map(|made| made.len());
+            assert!(at_hand.take_deliveries(claim, &ids, began).is_none(), "a second time");
             taken
         };
-        let fresh = || made(claim, Instant::now());
-        assert_eq!(take(vec![fresh(), fresh()], claim, &[]), Some(2));
-        assert_eq!(take(vec![fresh(), made(other, Instant::now())], claim, &[]), None, "another's lease");
-        assert_eq!(take(vec![fresh()], claim, &[fresh().held.id]), None, "one was not put there");
-        let old = Instant::now().checked_sub(KEPT + Duration::from_millis(1)).unwrap();
-        assert_eq!(take(vec![fresh(), made(claim, old)], claim, &[]), None, "made too long ago");
+        let fresh = || made(claim, began);
+        let too_late = KEPT + Duration::from_nanos(1);
+        assert_eq!(take(vec![fresh(), fresh()], &[], KEPT), Some(2));
+        assert_eq!(take(vec![fresh(), fresh()], &[], too_late), None, "made too long ago");
+        assert_eq!(take(vec![fresh(), made(other, began)], &[], KEPT), None, "another's lease");
+        assert_eq!(take(vec![fresh()], &[fresh().held.id], KEPT), None, "one was not put there");
     }
 }

@@ -6,8 +6,6 @@
 
 /// Load straight to sink on the reference machine, per second: row "load → sink".
 pub(crate) const SINK_PER_S: f64 = 185_000.0;
-/// How long one of these takes from the load to the sink, median in ms (the same).
-pub(crate) const SINK_P50_MS: f64 = 0.04;
 
 /// Svix at one endpoint, deliveries per second.
 pub(crate) const SVIX_ONE_PER_S: f64 = 1_500.0;

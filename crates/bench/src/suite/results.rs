@@ -5,11 +5,7 @@ use std::{fs, io::Write, path::Path};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{
-    case::label,
-    reference::{SINK_P50_MS, SINK_PER_S},
-    system::Mode,
-};
+use super::{case::label, system::Mode};
 use crate::load::Report;
 
 /// Runs in which other processes used more than this share of the machine are left out when there are better ones.
@@ -132,23 +128,12 @@ impl Results {
         Some(Group { mode, label, left_out, noise, reports, rounds })
     }
 
-    /// How fast this machine is beside the reference machine; None when other processes disturbed the calibration, because then it
-    /// says nothing about the machine and scaling by it would flatter us.
-    pub(crate) fn speed(&self) -> Option<Speed> {
+    /// The calibrated rate of this machine, deliveries per second; None when other processes disturbed the calibration,
+    /// because then it says nothing about the machine and scaling by it would flatter us.
+    pub(crate) fn calibrated_per_s(&self) -> Option<f64> {
         let group = self.group(None, label::CALIBRATE).filter(|group| group.noise <= MAX_NOISE)?;
-        let rate = group.median(|report| Some(report.delivered_per_s))? / SINK_PER_S;
-        let p50 = group.median(|report| Some(report.sink.total.success.p50))?;
-        Some(Speed { rate, latency: (p50 > 0.0).then_some(p50 / SINK_P50_MS) })
+        group.median(|report| Some(report.delivered_per_s))
     }
-}
-
-/// A machine beside the reference machine, by load straight to sink.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Speed {
-    /// Its rate is so many times the reference machine's.
-    pub(crate) rate: f64,
-    /// Its median latency is so many times the reference machine's.
-    pub(crate) latency: Option<f64>,
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -206,7 +191,7 @@ pub(crate) mod tests {
 
     #[test]
     fn of_a_round_with_several_the_first_is_compared_with_the_first() {
-        let mut results = Results::new(false);
+        let mut results = Results { quick: false, cores: 2, runs: Vec::new() };
         // The second of "b" was disturbed, so the second pair is missing, not moved up.
         for (label, rate, other_cpu_s) in [
             ("a", 10.0, 0.0),

@@ -136,8 +136,8 @@ impl<'a> Rig<'a> {
     }
 
     /// Starts Hookyard in `mode` twice, with next to nothing and with a million events stored, and measures what each accepts and lists, in
-    /// turns: a machine that changes its speed changes it for both. Which of them accepts first changes with every turn, and the first
-    /// report of each has its lists.
+    /// turns: a machine that changes its speed changes it for both. Which of them accepts first changes with every turn. The lists
+    /// are asked for once, and told with every turn.
     ///
     /// # Errors
     /// When a child fails, Postgres refuses, or a list is not answered.
@@ -150,7 +150,7 @@ impl<'a> Rig<'a> {
             System::start(mode, &self.plan(many, sink)).await?,
         ];
         let shapes = Case::Million.shapes(quick);
-        let mut lists = million::lists(&systems, quick).await?;
+        let lists = million::lists(&systems, quick).await?;
         // Both begin with a warm-up.
         let warm_up =
             Shape { label: "warm-up", events: WARM_UP_EVENTS, conns: WARM_UP_CONNS, ..shapes[0].clone() };
@@ -164,7 +164,7 @@ impl<'a> Rig<'a> {
                 let key = system.make_key(false)?;
                 let measured = self.load_on(system, &shapes[at], &key, sink, folder).await;
                 system.check()?;
-                reports.push(Report { lists: std::mem::take(&mut lists[at]), ..measured? });
+                reports.push(Report { lists: lists[at].clone(), ..measured? });
             }
         }
         Ok(reports)

@@ -14,7 +14,7 @@ use super::{Command, Deps, Dispatcher, endpoint::Endpoint, rate};
 use crate::loader::Rung;
 
 /// Looks at the schedule that are under way at once: there are other things to be asked of the database.
-pub(super) const LOOKS: usize = 4;
+pub(super) const LOOKS: usize = 2;
 
 impl Dispatcher {
     /// Whether an endpoint's owner or the limits of its host set its pace. The places of what waits follow from that, and whoever were fetched

@@ -80,7 +80,7 @@ pub(crate) async fn purge(
     let cancel = query.flag("cancel_pending")?;
     query.finish()?;
     let (tenant, now) = (caller.tenant(), context.clock.now());
-    idempotent(&context, None, move |conn| {
+    let reply = idempotent(&context, None, move |conn| {
         let (at, cancelled) = match purge::purge(conn, tenant, event, cancel, now)? {
             Outcome::Purged { at, cancelled, before } => {
                 if !before {
@@ -113,5 +113,9 @@ pub(crate) async fn purge(
         };
         Ok(Reply::json(StatusCode::OK, &purged)?)
     })
-    .await
+    .await?;
+    if let Some(at_hand) = context.bus.at_hand() {
+        at_hand.forget(event);
+    }
+    Ok(reply)
 }

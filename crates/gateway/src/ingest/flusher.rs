@@ -16,7 +16,6 @@ use hookyard_domain::{
     Error,
     clock::Clock,
     db::Db,
-    delivery::rung::EventToSend,
     event::{
         NewEvent, Origin,
         claimed::{self, Request},
@@ -232,7 +231,10 @@ impl Flusher {
         let Some(first) = events.first() else { return };
         let accepted = told(&events);
         if let (Some(at_hand), Some(_)) = (self.bus.at_hand(), &accepted) {
-            at_hand.put_events(events.iter().filter_map(|event| EventToSend::of(event)));
+            at_hand.put_events(
+                events.iter().copied().filter(|event| event.due_at.is_none()),
+                self.clock.instant(),
+            );
         }
         self.ring(Message::EventAccepted { group: id, accepted }, first.trace);
         let count = events.len();

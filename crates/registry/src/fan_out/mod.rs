@@ -134,7 +134,7 @@ impl FanOut {
         let (waiting, ready): (Vec<NewDelivery>, Vec<NewDelivery>) =
             sent.into_iter().partition(|delivery| delivery.ordering.is_some());
         if let (Some(at_hand), Some(numbered)) = (self.context.bus.at_hand(), numbered) {
-            numbered.hand_over(at_hand, &ready, hold);
+            numbered.hand_over(at_hand, &ready, hold, self.context.clock.instant());
         }
         self.rings.ring(hold, ready).await;
         lines::let_go(&self.context, &waiting);
@@ -182,15 +182,16 @@ struct Numbered {
 
 impl Numbered {
     /// Puts deliveries at hand whose events are.
-    fn hand_over(self, at_hand: &AtHand, made: &[NewDelivery], hold: Hold) {
-        let (standing, at) = (Arc::new(self.standing), Instant::now());
+    fn hand_over(self, at_hand: &AtHand, made: &[NewDelivery], hold: Hold, at: Instant) {
+        let standing = Arc::new(self.standing);
         let mut events: HashMap<EventId, Option<Arc<EventToSend>>> = HashMap::new();
-        at_hand.put_deliveries(made.iter().filter_map(|new| {
+        let made = made.iter().filter_map(|new| {
             let sequence = *self.numbers.get(&new.id)?;
             let id = new.id.event;
             let event = events.entry(id).or_insert_with(|| at_hand.take_event(id).map(Arc::new)).clone()?;
             Some(Made { held: new.held(hold, Some(sequence)), event, standing: Arc::clone(&standing), at })
-        }));
+        });
+        at_hand.put_deliveries(made.collect(), at);
     }
 }
 

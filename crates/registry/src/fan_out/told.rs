@@ -13,6 +13,9 @@ use hookyard_messaging::Accepted;
 
 use super::{Numbered, Rung, Written, large::LARGE, of_event};
 
+/// Of more deliveries at once than this nothing is left at hand: reading them costs little for each.
+const HANDED_OVER: usize = 64;
+
 /// Groups that can be tried.
 pub(super) struct Whole {
     events: Vec<WaitingEvent>,
@@ -50,7 +53,7 @@ impl Whole {
     ///
     /// # Errors
     /// When the database is away.
-    pub(super) fn write(self, conn: &mut Conn, groups: &[EventGroupId], hold: Hold) -> Result<Written> {
+    pub(super) fn write(mut self, conn: &mut Conn, groups: &[EventGroupId], hold: Hold) -> Result<Written> {
         let mut owed: Vec<Owed> = Vec::with_capacity(self.events.len());
         for event in &self.events {
             let deliveries = of_event(&self.directory, event, hold);
@@ -60,9 +63,9 @@ impl Whole {
             }
             owed.extend(deliveries.into_iter().map(|new| (event.group, new)));
         }
-        let taken = fan_out::take_told(conn, groups, &self.told, &owed, hold)?;
-        let Taken { groups, numbers } = taken;
-        let numbered = Numbered { numbers, standing: self.told.standing };
-        Ok(Written { numbered: Some(numbered), ..Written::of(groups, &self.events, owed) })
+        self.told.numbers &= owed.len() <= HANDED_OVER;
+        let Taken { groups, numbers } = fan_out::take_told(conn, groups, &self.told, &owed, hold)?;
+        let numbered = self.told.numbers.then_some(Numbered { numbers, standing: self.told.standing });
+        Ok(Written { numbered, ..Written::of(groups, &self.events, owed) })
     }
 }

@@ -1,14 +1,14 @@
 //! The targets, and whether they are reached: as measured, and scaled to the reference machine.
 //!
 //! Rates and CPU costs scale with the speed of the machine: the calibrated rate of the same suite, load straight to sink,
-//! relative to the reference machine's. Latencies at 500 events per second are hops between processes that are not busy, and scale with
-//! the latency of that one hop. Ratios of two figures of one suite and memory are free of the machine and not scaled.
+//! relative to the reference machine's. Ratios of two figures of one suite, latencies and memory are not scaled: the first
+//! are free of the machine, the others do not follow its speed in a way that one number tells.
 
 mod targets;
 
 use super::{
-    reference::{SINK_P50_MS, SINK_PER_S},
-    results::{MAX_NOISE, Results, Speed},
+    reference::SINK_PER_S,
+    results::{MAX_NOISE, Results},
     system::Mode,
     table::{cell, head, row},
 };
@@ -20,8 +20,6 @@ enum Scale {
     Rate,
     /// A faster machine has less of it.
     Cost,
-    /// Hops one after the other, with time between them.
-    Latency,
     /// Not scaled.
     Fixed,
 }
@@ -63,15 +61,14 @@ struct Check {
 
 /// The table of targets; says so when the calibration is missing.
 pub(crate) fn render(results: &Results) -> String {
-    let speed = results.speed();
+    let speed = results.calibrated_per_s().map(|rate| rate / SINK_PER_S);
     let mut out = String::from("\n## Targets\n\n");
     match speed {
         Some(speed) => {
             out += &format!(
-                "This machine: load → sink {:.0}/s, {:.2} × the reference machine's {SINK_PER_S:.0}/s, after {} × its {SINK_P50_MS} ms; scaled figures are what the reference machine would show.\n\n",
-                speed.rate * SINK_PER_S,
-                speed.rate,
-                cell(speed.latency, 2),
+                "This machine: load → sink {:.0}/s, {:.2} × the reference machine's {SINK_PER_S:.0}/s; scaled figures are what the reference machine would show.\n\n",
+                speed * SINK_PER_S,
+                speed
             );
         }
         None => out += "No calibration without noise: nothing is scaled.\n\n",
@@ -141,12 +138,11 @@ fn short(value: f64) -> String {
 }
 
 impl Check {
-    /// The figure on a machine as fast as the reference machine.
-    fn scaled(&self, speed: Speed) -> f64 {
+    /// The figure on a machine as fast as the reference machine, when this one is `speed` times as fast.
+    fn scaled(&self, speed: f64) -> f64 {
         match self.scale {
-            Scale::Rate => self.measured / speed.rate,
-            Scale::Cost => self.measured * speed.rate,
-            Scale::Latency => self.measured / speed.latency.unwrap_or(1.0),
+            Scale::Rate => self.measured / speed,
+            Scale::Cost => self.measured * speed,
             Scale::Fixed => self.measured,
         }
     }
@@ -170,16 +166,11 @@ mod tests {
     #[test]
     fn scaling_is_in_favour_of_a_slow_machine_only() {
         let rate = check(Limit::AtLeast(500.0), Scale::Rate, 300.0);
-        let [slow, fast] =
-            [(0.5, 4.0), (2.0, 0.5)].map(|(rate, latency)| Speed { rate, latency: Some(latency) });
-        assert_eq!((rate.scaled(slow), rate.scaled(fast)), (600.0, 150.0));
+        assert_eq!((rate.scaled(0.5), rate.scaled(2.0)), (600.0, 150.0));
         let cost = check(Limit::AtMost(1.0), Scale::Cost, 1.5);
-        assert_eq!((cost.scaled(slow), cost.scaled(fast)), (0.75, 3.0));
-        let latency = check(Limit::AtMost(1.0), Scale::Latency, 1.5);
-        assert_eq!((latency.scaled(slow), latency.scaled(fast)), (0.375, 3.0));
-        assert_eq!(latency.scaled(Speed { latency: None, ..slow }), 1.5);
+        assert_eq!((cost.scaled(0.5), cost.scaled(2.0)), (0.75, 3.0));
         let fixed = check(Limit::AtMost(1.0), Scale::Fixed, 1.5);
-        assert_eq!(fixed.scaled(slow), 1.5);
+        assert_eq!(fixed.scaled(0.5), 1.5);
         assert!(!rate.limit.holds(300.0) && rate.limit.holds(500.0) && cost.limit.holds(1.0));
     }
 

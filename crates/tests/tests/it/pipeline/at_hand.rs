@@ -48,13 +48,34 @@ async fn what_is_at_hand_is_sent_as_what_is_read() {
     for name in ["content-type", "webhook-id", "x-event-id", "x-delivery-id", "x-correlation-id"] {
         assert_eq!(unread.header(name), read.header(name), "{name}");
     }
-    for name in ["x-hookyard-sequence", "x-hookyard-sequence-signature", "webhook-signature"] {
+    let stored = stage.delivery(&event, &hook).await["sequence"].to_string();
+    assert_eq!(unread.header("x-hookyard-sequence"), stored);
+    for name in ["x-hookyard-sequence-signature", "webhook-signature"] {
         assert_ne!(unread.header(name), "", "{name}");
     }
     let trace = |traceparent: &str| traceparent.split('-').nth(1).unwrap().to_owned();
     let traces = [&unread, &read].map(|one| trace(one.header("traceparent")));
     assert_eq!(traces[0], traces[1]);
     assert_eq!(stage.delivery(&event, &hook).await["attempts"], 2);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_knows_less_than_the_registry_reads_once_and_knows_it_then() {
+    let (stage, metrics) = stage().await;
+    let mut hooks = Vec::new();
+    for round in 1..=3 {
+        hooks.push(stage.hook(&format!("in{round}"), json!({})).await);
+        until("all are sent unread", async || {
+            let before = counted(&metrics);
+            let event = stage.post("order.created", json!({})).await;
+            for hook in &hooks {
+                stage.ended(&event, hook, "delivered").await;
+            }
+            if counted(&metrics) == before + round { Ok(()) } else { Err(round) }
+        })
+        .await;
+    }
     stage.close().await;
 }
 
