@@ -35,6 +35,12 @@ const BETWEEN: std::time::Duration = std::time::Duration::from_millis(150);
 /// Two processes never make or drop partitions at the same time.
 const LOCK: i64 = 0x686f_6f6b_7061_7274;
 
+/// The id of an event as a constant of a statement. With a parameter all partitions are planned for, which takes the longer the
+/// more of them have something in them.
+pub(crate) fn constant(event: EventId) -> String {
+    format!("'{}'::uuid", event.uuid())
+}
+
 /// Makes the partitions of today (and of yesterday, for clocks that lag) and of the days ahead. Returns how many were
 /// new.
 ///

@@ -9,7 +9,7 @@ use diesel::{
 use super::{DeliveryState, Profile};
 use crate::{
     Result,
-    db::prepared::planned_for_values,
+    db::{partition, prepared::planned_for_values},
     id::{DeliveryId, EventId, RunId, SubscriptionId, TaskId, TenantId, first_uuid_at},
 };
 
@@ -154,17 +154,15 @@ pub fn of_event(
     after: Option<SubscriptionId>,
     limit: i64,
 ) -> Result<Vec<DeliveryView>> {
-    planned_for_values(conn, |conn| {
-        Ok(sql_query(format!(
-            "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = $2 AND d.tenant_id = $1 \
-           AND ($3 IS NULL OR d.subscription_id < $3) ORDER BY d.subscription_id DESC LIMIT $4"
-        ))
-        .bind::<Uuid, _>(tenant)
-        .bind::<Uuid, _>(event)
-        .bind::<Nullable<Uuid>, _>(after)
-        .bind::<BigInt, _>(limit)
-        .load(conn)?)
-    })
+    let event = partition::constant(event);
+    Ok(sql_query(format!(
+        "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = {event} AND d.tenant_id = $1 \
+           AND ($2 IS NULL OR d.subscription_id < $2) ORDER BY d.subscription_id DESC LIMIT $3"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Nullable<Uuid>, _>(after)
+    .bind::<BigInt, _>(limit)
+    .load(conn)?)
 }
 
 /// A run whose webhooks are looked at.
@@ -257,11 +255,11 @@ pub fn attempts_of(conn: &mut PgConnection, ids: &[DeliveryId]) -> Result<Vec<(D
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId) -> Result<Option<DeliveryView>> {
+    let event = partition::constant(id.event);
     let rows: Vec<DeliveryView> = sql_query(format!(
-        "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = $2 AND d.subscription_id = $3 AND d.tenant_id = $1"
+        "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = {event} AND d.subscription_id = $2 AND d.tenant_id = $1"
     ))
     .bind::<Uuid, _>(tenant)
-    .bind::<Uuid, _>(id.event)
     .bind::<Uuid, _>(id.subscription)
     .load(conn)?;
     Ok(rows.into_iter().next())
@@ -272,11 +270,11 @@ pub fn find(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId) -> Result
 /// # Errors
 /// When the database is away.
 pub fn attempts(conn: &mut PgConnection, id: DeliveryId) -> Result<Vec<AttemptView>> {
-    Ok(sql_query(
+    let event = partition::constant(id.event);
+    Ok(sql_query(format!(
         "SELECT number, started_at, latency_ms, status, reason, reply FROM attempts \
-         WHERE event_id = $1 AND subscription_id = $2 ORDER BY number",
-    )
-    .bind::<Uuid, _>(id.event)
+         WHERE event_id = {event} AND subscription_id = $1 ORDER BY number"
+    ))
     .bind::<Uuid, _>(id.subscription)
     .load(conn)?)
 }

@@ -189,9 +189,9 @@ const LOOKED_AT: i64 = 100;
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: EventId) -> Result<Option<StoredEvent>> {
-    Ok(sql_query(format!("SELECT {STORED} FROM events e WHERE e.tenant_id = $1 AND e.id = $2"))
+    let id = partition::constant(id);
+    Ok(sql_query(format!("SELECT {STORED} FROM events e WHERE e.tenant_id = $1 AND e.id = {id}"))
         .bind::<Uuid, _>(tenant)
-        .bind::<Uuid, _>(id)
         .get_result(conn)
         .optional()?)
 }
