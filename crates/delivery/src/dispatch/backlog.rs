@@ -25,7 +25,7 @@ const AT_ONCE: usize = 1_024;
 const ARRIVES: Duration = Duration::from_secs(2);
 
 /// What was put into the schedule is written after this, also when it took a second try.
-const WRITTEN: Duration = Duration::from_secs(3);
+const WRITTEN: Duration = Duration::from_secs(10);
 
 /// Between two looks of which the first found nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -34,6 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backlog {
     next_place: Option<Instant>,
+    /// The last of all places.
+    last_place: Option<Instant>,
     /// The first of the events that wait; none while nothing does that could be fetched.
     from: Option<EventId>,
     on_their_way: usize,
@@ -59,6 +61,7 @@ impl Backlog {
         let place = self.next_place.map_or(earliest, |next| next.max(earliest));
         let place = place.min(not_before.max(now + furthest));
         self.next_place = Some(place + Duration::from_secs_f64(1.0 / rate.max(0.001)));
+        self.last_place = self.last_place.max(Some(place));
         if is_fetched {
             self.from = Some(self.from.map_or(event, |from| from.min(event)));
             self.grown = Some(now);
@@ -80,7 +83,7 @@ impl Backlog {
 
     /// Whether all places lie in the past.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.next_place.is_none_or(|place| place <= now)
+        self.last_place.is_none_or(|place| place <= now)
     }
 
     /// Whether something waits that could be fetched.
@@ -112,14 +115,15 @@ impl Backlog {
     }
 
     /// So many come; there may be more from that event on.
-    pub(super) fn fetched(&mut self, found: usize, rest: Option<EventId>, now: Instant) {
+    pub(super) fn fetched(&mut self, found: usize, rest: Option<EventId>) {
         (self.on_their_way, self.found_nothing) = (found, found == 0);
-        // What is not written yet was not found.
-        let is_written = self.grown.is_none_or(|grown| WRITTEN <= now.saturating_duration_since(grown));
-        let rest = rest.or_else(|| self.asked.filter(|_| !is_written).map(|(_, from)| from));
-        self.from = self.from.into_iter().chain(rest).min();
+        // What was not written yet when we looked was not found, and lies before the rest, too.
+        let unseen = self.asked.filter(|(asked, _)| {
+            self.grown.is_some_and(|grown| asked.saturating_duration_since(grown) < WRITTEN)
+        });
+        self.from = self.from.into_iter().chain(rest).chain(unseen.map(|(_, from)| from)).min();
         if self.from.is_none() {
-            self.next_place = None;
+            (self.next_place, self.last_place) = (None, None);
         }
     }
 }
@@ -143,8 +147,8 @@ mod tests {
         let (mut backlog, now, [event]) = (Backlog::default(), Instant::now(), events());
         let places: Vec<Duration> = (0..3).map(|_| backlog.place(event, true, now, now, 1.0) - now).collect();
         assert_eq!(places, [500, 1_500, 2_500].map(Duration::from_millis));
-        assert!(!backlog.is_over(now + 3_499 * MS));
-        assert!(backlog.is_over(now + 3_500 * MS));
+        assert!(!backlog.is_over(now + 2_499 * MS));
+        assert!(backlog.is_over(now + 2_500 * MS));
         for _ in 0..300 {
             assert!(backlog.place(event, true, now, now, 1.0) <= now + FURTHEST);
         }
@@ -162,13 +166,15 @@ mod tests {
         assert_eq!(backlog.fetch(50, 100, now), Some((first, 50)));
         backlog.place(third, true, now, now, 100.0);
         assert_eq!(backlog.fetch(0, 100, now), None, "they are on their way");
-        backlog.fetched(2, Some(second), now);
+        backlog.fetched(2, Some(second));
         backlog.arrived();
         assert_eq!(backlog.fetch(0, 100, now + ARRIVES - MS), None, "one is missing");
         backlog.arrived();
-        assert_eq!(backlog.fetch(0, 100, now), Some((second, 100)));
+        assert_eq!(backlog.fetch(0, 100, now + WRITTEN), Some((first, 100)));
+        backlog.fetched(2, Some(second));
+        assert_eq!(backlog.fetch(0, 100, now + WRITTEN + ARRIVES), Some((second, 100)));
         assert!(!backlog.is_over(now));
-        backlog.fetched(1, None, now + WRITTEN);
+        backlog.fetched(1, None);
         assert!(backlog.is_over(now) && !backlog.waits(), "all were fetched");
     }
 
@@ -177,9 +183,9 @@ mod tests {
         let (mut backlog, now, [first, second]) = (Backlog::default(), Instant::now(), events());
         backlog.place(first, true, now, now, 100.0);
         assert_eq!(backlog.fetch(0, 5_000, now), Some((first, AT_ONCE)));
-        backlog.fetched(AT_ONCE, Some(second), now);
+        backlog.fetched(AT_ONCE, Some(second));
         assert_eq!(backlog.fetch(0, 5_000, now + ARRIVES - MS), None);
-        assert_eq!(backlog.fetch(0, 5_000, now + ARRIVES), Some((second, AT_ONCE)));
+        assert_eq!(backlog.fetch(0, 5_000, now + ARRIVES), Some((first, AT_ONCE)));
     }
 
     #[test]
@@ -188,11 +194,37 @@ mod tests {
         backlog.place(first, true, now, now, 100.0);
         assert_eq!(backlog.fetch(0, 10, now), Some((first, 10)));
         backlog.place(second, true, now, now, 100.0);
-        backlog.fetched(0, None, now + WRITTEN - MS);
+        backlog.fetched(0, None);
         assert_eq!(backlog.fetch(0, 10, now + LOOK_AGAIN - MS), None);
         assert_eq!(backlog.fetch(0, 10, now + LOOK_AGAIN), Some((first, 10)));
-        backlog.fetched(0, None, now + WRITTEN);
+        backlog.fetched(0, None);
+        assert_eq!(backlog.fetch(0, 10, now + WRITTEN), Some((first, 10)));
+        backlog.fetched(0, None);
         assert!(!backlog.waits());
+    }
+
+    #[test]
+    fn what_was_not_written_yet_is_not_passed_over_for_what_was() {
+        let (mut backlog, now, [first, second, third]) = (Backlog::default(), Instant::now(), events());
+        backlog.place(second, true, now, now, 100.0);
+        let later = now + WRITTEN;
+        backlog.place(first, true, later, later, 100.0);
+        assert_eq!(backlog.fetch(0, 2, later), Some((first, 2)));
+        // The first is not written; as many as were asked for were found behind it.
+        backlog.fetched(2, Some(third));
+        assert_eq!(backlog.fetch(0, 2, later + ARRIVES), Some((first, 2)));
+        backlog.fetched(0, None);
+        assert!(backlog.waits());
+    }
+
+    #[test]
+    fn an_endpoint_is_not_over_while_one_of_its_places_is_to_come() {
+        let (mut backlog, now, [event]) = (Backlog::default(), Instant::now(), events());
+        let place = backlog.place(event, true, now + 60_000 * MS, now, 1.0);
+        backlog.begin_anew();
+        backlog.place(event, true, now, now, 1.0);
+        assert!(!backlog.is_over(place - MS));
+        assert!(backlog.is_over(place));
     }
 
     #[test]

@@ -206,9 +206,8 @@ impl Dispatcher {
                     }
                     Command::Lost { endpoint, lane } => self.lose(endpoint, lane),
                     Command::Fetched { endpoint, lane, found, rest } => {
-                        let now = self.deps.clock.instant();
                         if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
-                            endpoint.backlog(lane).fetched(found, rest, now);
+                            endpoint.backlog(lane).fetched(found, rest);
                         }
                     }
                     Command::Paced { endpoint, per_second, slots, taken } => {
