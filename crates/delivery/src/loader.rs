@@ -156,7 +156,7 @@ impl Loader {
             }
             if stop.is_cancelled() {
                 for held in later {
-                    self.settler.note(Note::Parked { held, at: self.clock.now() }).await;
+                    self.settler.note(Note::Parked { held, at: self.clock.now(), number: None }).await;
                 }
                 break;
             }
@@ -238,7 +238,7 @@ impl Loader {
                     Some(event) if !stop.is_cancelled() => {
                         ready.extend(self.job(held, Arc::clone(event)).await);
                     }
-                    _ => self.settler.note(Note::Parked { held, at: self.clock.now() }).await,
+                    _ => self.settler.note(Note::Parked { held, at: self.clock.now(), number: None }).await,
                 }
             }
         }
@@ -261,7 +261,7 @@ impl Loader {
         }
         let Some(secrets) = hook.secrets.clone() else {
             // Another deliverer may have the master key, or this one after it was told of it.
-            self.settler.note(Note::Parked { held, at: self.clock.now() + SEALED }).await;
+            self.settler.note(Note::Parked { held, at: self.clock.now() + SEALED, number: None }).await;
             return None;
         };
         Some(Job { held, lane: self.lane, hook, secrets, event, held_bytes: None, sent_bytes: None })
@@ -275,7 +275,7 @@ impl Loader {
         if let Err(unsent) = jobs.send(ready).await {
             let now = self.clock.now();
             for job in unsent.0 {
-                self.settler.note(Note::Parked { held: job.held, at: now }).await;
+                self.settler.note(Note::Parked { held: job.held, at: now, number: None }).await;
             }
         }
     }

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,8 +37,8 @@ use crate::{
 pub(crate) enum Note {
     /// It was tried.
     Tried { settled: Settled, outcome: Outcome, effect: Effect },
-    /// It goes back to the schedule untried.
-    Parked { held: HeldDelivery, at: DateTime<Utc> },
+    /// It goes back to the schedule untried; the dispatcher numbers those of which it wants to know when they are written.
+    Parked { held: HeldDelivery, at: DateTime<Utc>, number: Option<u64> },
     /// It ends untried, for this reason.
     Cancelled { held: HeldDelivery, reason: &'static str },
     /// The breaker of an endpoint has changed.
@@ -57,9 +60,15 @@ impl Note {
 #[derive(Clone, Debug)]
 pub(crate) struct Settler {
     notes: mpsc::Sender<Note>,
+    parked: Arc<AtomicU64>,
 }
 
 impl Settler {
+    /// Up to which number what goes back to the schedule is written.
+    pub(crate) fn parked(&self) -> u64 {
+        self.parked.load(Ordering::Acquire)
+    }
+
     /// Hands a note on; waits while the writing is behind.
     pub(crate) async fn note(&self, note: Note) {
         if self.notes.send(note).await.is_err() {
@@ -73,6 +82,7 @@ impl Settler {
 /// The writing end.
 pub(crate) struct Writer {
     notes: mpsc::Receiver<Note>,
+    parked: Arc<AtomicU64>,
     db: Db,
     bus: Bus,
     clock: Clock,
@@ -107,9 +117,10 @@ pub(crate) fn channel(
     lines: Lines,
 ) -> (Settler, Writer) {
     let (sender, notes) = mpsc::channel(batch * 4);
+    let parked = Arc::<AtomicU64>::default();
     (
-        Settler { notes: sender },
-        Writer { notes, db, bus, clock, metrics, batch, lines, unrung: Arc::default() },
+        Settler { notes: sender, parked: Arc::clone(&parked) },
+        Writer { notes, parked, db, bus, clock, metrics, batch, lines, unrung: Arc::default() },
     )
 }
 
@@ -133,7 +144,7 @@ impl Writer {
 
     async fn write(&self, notes: Vec<Note>) {
         let now = self.clock.now();
-        let (mut tried, mut parked) = (Vec::new(), Vec::new());
+        let (mut tried, mut parked, mut numbered) = (Vec::new(), Vec::new(), None);
         let mut cancelled: BTreeMap<&'static str, Vec<HeldDelivery>> = BTreeMap::new();
         let mut reports: Vec<Report> = Vec::new();
         let mut moved = Vec::new();
@@ -160,7 +171,10 @@ impl Writer {
                     }
                     tried.push(settled);
                 }
-                Note::Parked { held, at } => parked.push((held, at)),
+                Note::Parked { held, at, number } => {
+                    numbered = numbered.max(number);
+                    parked.push((held, at));
+                }
                 Note::Cancelled { held, reason } => {
                     if is_awaited {
                         moved.push(held.id);
@@ -195,6 +209,10 @@ impl Writer {
             breaker::tell(conn, breakers)
         })
         .await;
+        // Notes come in order, and are written in order.
+        if let Some(number) = numbered {
+            self.parked.store(number, Ordering::Release);
+        }
         self.lines.go_on(moved);
         if let Some(settlement) = settlement {
             self.ring(settlement);

@@ -53,7 +53,7 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> Option<(S
         Err(error) => {
             tracing::warn!(delivery.id = %job.held.id, error = error.chain(), "a transformed body cannot be kept yet");
             let at = verdicts.clock.now() + UNSIGNED;
-            deps.settler.note(Note::Parked { held: job.held, at }).await;
+            deps.settler.note(Note::Parked { held: job.held, at, number: None }).await;
             return None;
         }
     };
@@ -71,7 +71,7 @@ pub(crate) async fn run(deps: &Deps, verdicts: &Verdicts, job: Job) -> Option<(S
             Err(error) => {
                 tracing::warn!(delivery.id = %job.held.id, error = error.chain(), "a callback cannot be signed yet");
                 let at = verdicts.clock.now() + UNSIGNED;
-                deps.settler.note(Note::Parked { held: job.held, at }).await;
+                deps.settler.note(Note::Parked { held: job.held, at, number: None }).await;
                 return None;
             }
         }

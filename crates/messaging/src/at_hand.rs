@@ -4,6 +4,7 @@
 //! Nothing depends on it. What is not at hand, or no longer, is read.
 
 use std::{
+    hash::Hash,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -30,15 +31,8 @@ const AT_ONCE: usize = 256;
 /// What is at hand in this process.
 #[derive(Debug)]
 pub struct AtHand {
-    events: Mutex<LruCache<EventId, Stored>>,
-    deliveries: Mutex<LruCache<DeliveryId, Made>>,
-}
-
-/// An event that was stored a moment ago.
-#[derive(Debug)]
-struct Stored {
-    event: EventToSend,
-    at: Instant,
+    events: Recent<EventId, EventToSend>,
+    deliveries: Recent<DeliveryId, Made>,
 }
 
 /// A delivery that was made a moment ago.
@@ -50,60 +44,47 @@ pub struct Made {
     pub event: Arc<EventToSend>,
     /// What it was made of, which had not changed when it was written.
     pub standing: Arc<Standing>,
-    /// When that was.
-    pub at: Instant,
 }
 
 impl AtHand {
     pub(crate) fn new() -> Self {
-        let size = NonZeroUsize::new(AT_ONCE).unwrap_or(NonZeroUsize::MIN);
-        Self { events: Mutex::new(LruCache::new(size)), deliveries: Mutex::new(LruCache::new(size)) }
+        Self { events: Recent::new(), deliveries: Recent::new() }
     }
 
     /// Events were stored just now. Whatever nobody has taken in time is forgotten.
     pub fn put_events<'a>(&self, events: impl IntoIterator<Item = &'a NewEvent>, now: Instant) {
         let small = events.into_iter().filter(|event| event.body.len() <= LARGEST);
-        let events: Vec<EventToSend> = small.filter_map(EventToSend::of).collect();
-        let mut at_hand = lock(&self.events);
-        while at_hand.peek_lru().is_some_and(|(_, stored)| is_past(stored.at, now)) {
-            at_hand.pop_lru();
-        }
-        for event in events {
-            at_hand.put(event.id, Stored { event, at: now });
-        }
+        let events = small.filter_map(EventToSend::of).map(|event| (event.id, event));
+        // Copied before anybody has to wait for it.
+        self.events.put(events.collect(), now);
     }
 
     /// Takes an event, for the deliveries that are made of it.
     #[must_use]
     pub fn take_event(&self, id: EventId) -> Option<EventToSend> {
-        lock(&self.events).pop(&id).map(|stored| stored.event)
+        self.events.lock().pop(&id).map(|(event, _)| event)
     }
 
-    /// Deliveries were made at this moment, and will be rung.
+    /// Deliveries were made just now, and will be rung.
     pub fn put_deliveries(&self, made: Vec<Made>, now: Instant) {
-        let mut at_hand = lock(&self.deliveries);
-        while at_hand.peek_lru().is_some_and(|(_, made)| is_past(made.at, now)) {
-            at_hand.pop_lru();
-        }
-        for made in made {
-            at_hand.put(made.held.id, made);
-        }
+        self.deliveries.put(made.into_iter().map(|made| (made.held.id, made)).collect(), now);
     }
 
     /// Takes the deliveries that are rung under this claim, if all of them are at hand and were made only a moment ago.
     #[must_use]
     pub fn take_deliveries(&self, claim: ClaimId, ids: &[DeliveryId], now: Instant) -> Option<Vec<Made>> {
-        let mut at_hand = lock(&self.deliveries);
-        let found: Vec<Made> = ids.iter().filter_map(|id| at_hand.pop(id)).collect();
+        let mut at_hand = self.deliveries.lock();
+        let found: Vec<(Made, Instant)> = ids.iter().filter_map(|id| at_hand.pop(id)).collect();
         drop(at_hand);
-        let counts = |made: &Made| made.held.claim == claim && !is_past(made.at, now);
-        (found.len() == ids.len() && found.iter().all(counts)).then_some(found)
+        let counts = |(made, at): &(Made, Instant)| made.held.claim == claim && !is_past(*at, now);
+        let all = found.len() == ids.len() && found.iter().all(counts);
+        all.then(|| found.into_iter().map(|(made, _)| made).collect())
     }
 
     /// Forgets an event and its deliveries, whose payload was purged.
     pub fn forget(&self, event: EventId) {
-        lock(&self.events).pop(&event);
-        let mut at_hand = lock(&self.deliveries);
+        self.events.lock().pop(&event);
+        let mut at_hand = self.deliveries.lock();
         let of_it: Vec<DeliveryId> =
             at_hand.iter().map(|(id, _)| *id).filter(|id| id.event == event).collect();
         for id in of_it {
@@ -112,12 +93,32 @@ impl AtHand {
     }
 }
 
-fn is_past(at: Instant, now: Instant) -> bool {
-    KEPT < now.saturating_duration_since(at)
+/// The newest of something, with the moment at which each was put there.
+#[derive(Debug)]
+struct Recent<K: Hash + Eq, V>(Mutex<LruCache<K, (V, Instant)>>);
+
+impl<K: Hash + Eq, V> Recent<K, V> {
+    fn new() -> Self {
+        Self(Mutex::new(LruCache::new(NonZeroUsize::new(AT_ONCE).unwrap_or(NonZeroUsize::MIN))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<K, (V, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, entries: Vec<(K, V)>, now: Instant) {
+        let mut recent = self.lock();
+        while recent.peek_lru().is_some_and(|(_, (_, at))| is_past(*at, now)) {
+            recent.pop_lru();
+        }
+        for (key, value) in entries {
+            recent.put(key, (value, now));
+        }
+    }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn is_past(at: Instant, now: Instant) -> bool {
+    KEPT < now.saturating_duration_since(at)
 }
 
 #[cfg(test)]
@@ -152,13 +153,13 @@ mod tests {
         }
     }
 
-    fn made(claim: ClaimId, at: Instant) -> Made {
+    fn made(claim: ClaimId) -> Made {
         let event = EventToSend::of(&event(2)).unwrap();
         let id = DeliveryId { event: event.id, subscription: SubscriptionId::new(now()) };
         let hold = Hold { claim, now: now(), until: now() };
         let new = NewDelivery::plain(id, TenantId::new(now()), Profile::Hook);
         let standing = Arc::new(Directory::default().standing());
-        Made { held: new.held(hold, Some(1)), event: Arc::new(event), standing, at }
+        Made { held: new.held(hold, Some(1)), event: Arc::new(event), standing }
     }
 
     #[test]
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(left, [false, false, true, true]);
 
         let claim = ClaimId::new(now());
-        let made = made(claim, began);
+        let made = made(claim);
         let id = made.held.id;
         at_hand.put_deliveries(vec![made], began);
         at_hand.forget(id.event);
@@ -199,7 +200,7 @@ mod tests {
         assert!(events[1..].iter().all(|event| at_hand.take_event(event.id).is_some()));
 
         let claim = ClaimId::new(now());
-        let made: Vec<Made> = (0..=AT_ONCE).map(|_| made(claim, began)).collect();
+        let made: Vec<Made> = (0..=AT_ONCE).map(|_| made(claim)).collect();
         let ids: Vec<DeliveryId> = made.iter().map(|made| made.held.id).collect();
         at_hand.put_deliveries(made, began);
         assert!(at_hand.take_deliveries(claim, &ids[..1], began).is_none());
@@ -218,11 +219,11 @@ mod tests {
             assert!(at_hand.take_deliveries(claim, &ids, began).is_none(), "a second time");
             taken
         };
-        let fresh = || made(claim, began);
+        let fresh = || made(claim);
         let too_late = KEPT + Duration::from_nanos(1);
         assert_eq!(take(vec![fresh(), fresh()], &[], KEPT), Some(2));
         assert_eq!(take(vec![fresh(), fresh()], &[], too_late), None, "made too long ago");
-        assert_eq!(take(vec![fresh(), made(other, began)], &[], KEPT), None, "another's lease");
+        assert_eq!(take(vec![fresh(), made(other)], &[], KEPT), None, "another's lease");
         assert_eq!(take(vec![fresh()], &[fresh().held.id], KEPT), None, "one was not put there");
     }
 }

@@ -127,8 +127,10 @@ pub(super) async fn lists(systems: &[System; 2], quick: bool) -> Result<[BTreeMa
         [Reader::start(few.api, &owners[0].1).await?, Reader::start(many.api, &owners[1].1).await?];
     for round in 0..=ROUNDS {
         for list in 0..readers[0].lists.len() {
-            for reader in &mut readers {
-                reader.ask(list, round > 0).await?;
+            // In changing order: whatever the first of a pair does to the machine, it does to both.
+            let first = (round + list) % 2;
+            for system in [first, 1 - first] {
+                readers[system].ask(list, round > 0).await?;
             }
         }
     }
@@ -177,6 +179,9 @@ impl<'a> Reader<'a> {
             ("deliveries of an event", format!("/v1/events/{event}/deliveries")),
             ("tries of a delivery", format!("/v1/deliveries/{delivery}")),
             ("dead letters", "/v1/dead-letters".to_owned()),
+            ("messages", "/v1/messages".to_owned()),
+            ("messages of a type", "/v1/messages?event_type=order.paid".to_owned()),
+            ("messages that failed", "/v1/messages?status=Failure".to_owned()),
         ];
         reader.lists =
             lists.map(|(name, path)| List { name, path, latency: Latency::default() }).into_iter().collect();

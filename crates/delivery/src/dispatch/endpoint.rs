@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use hookyard_domain::{delivery::HeldDelivery, id::EventId};
 use hookyard_messaging::Lane;
 
-use super::{backlog::Backlog, capacity::Capacity};
+use super::{
+    backlog::{Backlog, PutOff},
+    capacity::Capacity,
+};
 use crate::memory::Held;
 
 /// What bounds an endpoint.
@@ -263,22 +266,23 @@ impl Endpoint {
     pub(super) fn place(
         &mut self,
         held: &HeldDelivery,
-        is_fetched: bool,
+        fetched: Option<PutOff>,
         not_before: Instant,
         now: Instant,
     ) -> Instant {
         let rate = self.rate_now(now);
-        self.backlog(kind(held)).place(held.id.event, is_fetched, not_before, now, rate)
+        self.backlog(kind(held)).place(held.id.event, fetched, not_before, now, rate)
     }
 
-    /// From which event on how many are to be fetched from the schedule, when so many of the lane wait in memory, and so many in all. None while
-    /// the endpoint is left alone.
+    /// From which event on how many are to be fetched from the schedule, when so many of the lane wait in memory, and so many in all, and so
+    /// many of those that were put off are written. None while the endpoint is left alone.
     pub(super) fn fetch(
         &mut self,
         bounds: &Bounds,
         lane: Lane,
         (waiting, all): (usize, usize),
         now: Instant,
+        written: u64,
     ) -> Option<(EventId, usize)> {
         if self.open_until.is_some() || self.paused_until.is_some_and(|until| now < until) {
             return None;
@@ -286,7 +290,7 @@ impl Endpoint {
         // Of large bodies no more than its share of the memory would stay.
         let each = self.held.bytes().checked_div(all + self.in_flight).unwrap_or(0);
         let room = self.least_room(bounds, now).min(bounds.bytes / each.max(1));
-        self.backlog(lane).fetch(waiting, part(lane, room), now)
+        self.backlog(lane).fetch(waiting, part(lane, room), now, written)
     }
 }
 

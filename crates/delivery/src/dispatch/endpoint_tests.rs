@@ -9,7 +9,13 @@ use hookyard_domain::{
 };
 use hookyard_messaging::Lane;
 
-use super::endpoint::{Bounds, Endpoint, Gate, Sign, Turn, part};
+use super::{
+    backlog::PutOff,
+    endpoint::{Bounds, Endpoint, Gate, Sign, Turn, part},
+};
+
+/// Put off, and written meanwhile.
+const WRITTEN: Option<PutOff> = Some(PutOff { number: 1, written: 1 });
 
 const BOUNDS: Bounds = Bounds {
     in_flight: 2,
@@ -162,7 +168,7 @@ fn who_waits_in_the_schedule_comes_back_at_the_endpoints_pace_and_each_lane_by_i
     endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Ill, Duration::from_secs(2), now); // 2 at once, 2 s each: 1/s
     assert_eq!(endpoint.room(&BOUNDS), 2);
-    let place = |endpoint: &mut Endpoint, attempts| endpoint.place(&held(attempts), true, now, now) - now;
+    let place = |endpoint: &mut Endpoint, attempts| endpoint.place(&held(attempts), WRITTEN, now, now) - now;
     let places = [0, 0, 1].map(|attempts| place(&mut endpoint, attempts));
     assert_eq!(places, [500, 1_500, 500].map(Duration::from_millis));
     endpoint.begin(now);
@@ -178,18 +184,18 @@ fn nothing_is_fetched_for_one_that_is_left_alone() {
     let mut endpoint = Endpoint::new(&BOUNDS, now);
     endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Pause(now + MS), MS, now);
-    endpoint.place(&retry, true, now, now);
+    endpoint.place(&retry, WRITTEN, now, now);
     assert!(endpoint.has_backlog());
-    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (0, 0), now + MS), None, "nothing waits in this lane");
-    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now), None, "it is paused");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (0, 0), now + MS, 1), None, "nothing waits in this lane");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now, 1), None, "it is paused");
     for _ in 0..3 {
         endpoint.begin(now);
         endpoint.end(&BOUNDS, Sign::Ill, MS, now);
     }
-    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now + MS), None, "the breaker is open");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now + MS, 1), None, "the breaker is open");
     endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Answered, MS, now + BOUNDS.cooldown);
-    let fetched = endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now + BOUNDS.cooldown);
+    let fetched = endpoint.fetch(&BOUNDS, Lane::Retry, (0, 0), now + BOUNDS.cooldown, 1);
     assert_eq!(fetched, Some((retry.id.event, part(Lane::Retry, endpoint.room(&BOUNDS)))));
 }
 
@@ -199,8 +205,8 @@ fn of_large_bodies_no_more_are_fetched_than_its_share_of_the_memory() {
     let mut endpoint = Endpoint::new(&BOUNDS, now);
     endpoint.begin(now);
     endpoint.end(&BOUNDS, Sign::Answered, MS, now);
-    endpoint.place(&first, true, now, now);
+    endpoint.place(&first, WRITTEN, now, now);
     let _bodies = [endpoint.held.hold(100), endpoint.held.hold(300)];
-    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (3, 2), now), None, "of 200 bytes each five may wait");
-    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (2, 2), now), Some((first.id.event, 3)));
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (3, 2), now, 1), None, "of 200 bytes each five may wait");
+    assert_eq!(endpoint.fetch(&BOUNDS, Lane::First, (2, 2), now, 1), Some((first.id.event, 3)));
 }

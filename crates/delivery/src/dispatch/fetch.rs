@@ -41,6 +41,7 @@ impl Dispatcher {
         // Whoever is gone has nothing that could be fetched.
         let Some(hook) = self.deps.directory.get(id).filter(|hook| !self.has_a_pace(hook)) else { return };
         let (bounds, all) = (self.bounds, self.waiting(id));
+        let written = self.deps.settler.parked();
         for lane in [Lane::First, Lane::Retry] {
             let waiting = (self.lane(lane).queue.waiting(id), all);
             let Ok(look) = self.looks.clone().try_acquire_owned() else { return };
@@ -50,7 +51,9 @@ impl Dispatcher {
             // Nothing is claimed that could not be rung for.
             let Some(ring) = self.deps.own.reserve(lane) else { continue };
             let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-            let Some((from, at_most)) = endpoint.fetch(&bounds, lane, waiting, now) else { continue };
+            let Some((from, at_most)) = endpoint.fetch(&bounds, lane, waiting, now, written) else {
+                continue;
+            };
             let tried = lane == Lane::Retry;
             let parked = Parked { tenant: hook.tenant, subscription: id, tried, from, at_most };
             let claimed = claim(self.deps.clone(), self.commands.clone(), parked, ring);

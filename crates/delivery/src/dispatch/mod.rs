@@ -38,6 +38,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    backlog::PutOff,
     destination::Destinations,
     endpoint::{Bounds, Endpoint, Turn as BreakerTurn, kind, part},
     fair::FairQueue,
@@ -122,6 +123,8 @@ pub(crate) struct Dispatcher {
     tries: TaskTracker,
     /// Looks at the schedule that may begin.
     looks: Arc<Semaphore>,
+    /// Deliveries that were put off until now.
+    put_off: u64,
     commands: mpsc::UnboundedSender<Command>,
     load: Load,
     memory: Memory,
@@ -154,6 +157,7 @@ impl Dispatcher {
             late: Vec::new(),
             tries: TaskTracker::new(),
             looks: Arc::new(Semaphore::new(LOOKS)),
+            put_off: 0,
             commands,
             load,
             memory,
@@ -368,15 +372,20 @@ impl Dispatcher {
     }
 
     async fn park_at_place(&mut self, job: Job, not_before: Instant, (now, utc): (Instant, DateTime<Utc>)) {
-        let (bounds, is_fetched) = (self.bounds, !self.has_a_pace(&job.hook));
+        let bounds = self.bounds;
+        self.put_off += 1;
+        let put_off = PutOff { number: self.put_off, written: self.deps.settler.parked() };
+        let fetched = (!self.has_a_pace(&job.hook)).then_some(put_off);
         let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
-        let place = endpoint.place(&job.held, is_fetched, not_before, now);
-        self.park(job, at(place, now, utc)).await;
+        let place = endpoint.place(&job.held, fetched, not_before, now);
+        self.deps.metrics.parked();
+        let at = at(place, now, utc);
+        self.deps.settler.note(Note::Parked { held: job.held, at, number: Some(put_off.number) }).await;
     }
 
     async fn park(&self, job: Job, at: DateTime<Utc>) {
         self.deps.metrics.parked();
-        self.deps.settler.note(Note::Parked { held: job.held, at }).await;
+        self.deps.settler.note(Note::Parked { held: job.held, at, number: None }).await;
     }
 
     async fn park_all(&self, jobs: Vec<Job>, at: DateTime<Utc>) {

@@ -6,7 +6,10 @@ use diesel::{
     sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
-use super::{DeliveryState, Profile};
+use super::{
+    DeliveryState, Profile,
+    page::{self, Condition},
+};
 use crate::{
     Result,
     db::{partition, prepared::planned_for_values},
@@ -16,18 +19,26 @@ use crate::{
 /// A delivery as its owner sees it.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct DeliveryView {
-    /// What is delivered.
-    #[diesel(sql_type = Uuid)]
-    pub event_id: EventId,
-    /// To whom.
-    #[diesel(sql_type = Uuid)]
-    pub subscription_id: SubscriptionId,
+    /// The delivery.
+    #[diesel(embed)]
+    pub row: DeliveryRow,
     /// The event's type.
     #[diesel(sql_type = Text)]
     pub event_type: String,
     /// Where it goes.
     #[diesel(sql_type = Text)]
     pub url: String,
+}
+
+/// What is known of a delivery without its event and its hook.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct DeliveryRow {
+    /// What is delivered.
+    #[diesel(sql_type = Uuid)]
+    pub event_id: EventId,
+    /// To whom.
+    #[diesel(sql_type = Uuid)]
+    pub subscription_id: SubscriptionId,
     /// How it is tried.
     #[diesel(sql_type = SmallInt)]
     pub profile: Profile,
@@ -57,7 +68,7 @@ pub struct DeliveryView {
     pub sequence: Option<i64>,
 }
 
-impl DeliveryView {
+impl DeliveryRow {
     /// The delivery's identity.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
@@ -65,8 +76,20 @@ impl DeliveryView {
     }
 }
 
-pub(super) const VIEW: &str = "d.event_id, d.subscription_id, e.event_type, s.url, d.profile, d.state, d.attempts, \
-     d.deferrals, NULLIF(d.next_attempt_at, 'infinity') AS next_attempt_at, d.settled_at, d.last_status, d.last_reason, d.sequence";
+impl DeliveryView {
+    /// The delivery's identity.
+    #[must_use]
+    pub fn id(&self) -> DeliveryId {
+        self.row.id()
+    }
+}
+
+/// The columns of a [`DeliveryRow`].
+pub(super) const ROW: &str = "d.event_id, d.subscription_id, d.profile, d.state, d.attempts, d.deferrals, \
+     NULLIF(d.next_attempt_at, 'infinity') AS next_attempt_at, d.settled_at, d.last_status, d.last_reason, d.sequence";
+
+/// The other columns of a [`DeliveryView`].
+pub(super) const NAMES: &str = "e.event_type, s.url";
 
 pub(super) const VIEWED: &str = "deliveries d \
      JOIN events e ON e.tenant_id = d.tenant_id AND e.id = d.event_id JOIN subscriptions s ON s.id = d.subscription_id";
@@ -116,31 +139,16 @@ pub struct DeliveryQuery {
 /// # Errors
 /// When the database is away.
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &DeliveryQuery) -> Result<Vec<DeliveryView>> {
-    // Spelled out, so that the partial index of undelivered rows can be used.
-    let state = match query.state {
-        None => "true",
-        Some(DeliveryState::Pending) => "d.state = 0 AND d.state IN (0, 2)",
-        Some(DeliveryState::Delivered) => "d.state = 1",
-        Some(DeliveryState::Dead) => "d.state = 2",
-        Some(DeliveryState::Cancelled) => "d.state = 3",
-        Some(DeliveryState::Discarded) => "d.state = 4",
+    let condition = match query.state {
+        None => Condition::common("true"),
+        Some(DeliveryState::Pending) => Condition::rare("d.state = 0 AND d.state IN (0, 2)"),
+        Some(DeliveryState::Delivered) => Condition::common("d.state = 1"),
+        Some(DeliveryState::Dead) => Condition::rare("d.state = 2"),
+        Some(DeliveryState::Cancelled) => Condition::rare("d.state = 3"),
+        Some(DeliveryState::Discarded) => Condition::rare("d.state = 4"),
     };
-    planned_for_values(conn, |conn| {
-        Ok(sql_query(format!(
-        "SELECT {VIEW} FROM {VIEWED} WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.subscription_id = $2) AND {state} \
-           AND ($3 IS NULL OR d.event_id >= $3) AND ($4 IS NULL OR d.event_id < $4) \
-           AND ($5 IS NULL OR (d.event_id, d.subscription_id) < ($5, $6)) \
-         ORDER BY d.event_id DESC, d.subscription_id DESC LIMIT $7"
-    ))
-    .bind::<Uuid, _>(tenant)
-    .bind::<Nullable<Uuid>, _>(query.subscription)
-    .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
-    .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
-    .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.event))
-    .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.subscription))
-    .bind::<BigInt, _>(query.limit)
-    .load(conn)?)
-    })
+    let found = page::of(conn, tenant, condition, query)?;
+    Ok(found.into_iter().map(|message| message.delivery).collect())
 }
 
 /// The deliveries of one event.
@@ -156,7 +164,7 @@ pub fn of_event(
 ) -> Result<Vec<DeliveryView>> {
     let event = partition::constant(event);
     Ok(sql_query(format!(
-        "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = {event} AND d.tenant_id = $1 \
+        "SELECT {ROW}, {NAMES} FROM {VIEWED} WHERE d.event_id = {event} AND d.tenant_id = $1 \
            AND ($2 IS NULL OR d.subscription_id < $2) ORDER BY d.subscription_id DESC LIMIT $3"
     ))
     .bind::<Uuid, _>(tenant)
@@ -208,7 +216,7 @@ pub fn of_run(
     // own among deliveries.
     planned_for_values(conn, |conn| {
         Ok(sql_query(format!(
-            "SELECT {VIEW} FROM {VIEWED} WHERE d.subscription_id = $2 AND d.tenant_id = $1 AND d.ordering = $3 \
+            "SELECT {ROW}, {NAMES} FROM {VIEWED} WHERE d.subscription_id = $2 AND d.tenant_id = $1 AND d.ordering = $3 \
                AND d.event_id >= $4 AND d.event_id <= $5 ORDER BY d.event_id LIMIT $6"
         ))
         .bind::<Uuid, _>(tenant)
@@ -257,7 +265,7 @@ pub fn attempts_of(conn: &mut PgConnection, ids: &[DeliveryId]) -> Result<Vec<(D
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId) -> Result<Option<DeliveryView>> {
     let event = partition::constant(id.event);
     let rows: Vec<DeliveryView> = sql_query(format!(
-        "SELECT {VIEW} FROM {VIEWED} WHERE d.event_id = {event} AND d.subscription_id = $2 AND d.tenant_id = $1"
+        "SELECT {ROW}, {NAMES} FROM {VIEWED} WHERE d.event_id = {event} AND d.subscription_id = $2 AND d.tenant_id = $1"
     ))
     .bind::<Uuid, _>(tenant)
     .bind::<Uuid, _>(id.subscription)

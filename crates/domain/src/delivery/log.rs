@@ -9,11 +9,12 @@ use diesel::{
 
 use super::{
     DeliveryState,
-    inspect::{DeliveryView, VIEW, VIEWED},
+    inspect::{DeliveryQuery, DeliveryView, NAMES, ROW, VIEWED},
+    page::{self, Condition},
 };
 use crate::{
     Result,
-    db::prepared::planned_for_values,
+    db::{partition, prepared::planned_for_values},
     id::{DeliveryId, SubscriptionId, TenantId, first_uuid_at},
     subscription::EventPattern,
 };
@@ -60,13 +61,13 @@ impl Status {
         }
     }
 
-    /// The same as a condition, spelled out so that partial indexes can be used.
-    const fn condition(self) -> &'static str {
+    /// The same as a condition.
+    const fn condition(self) -> Condition {
         match self {
-            Self::Sending => "d.state IN (0, 2) AND d.state = 0 AND d.attempts = 0",
-            Self::Attempting => "d.state IN (0, 2) AND d.state = 0 AND d.attempts > 0",
-            Self::Success => "d.state = 1",
-            Self::Failure => "d.state IN (2, 3, 4)",
+            Self::Sending => Condition::rare("d.state IN (0, 2) AND d.state = 0 AND d.attempts = 0"),
+            Self::Attempting => Condition::rare("d.state IN (0, 2) AND d.state = 0 AND d.attempts > 0"),
+            Self::Success => Condition::common("d.state = 1"),
+            Self::Failure => Condition::rare("d.state IN (2, 3, 4)"),
         }
     }
 }
@@ -108,12 +109,30 @@ pub struct LogQuery {
     pub limit: i64,
 }
 
-/// The statement of [`list`]. The range stands for events and for deliveries, so that either can be begun with.
+impl LogQuery {
+    /// The same, whatever the types and the status.
+    fn of_any_type(&self) -> DeliveryQuery {
+        let Self { endpoint, since, until, after, limit, .. } = *self;
+        DeliveryQuery { subscription: endpoint, state: None, since, until, after, limit }
+    }
+}
+
+/// The statement of [`list`] without a condition on types.
 #[must_use]
 pub fn statement(status: Option<Status>) -> String {
-    let status = status.map_or("true", Status::condition);
+    page::statement(condition(status).sql)
+}
+
+fn condition(status: Option<Status>) -> Condition {
+    status.map_or(Condition::common("true"), Status::condition)
+}
+
+/// The statement of [`list`] with a condition on types. The range stands for events and for deliveries, so that either can be begun with.
+#[must_use]
+pub fn statement_of_types(status: Option<Status>) -> String {
+    let status = condition(status).sql;
     format!(
-        "SELECT {VIEW}, e.created_at FROM {VIEWED} WHERE d.tenant_id = $1 AND e.tenant_id = $1 \
+        "SELECT {ROW}, {NAMES}, e.created_at FROM {VIEWED} WHERE d.tenant_id = $1 AND e.tenant_id = $1 \
            AND ($2 IS NULL OR d.subscription_id = $2) AND {status} \
            AND ($3 IS NULL OR e.event_type = ANY($3)) AND ($4 IS NULL OR e.event_type ~ $4) \
            AND ($5 IS NULL OR d.event_id >= $5 AND e.id >= $5) AND ($6 IS NULL OR d.event_id < $6 AND e.id < $6) \
@@ -128,18 +147,18 @@ pub fn statement(status: Option<Status>) -> String {
 /// # Errors
 /// When the database is away.
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &LogQuery) -> Result<Vec<MessageView>> {
-    let (types, expression) = match &query.types {
-        None => (None, None),
-        Some(pattern) => match pattern.is_exact() {
-            Some(exact) => (Some(vec![exact.as_str().to_owned()]), None),
-            None => match matching(conn, tenant, pattern)? {
-                Some(types) => (Some(types), None),
-                None => (None, Some(pattern.expression())),
-            },
+    let Some(pattern) = &query.types else {
+        return page::of(conn, tenant, condition(query.status), &query.of_any_type());
+    };
+    let (types, expression) = match pattern.is_exact() {
+        Some(exact) => (Some(vec![exact.as_str().to_owned()]), None),
+        None => match matching(conn, tenant, pattern)? {
+            Some(types) => (Some(types), None),
+            None => (None, Some(pattern.expression())),
         },
     };
     planned_for_values(conn, |conn| {
-        Ok(sql_query(statement(query.status))
+        Ok(sql_query(statement_of_types(query.status))
             .bind::<Uuid, _>(tenant)
             .bind::<Nullable<Uuid>, _>(query.endpoint)
             .bind::<Nullable<Array<Text>>, _>(types)
@@ -190,11 +209,12 @@ fn matching(
 /// # Errors
 /// When the database is away.
 pub fn find(conn: &mut PgConnection, tenant: TenantId, id: DeliveryId) -> Result<Option<MessageView>> {
+    let event = partition::constant(id.event);
     let rows: Vec<MessageView> = sql_query(format!(
-        "SELECT {VIEW}, e.created_at FROM {VIEWED} WHERE d.event_id = $2 AND d.subscription_id = $3 AND d.tenant_id = $1"
+        "SELECT {ROW}, {NAMES}, e.created_at FROM {VIEWED} \
+         WHERE d.event_id = {event} AND d.subscription_id = $2 AND d.tenant_id = $1"
     ))
     .bind::<Uuid, _>(tenant)
-    .bind::<Uuid, _>(id.event)
     .bind::<Uuid, _>(id.subscription)
     .load(conn)?;
     Ok(rows.into_iter().next())

@@ -17,6 +17,7 @@ pub mod log;
 pub mod ordered;
 mod outcome;
 pub mod pace;
+mod page;
 pub mod parked;
 mod profile;
 pub mod replay;

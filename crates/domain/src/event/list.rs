@@ -12,7 +12,7 @@ use super::{store::StoredEvent, wire_time};
 use crate::{
     Result,
     clock::Clock,
-    db::prepared::planned_for_values,
+    db::{partition, prepared::planned_for_values},
     id::{EventId, TenantId, first_uuid_at},
     wire::{Json, Object, to_canonical},
 };
@@ -321,8 +321,13 @@ fn near_first(
     if query.state.is_none() && query.since.is_none() {
         // Where it is looked first changes nothing of what is found.
         let newest = query.before.map(EventId::accepted_at).or(query.until);
-        let end = newest.unwrap_or_else(|| Clock::system().now());
-        let near = EventQuery { since: Some(end - NEAR), ..query.clone() };
+        let now = Clock::system().now();
+        let near = EventQuery {
+            since: Some(newest.unwrap_or(now) - NEAR),
+            // Nothing is accepted tomorrow.
+            until: query.until.or_else(|| query.before.is_none().then(|| now + NEAR)),
+            ..query.clone()
+        };
         let found = page(conn, tenant, &near, way)?;
         if found.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX) {
             return Ok(found);
@@ -348,12 +353,16 @@ fn page(
         .load(conn)?)
 }
 
-/// The statement of a page; its parameters are those of [`list`]. In whatever state: deliveries are looked for from the day on from which
+/// The statement of a page; its parameters are those of [`list`]. In whatever state: deliveries are looked for in the days in which
 /// events are.
 fn statement(way: &Way, in_any_state: bool) -> String {
     let columns =
         format!("SELECT {}, {LEFT}, pending, delivered, dead, cancelled, waits", super::store::STORED);
-    let from = if in_any_state { " AND ($3 IS NULL OR d.event_id >= $3)" } else { "" };
+    let from = if in_any_state {
+        " AND ($3 IS NULL OR d.event_id >= $3) AND ($4 IS NULL OR d.event_id < $4)"
+    } else {
+        ""
+    };
     let standing = format!(
         "CROSS JOIN LATERAL ({STANDING}{from}) AS standing CROSS JOIN LATERAL (SELECT {WAITS} AS waits) AS w"
     );
@@ -404,11 +413,12 @@ fn last_looked_at(
 pub fn show(conn: &mut PgConnection, tenant: TenantId, id: EventId) -> Result<Option<ListedEvent>> {
     let rows: Vec<ListedEvent> = sql_query(format!(
         "SELECT {stored}, {LEFT}, pending, delivered, dead, cancelled, {WAITS} AS waits \
-         FROM events e CROSS JOIN LATERAL ({STANDING}) AS standing WHERE e.tenant_id = $1 AND e.id = $2",
-        stored = super::store::STORED
+         FROM events e CROSS JOIN LATERAL ({STANDING} AND d.event_id = {event}) AS standing \
+         WHERE e.tenant_id = $1 AND e.id = {event}",
+        stored = super::store::STORED,
+        event = partition::constant(id)
     ))
     .bind::<Uuid, _>(tenant)
-    .bind::<Uuid, _>(id)
     .load(conn)?;
     Ok(rows.into_iter().next())
 }

@@ -48,22 +48,23 @@ pub(crate) struct View {
 
 impl From<DeliveryView> for View {
     fn from(delivery: DeliveryView) -> Self {
-        let pending = delivery.state == DeliveryState::Pending;
+        let DeliveryView { row, event_type, url } = delivery;
+        let pending = row.state == DeliveryState::Pending;
         Self {
-            id: delivery.id().to_string(),
-            event_id: delivery.event_id.to_string(),
-            kind: delivery.profile.as_str(),
-            hook_id: delivery.subscription_id.to_string(),
-            sequence: delivery.sequence,
-            state: delivery.state.as_str(),
-            attempts: delivery.attempts,
-            deferrals: delivery.deferrals,
-            last_status: delivery.last_status,
-            last_reason: delivery.last_reason,
-            next_attempt_at: delivery.next_attempt_at.filter(|_| pending).map(wire_time),
-            settled_at: delivery.settled_at.map(wire_time),
-            event_type: delivery.event_type,
-            url: delivery.url,
+            id: row.id().to_string(),
+            event_id: row.event_id.to_string(),
+            kind: row.profile.as_str(),
+            hook_id: row.subscription_id.to_string(),
+            sequence: row.sequence,
+            state: row.state.as_str(),
+            attempts: row.attempts,
+            deferrals: row.deferrals,
+            last_status: row.last_status,
+            last_reason: row.last_reason,
+            next_attempt_at: row.next_attempt_at.filter(|_| pending).map(wire_time),
+            settled_at: row.settled_at.map(wire_time),
+            event_type,
+            url,
         }
     }
 }

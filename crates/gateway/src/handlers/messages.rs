@@ -7,7 +7,8 @@ use hookyard_domain::{
     catalogue::{self, CatalogueEntry, former_pattern, resolve},
     db::Conn,
     delivery::{
-        DeliveryState, inspect,
+        DeliveryState,
+        inspect::{self, DeliveryView},
         log::{self, LogQuery, MessageView, Status},
     },
     event::wire_time,
@@ -71,23 +72,23 @@ pub(crate) struct View {
 
 impl From<MessageView> for View {
     fn from(message: MessageView) -> Self {
-        let MessageView { delivery, created_at } = message;
-        let pending = delivery.state == DeliveryState::Pending;
+        let MessageView { delivery: DeliveryView { row, event_type, url }, created_at } = message;
+        let pending = row.state == DeliveryState::Pending;
         Self {
-            id: delivery.id().to_string(),
-            event_id: delivery.event_id.to_string(),
-            endpoint_id: delivery.subscription_id.to_string(),
-            kind: delivery.profile.as_str(),
-            status: Status::of(delivery.state, delivery.attempts).as_str(),
-            state: delivery.state.as_str(),
-            attempts: delivery.attempts,
-            last_status: delivery.last_status,
-            last_reason: delivery.last_reason,
-            next_attempt_at: delivery.next_attempt_at.filter(|_| pending).map(wire_time),
+            id: row.id().to_string(),
+            event_id: row.event_id.to_string(),
+            endpoint_id: row.subscription_id.to_string(),
+            kind: row.profile.as_str(),
+            status: Status::of(row.state, row.attempts).as_str(),
+            state: row.state.as_str(),
+            attempts: row.attempts,
+            last_status: row.last_status,
+            last_reason: row.last_reason,
+            next_attempt_at: row.next_attempt_at.filter(|_| pending).map(wire_time),
             created_at: wire_time(created_at),
-            settled_at: delivery.settled_at.map(wire_time),
-            event_type: delivery.event_type,
-            url: delivery.url,
+            settled_at: row.settled_at.map(wire_time),
+            event_type,
+            url,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
@@ -229,13 +230,11 @@ impl Flusher {
         let events: Vec<&NewEvent> = events.collect();
         // A group of nothing but repeated requests has no row.
         let Some(first) = events.first() else { return };
-        let accepted = told(&events);
-        if let (Some(at_hand), Some(_)) = (self.bus.at_hand(), &accepted) {
-            at_hand.put_events(
-                events.iter().copied().filter(|event| event.due_at.is_none()),
-                self.clock.instant(),
-            );
+        let told = told(&events);
+        if let (Some(at_hand), Some(told)) = (self.bus.at_hand(), &told) {
+            at_hand.put_events(told.iter().copied(), self.clock.instant());
         }
+        let accepted = told.map(|told| accepted(first.created_at, &told));
         self.ring(Message::EventAccepted { group: id, accepted }, first.trace);
         let count = events.len();
         self.metrics.accepted.inc_by(count as u64);
@@ -257,22 +256,20 @@ impl Flusher {
 /// Of so many events at the most the ring tells all: with more, reading them costs little for each.
 const TOLD: usize = 8;
 
-/// What the ring tells of a group. Events that are scheduled are not in it.
-fn told(events: &[&NewEvent]) -> Option<Accepted> {
-    let first = events.first()?;
-    let events: Vec<&&NewEvent> = events.iter().filter(|event| event.due_at.is_none()).collect();
+/// The events of a group of which its ring tells: all that are not scheduled, or none if they are too many.
+fn told<'a>(events: &[&'a NewEvent]) -> Option<Vec<&'a NewEvent>> {
+    let events: Vec<&NewEvent> = events.iter().copied().filter(|event| event.due_at.is_none()).collect();
     let all = events.len() <= TOLD && events.iter().all(|event| event.origin == Origin::Posted);
-    all.then(|| Accepted {
-        since: first.created_at,
-        events: events
-            .into_iter()
-            .map(|event| AcceptedEvent {
-                tenant: event.tenant,
-                id: event.id,
-                event_type: event.event_type.clone(),
-            })
-            .collect(),
-    })
+    all.then_some(events)
+}
+
+fn accepted(since: DateTime<Utc>, told: &[&NewEvent]) -> Accepted {
+    let events = told.iter().map(|event| AcceptedEvent {
+        tenant: event.tenant,
+        id: event.id,
+        event_type: event.event_type.clone(),
+    });
+    Accepted { since, events: events.collect() }
 }
 
 /// The events of requests, one after the other, while a statement has them.

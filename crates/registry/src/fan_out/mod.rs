@@ -3,12 +3,12 @@
 //! A ring and the relay run the same code: the group's row says whether the work is still to be done.
 
 mod large;
+mod numbered;
 mod rings;
 mod told;
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::HashSet,
     time::{Duration, Instant},
 };
 
@@ -18,17 +18,17 @@ use hookyard_domain::{
     delivery::{
         NewDelivery, Profile,
         fan_out::{self, Hold, Owed, Rest},
-        rung::EventToSend,
     },
     event::waiting::{self, Waiting, WaitingEvent},
-    id::{ClaimId, DeliveryId, EventGroupId, EventId},
-    subscription::directory::{Directory, Standing},
+    id::{ClaimId, DeliveryId, EventGroupId},
+    subscription::directory::Directory,
 };
-use hookyard_messaging::{Accepted, AtHand, Consumer, Incoming, Made, Message};
+use hookyard_messaging::{Accepted, Consumer, Incoming, Message};
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, lines, matching, settings::Settings};
 use large::LARGE;
+use numbered::Numbered;
 use rings::Rings;
 
 /// Groups fanned out in one statement.
@@ -172,27 +172,6 @@ struct Written {
     large: bool,
     /// What whoever sends them in this process need not read.
     numbered: Option<Numbered>,
-}
-
-/// The numbers of deliveries that were made, and of what.
-struct Numbered {
-    numbers: HashMap<DeliveryId, i64>,
-    standing: Standing,
-}
-
-impl Numbered {
-    /// Puts deliveries at hand whose events are.
-    fn hand_over(self, at_hand: &AtHand, made: &[NewDelivery], hold: Hold, at: Instant) {
-        let standing = Arc::new(self.standing);
-        let mut events: HashMap<EventId, Option<Arc<EventToSend>>> = HashMap::new();
-        let made = made.iter().filter_map(|new| {
-            let sequence = *self.numbers.get(&new.id)?;
-            let id = new.id.event;
-            let event = events.entry(id).or_insert_with(|| at_hand.take_event(id).map(Arc::new)).clone()?;
-            Some(Made { held: new.held(hold, Some(sequence)), event, standing: Arc::clone(&standing), at })
-        });
-        at_hand.put_deliveries(made.collect(), at);
-    }
 }
 
 fn write(conn: &mut Conn, directory: &Directory, groups: &[EventGroupId], hold: Hold) -> Result<Written> {

@@ -11,7 +11,7 @@ use hookyard_domain::{
 };
 use hookyard_messaging::Accepted;
 
-use super::{Numbered, Rung, Written, large::LARGE, of_event};
+use super::{Rung, Written, large::LARGE, numbered::Numbered, of_event};
 
 /// Of more deliveries at once than this nothing is left at hand: reading them costs little for each.
 const HANDED_OVER: usize = 64;

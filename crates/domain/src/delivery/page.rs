@@ -1,0 +1,150 @@
+//! Pages of deliveries. Which ones is asked of their own table alone; what else is shown of them is read for those that were found.
+//!
+//! In one statement all partitions of both tables would be planned for, which takes several times as long as reading the page; and where
+//! few are asked for, all events between them could be read.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid},
+};
+
+use super::{
+    inspect::{DeliveryQuery, DeliveryRow, DeliveryView, NAMES, ROW},
+    log::MessageView,
+    store::split,
+};
+use crate::{
+    Result,
+    clock::Clock,
+    db::prepared::planned_for_values,
+    id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
+};
+
+/// What counts as near.
+const NEAR: TimeDelta = TimeDelta::days(1);
+
+/// Which deliveries `d`, spelled out so that partial indexes can be used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Condition {
+    pub(super) sql: &'static str,
+    /// Most deliveries satisfy it.
+    pub(super) is_common: bool,
+}
+
+impl Condition {
+    pub(super) const fn common(sql: &'static str) -> Self {
+        Self { sql, is_common: true }
+    }
+
+    pub(super) const fn rare(sql: &'static str) -> Self {
+        Self { sql, is_common: false }
+    }
+}
+
+/// The statement that finds the deliveries `d` of a page, under a condition.
+pub(super) fn statement(condition: &str) -> String {
+    format!(
+        "SELECT {ROW} FROM deliveries d WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.subscription_id = $2) AND {condition} \
+           AND ($3 IS NULL OR d.event_id >= $3) AND ($4 IS NULL OR d.event_id < $4) \
+           AND ($5 IS NULL OR d.event_id <= $5 AND (d.event_id, d.subscription_id) < ($5, $6)) \
+         ORDER BY d.event_id DESC, d.subscription_id DESC LIMIT $7"
+    )
+}
+
+/// A page of deliveries under a condition, those of the newest events first; the state in the query is not looked at.
+///
+/// # Errors
+/// When the database is away.
+pub(super) fn of(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    condition: Condition,
+    query: &DeliveryQuery,
+) -> Result<Vec<MessageView>> {
+    planned_for_values(conn, |conn| {
+        let rows = found(conn, tenant, condition, query)?;
+        named(conn, tenant, rows)
+    })
+}
+
+/// A page is nearly always full of deliveries of the last day where its condition is a common one: they are asked first, so that only their
+/// partitions are planned for. If they fill it, it is the page that all of them would fill.
+fn found(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    condition: Condition,
+    query: &DeliveryQuery,
+) -> Result<Vec<DeliveryRow>> {
+    if condition.is_common && query.since.is_none() {
+        let newest = query.after.map(|id| id.event.accepted_at()).or(query.until);
+        let now = Clock::system().now();
+        let near = DeliveryQuery {
+            since: Some(newest.unwrap_or(now) - NEAR),
+            // Nothing is accepted tomorrow.
+            until: query.until.or_else(|| query.after.is_none().then(|| now + NEAR)),
+            ..query.clone()
+        };
+        let found = rows(conn, tenant, condition, &near)?;
+        if found.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX) {
+            return Ok(found);
+        }
+    }
+    rows(conn, tenant, condition, query)
+}
+
+fn rows(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    condition: Condition,
+    query: &DeliveryQuery,
+) -> Result<Vec<DeliveryRow>> {
+    Ok(sql_query(statement(condition.sql))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Nullable<Uuid>, _>(query.subscription)
+        .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.event))
+        .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.subscription))
+        .bind::<BigInt, _>(query.limit)
+        .load(conn)?)
+}
+
+/// Deliveries with what else is shown of them, without those whose event is gone meanwhile.
+fn named(conn: &mut PgConnection, tenant: TenantId, rows: Vec<DeliveryRow>) -> Result<Vec<MessageView>> {
+    #[derive(QueryableByName)]
+    struct Names {
+        #[diesel(sql_type = Uuid)]
+        event_id: EventId,
+        #[diesel(sql_type = Uuid)]
+        subscription_id: SubscriptionId,
+        #[diesel(sql_type = Text)]
+        event_type: String,
+        #[diesel(sql_type = Text)]
+        url: String,
+        #[diesel(sql_type = Timestamptz)]
+        created_at: DateTime<Utc>,
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (events, subscriptions) = split(rows.iter().map(DeliveryRow::id));
+    // The events once more as a condition of its own, by which partitions are left out.
+    let names: Vec<Names> = sql_query(format!(
+        "SELECT k.e AS event_id, k.s AS subscription_id, {NAMES}, e.created_at FROM unnest($2, $3) AS k (e, s) \
+         JOIN events e ON e.id = k.e JOIN subscriptions s ON s.id = k.s WHERE e.tenant_id = $1 AND e.id = ANY($2)"
+    ))
+    .bind::<Uuid, _>(tenant)
+    .bind::<Array<Uuid>, _>(events)
+    .bind::<Array<Uuid>, _>(subscriptions)
+    .load(conn)?;
+    let id = |names: &Names| DeliveryId { event: names.event_id, subscription: names.subscription_id };
+    let mut names: HashMap<DeliveryId, Names> = names.into_iter().map(|names| (id(&names), names)).collect();
+    let view = |row: DeliveryRow| {
+        let Names { event_type, url, created_at, .. } = names.remove(&row.id())?;
+        Some(MessageView { delivery: DeliveryView { row, event_type, url }, created_at })
+    };
+    Ok(rows.into_iter().filter_map(view).collect())
+}
