@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Result,
     db::{partition, prepared::planned_for_values},
-    id::{DeliveryId, EventId, RunId, SubscriptionId, TaskId, TenantId, first_uuid_at},
+    id::{DeliveryId, EventId, RunId, SubscriptionId, TaskId, TenantId},
 };
 
 /// A delivery as its owner sees it.
@@ -21,7 +21,7 @@ use crate::{
 pub struct DeliveryView {
     /// The delivery.
     #[diesel(embed)]
-    pub row: DeliveryRow,
+    pub delivery: DeliveryRow,
     /// The event's type.
     #[diesel(sql_type = Text)]
     pub event_type: String,
@@ -80,7 +80,7 @@ impl DeliveryView {
     /// The delivery's identity.
     #[must_use]
     pub fn id(&self) -> DeliveryId {
-        self.row.id()
+        self.delivery.id()
     }
 }
 

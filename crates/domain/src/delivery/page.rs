@@ -144,7 +144,7 @@ fn named(conn: &mut PgConnection, tenant: TenantId, rows: Vec<DeliveryRow>) -> R
     let mut names: HashMap<DeliveryId, Names> = names.into_iter().map(|names| (id(&names), names)).collect();
     let view = |row: DeliveryRow| {
         let Names { event_type, url, created_at, .. } = names.remove(&row.id())?;
-        Some(MessageView { delivery: DeliveryView { row, event_type, url }, created_at })
+        Some(MessageView { delivery: DeliveryView { delivery: row, event_type, url }, created_at })
     };
     Ok(rows.into_iter().filter_map(view).collect())
 }

@@ -117,7 +117,7 @@ pub(crate) async fn show(
 /// A delivery of the tenant that is a dead letter.
 fn found(conn: &mut Conn, tenant: TenantId, id: DeliveryId) -> DomainResult<DeliveryView> {
     let delivery = deliveries::found(conn, tenant, id)?;
-    if delivery.row.state == DeliveryState::Dead {
+    if delivery.delivery.state == DeliveryState::Dead {
         Ok(delivery)
     } else {
         Err(Error::NotFound { what: "dead letter" })

@@ -161,23 +161,23 @@ pub(super) fn takes_deliveries(
     tenant: TenantId,
     delivery: &DeliveryView,
 ) -> Result<(), Refusal> {
-    match delivery.row.profile {
+    match delivery.delivery.profile {
         Profile::Hook | Profile::Farewell => {
-            return Ok(hooks::takes_events(&hooks::found(conn, tenant, delivery.row.subscription_id)?)?);
+            return Ok(hooks::takes_events(&hooks::found(conn, tenant, delivery.delivery.subscription_id)?)?);
         }
         Profile::Consumer => {
-            let consumer = consumers::found(conn, tenant, delivery.row.subscription_id)?;
+            let consumer = consumers::found(conn, tenant, delivery.delivery.subscription_id)?;
             return Ok(consumers::takes_events(&consumer)?);
         }
         Profile::Inbox => {
-            inboxes::live(conn, tenant, delivery.row.subscription_id)?;
+            inboxes::live(conn, tenant, delivery.delivery.subscription_id)?;
             return Ok(());
         }
         Profile::Task | Profile::Callback => {}
     }
-    match endpoint::find(conn, tenant, delivery.row.subscription_id)? {
+    match endpoint::find(conn, tenant, delivery.delivery.subscription_id)? {
         Some(endpoint) if endpoint.state.takes_events() => Ok(()),
-        Some(_) | None if delivery.row.profile == Profile::Callback => Err(ApiError::conflict(
+        Some(_) | None if delivery.delivery.profile == Profile::Callback => Err(ApiError::conflict(
             "CALLBACK_ENDPOINT_GONE",
             "the endpoint of this callback is gone; POST /v2/action-runs/{id}/callback brings it back",
         )
@@ -238,21 +238,21 @@ pub(crate) async fn retry(
     idempotent(&context, key, move |conn| {
         let delivery = found(conn, tenant, id)?;
         // A farewell goes to hooks that take nothing else any more.
-        if delivery.row.profile != Profile::Farewell {
+        if delivery.delivery.profile != Profile::Farewell {
             subscription::store::keep_state(conn, tenant, id.subscription)?;
             takes_deliveries(conn, tenant, &delivery)?;
         }
         event_payload::sendable(conn, tenant, id.event)?;
         let again = [(id.event, None)];
-        if replay::schedule(conn, tenant, id.subscription, delivery.row.profile, &again, now)?.is_empty()
+        if replay::schedule(conn, tenant, id.subscription, delivery.delivery.profile, &again, now)?.is_empty()
             && !replay::hurry(conn, tenant, id, now)?
         {
             return Err(ApiError::conflict("DELIVERY_PENDING", "the delivery is still under way").into());
         }
         let again = found(conn, tenant, id)?;
         let entry = audited::of_delivery(&caller, Action::DeliveryRetried, id)
-            .before(json!({"state": delivery.row.state.as_str()}))
-            .after(json!({"state": again.row.state.as_str()}));
+            .before(json!({"state": delivery.delivery.state.as_str()}))
+            .after(json!({"state": again.delivery.state.as_str()}));
         audited::record(conn, &caller, &entry, now)?;
         Ok(Reply::json(StatusCode::ACCEPTED, &View::from(again))?)
     })

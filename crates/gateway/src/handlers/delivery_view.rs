@@ -48,7 +48,7 @@ pub(crate) struct View {
 
 impl From<DeliveryView> for View {
     fn from(delivery: DeliveryView) -> Self {
-        let DeliveryView { row, event_type, url } = delivery;
+        let DeliveryView { delivery: row, event_type, url } = delivery;
         let pending = row.state == DeliveryState::Pending;
         Self {
             id: row.id().to_string(),

@@ -72,7 +72,7 @@ pub(crate) struct View {
 
 impl From<MessageView> for View {
     fn from(message: MessageView) -> Self {
-        let MessageView { delivery: DeliveryView { row, event_type, url }, created_at } = message;
+        let MessageView { delivery: DeliveryView { delivery: row, event_type, url }, created_at } = message;
         let pending = row.state == DeliveryState::Pending;
         Self {
             id: row.id().to_string(),

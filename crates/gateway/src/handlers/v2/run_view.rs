@@ -138,8 +138,9 @@ impl View {
     pub(crate) fn shown(row: RunRow, delivery: Option<DeliveryView>) -> Self {
         let mut view = Self::listed(row);
         if let Some(callback) = &mut view.callback {
-            callback.status = Some(delivery.as_ref().map_or("waiting", |delivery| word(delivery.row.state)));
-            callback.attempts = Some(delivery.map_or(0, |delivery| delivery.row.attempts));
+            callback.status =
+                Some(delivery.as_ref().map_or("waiting", |delivery| word(delivery.delivery.state)));
+            callback.attempts = Some(delivery.map_or(0, |delivery| delivery.delivery.attempts));
         }
         view
     }

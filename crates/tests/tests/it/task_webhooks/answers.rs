@@ -134,7 +134,7 @@ pub(super) async fn a_reply_to_a_question_answers_it(bus: Bus) {
     // Whoever looks at the tries sees the beginning of the reply, and the audit log says who answered.
     let webhooks = until("the webhooks have arrived", async || {
         let webhooks = held.webhooks(&stage).await;
-        let states: Vec<&str> = webhooks.iter().map(|one| one.row.state.as_str()).collect();
+        let states: Vec<&str> = webhooks.iter().map(|one| one.delivery.state.as_str()).collect();
         if states == ["delivered", "delivered"] { Ok(webhooks) } else { Err(format!("{states:?}")) }
     })
     .await;
@@ -181,7 +181,7 @@ async fn what_is_no_answer_changes_nothing() {
         let input = held.asks(&stage, Some(&colours)).await;
         until("the webhook was tried", async || {
             let webhooks = held.webhooks(&stage).await;
-            if webhooks.first().is_some_and(|one| one.row.attempts == 1) {
+            if webhooks.first().is_some_and(|one| one.delivery.attempts == 1) {
                 Ok(())
             } else {
                 Err(webhooks.len())
@@ -231,7 +231,7 @@ async fn an_answer_counts_once() {
     let first = held.answered(&stage, input).await;
     let webhook = until("the webhook has arrived", async || {
         let webhooks = held.webhooks(&stage).await;
-        let arrived = webhooks.first().filter(|one| one.row.settled_at.is_some()).map(DeliveryView::id);
+        let arrived = webhooks.first().filter(|one| one.delivery.settled_at.is_some()).map(DeliveryView::id);
         arrived.ok_or(webhooks.len())
     })
     .await;
