@@ -392,6 +392,6 @@ pub(crate) async fn deliveries(
         })
         .await
         .map_err(problem::of)?;
-    let page = Page::new(rows, limit, |row| row.subscription_id);
+    let page = Page::new(rows, limit, |row| row.delivery.subscription_id);
     Ok(page.map(View::from).respond())
 }
