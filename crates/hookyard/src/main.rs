@@ -4,6 +4,7 @@
 
 mod command;
 mod embedded;
+mod memory;
 mod process;
 mod secrets;
 mod settings;
@@ -121,7 +122,7 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         Command::Up { data_dir } => {
             let mut settings = settings?;
             settings.embedded.data_dir = data_dir.or(settings.embedded.data_dir);
-            process::small_pages();
+            memory::keep_small();
             process::block_on(&settings, up::run(settings.clone()))?;
         }
         Command::Gateway => process::run(Role::Gateway, settings?)?,

@@ -30,7 +30,7 @@ use hookyard_gateway::Gateway;
 use hookyard_messaging::Bus;
 use tokio_util::sync::CancellationToken;
 
-use crate::{secrets, settings::Settings};
+use crate::{memory, secrets, settings::Settings};
 
 /// A service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,15 +69,6 @@ pub(crate) fn block_on<T>(
         .block_on(future)
 }
 
-/// Memory of this process comes in pages of 4 KiB, not of 2 MiB: a third of a gateway's memory was large pages that were
-/// touched in one place.
-pub(crate) fn small_pages() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "memory may come in large pages");
-    }
-}
-
 /// lapin calls every loss of a connection an error. It is none: it passes by itself, and our supervisor of connections
 /// tells it once, as a warning. Whoever names lapin in `log.level` gets its lines.
 fn quiet(log: &LogSettings) -> LogSettings {
@@ -98,7 +89,7 @@ pub(crate) fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
         );
     }
     settings.check()?;
-    small_pages();
+    memory::keep_small();
     let vault = secrets::of_service(&settings, role.name())?;
     block_on(&settings.clone(), async move {
         let stop = CancellationToken::new();

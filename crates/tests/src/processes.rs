@@ -180,6 +180,11 @@ impl Process {
         signal(&self.child, name);
     }
 
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, if it has.
     ///
     /// # Panics

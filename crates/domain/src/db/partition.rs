@@ -1,9 +1,12 @@
 //! Partitions by day for events, deliveries, their bodies and attempts: made ahead, and dropped when they are past their age
 //! (invariant 11). All four are cut by the id of the event, so that an event goes with all that happened to it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Range,
+};
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use diesel::{
     Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, Bool, Date, Text, Timestamptz, Uuid},
@@ -11,6 +14,7 @@ use diesel::{
 
 use crate::{
     Error, Result,
+    clock::Clock,
     id::{EventId, first_uuid_at},
 };
 
@@ -19,6 +23,9 @@ pub const DAYS_AHEAD: u64 = 7;
 
 /// The longest that anything is kept (`registry.retention_days`), in days.
 const MOST_DAYS: u64 = 3_650;
+
+/// What counts as near.
+const NEAR: TimeDelta = TimeDelta::days(1);
 
 pub(crate) const TABLES: [&str; 4] = ["events", "deliveries", "delivery_bodies", "attempts"];
 
@@ -39,6 +46,14 @@ const LOCK: i64 = 0x686f_6f6b_7061_7274;
 /// more of them have something in them.
 pub(crate) fn constant(event: EventId) -> String {
     format!("'{}'::uuid", event.uuid())
+}
+
+/// When most of what is on a page happened whose newest entry lies before an instant: in the day before it, and of the newest page before
+/// tomorrow, when nothing is accepted yet. Whoever asks for it there first has only those partitions planned for.
+pub(crate) fn near(newest: Option<DateTime<Utc>>) -> Range<DateTime<Utc>> {
+    // Where it is looked first changes nothing of what is found.
+    let now = Clock::system().now();
+    newest.map_or(now - NEAR..now + NEAR, |newest| newest - NEAR..newest)
 }
 
 /// Makes the partitions of today (and of yesterday, for clocks that lag) and of the days ahead. Returns how many were

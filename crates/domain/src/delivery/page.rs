@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid},
@@ -18,13 +18,9 @@ use super::{
 };
 use crate::{
     Result,
-    clock::Clock,
-    db::prepared::planned_for_values,
+    db::{partition, prepared::planned_for_values},
     id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
 };
-
-/// What counts as near.
-const NEAR: TimeDelta = TimeDelta::days(1);
 
 /// Which deliveries `d`, spelled out so that partial indexes can be used.
 #[derive(Clone, Copy, Debug)]
@@ -79,14 +75,9 @@ fn found(
     query: &DeliveryQuery,
 ) -> Result<Vec<DeliveryRow>> {
     if condition.is_common && query.since.is_none() {
-        let newest = query.after.map(|id| id.event.accepted_at()).or(query.until);
-        let now = Clock::system().now();
-        let near = DeliveryQuery {
-            since: Some(newest.unwrap_or(now) - NEAR),
-            // Nothing is accepted tomorrow.
-            until: query.until.or_else(|| query.after.is_none().then(|| now + NEAR)),
-            ..query.clone()
-        };
+        let near = partition::near(query.after.map(|id| id.event.accepted_at()).or(query.until));
+        let until = query.until.or_else(|| query.after.is_none().then_some(near.end));
+        let near = DeliveryQuery { since: Some(near.start), until, ..query.clone() };
         let found = rows(conn, tenant, condition, &near)?;
         if found.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX) {
             return Ok(found);

@@ -1,0 +1,25 @@
+//! What a service tells the kernel and its allocator, so that it takes no more memory than it uses (docs/decisions/0055).
+
+use std::{env, os::unix::process::CommandExt as _, process::Command};
+
+/// How long mimalloc keeps what was freed before it gives it back to the system, in milliseconds.
+const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
+
+/// The default of mimalloc 2; that of version 3 is a second.
+const SOON: &str = "10";
+
+/// Makes this process one that comes in pages of 4 KiB and gives back soon what it frees. mimalloc reads its environment before `main`, so
+/// the process begins once more, unless its environment says already what it should; its number stays.
+pub(crate) fn keep_small() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "memory may come in large pages");
+    }
+    if env::var_os(PURGE_DELAY).is_some() {
+        return;
+    }
+    let mut arguments = env::args_os();
+    let (Ok(program), Some(name)) = (env::current_exe(), arguments.next()) else { return };
+    // Returns only if it cannot be done, and then some MiB more are all that comes of it.
+    let _error = Command::new(program).arg0(name).args(arguments).env(PURGE_DELAY, SOON).exec();
+}
