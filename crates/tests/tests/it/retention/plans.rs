@@ -234,9 +234,17 @@ async fn events_deliveries_and_dead_letters_are_listed_by_index() {
         deliveries(&format!("of a hook {}", state.as_str()), large, most, in_state).await;
     }
     for state in [DeliveryState::Pending, DeliveryState::Dead] {
-        let in_state = DeliveryQuery { state: Some(state), since: Some(since), ..all.clone() };
-        deliveries(state.as_str(), large, FEW, in_state).await;
+        for since in [None, Some(since)] {
+            let in_state = DeliveryQuery { state: Some(state), since, ..all.clone() };
+            deliveries(state.as_str(), large, FEW, in_state).await;
+        }
     }
+    // The page behind a cursor, and one that reaches further back than where it is looked first.
+    let newest = DeliveryQuery { limit: 1, ..all.clone() };
+    let middle_of = DeliveryQuery { until: Some(middle), ..newest };
+    let found = db.once(move |conn| inspect::list(conn, large, &middle_of)).await.unwrap();
+    let behind = DeliveryQuery { after: Some(found[0].id()), ..all.clone() };
+    assert_eq!(deliveries("behind a cursor", large, FEW, behind).await, page);
     let between = DeliveryQuery { since: Some(middle), until: Some(middle + TimeDelta::hours(1)), ..all };
     assert_eq!(deliveries("by time", large, FEW, between).await, page);
     let one = db.once(move |conn| event::list::list(conn, large, &query())).await.unwrap().events[0].event.id;
