@@ -98,6 +98,13 @@ enum Command {
     Health(health::Arguments),
 }
 
+impl Command {
+    /// Whether it runs until it is stopped, and takes memory for others' work.
+    const fn is_a_service(&self) -> bool {
+        matches!(self, Self::Up { .. } | Self::Gateway | Self::Registry | Self::Runner | Self::Delivery)
+    }
+}
+
 fn main() -> ExitCode {
     let Arguments { config, command } = Arguments::parse();
     match run(config, command) {
@@ -113,6 +120,9 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
     if let Command::Health(arguments) = command {
         return health::run(&arguments);
     }
+    if command.is_a_service() {
+        memory::keep_small();
+    }
     let settings = settings::load(file);
     match command {
         Command::Config(command) => return config::run(&command, settings),
@@ -122,7 +132,6 @@ fn run(file: Option<PathBuf>, command: Command) -> anyhow::Result<ExitCode> {
         Command::Up { data_dir } => {
             let mut settings = settings?;
             settings.embedded.data_dir = data_dir.or(settings.embedded.data_dir);
-            memory::keep_small();
             process::block_on(&settings, up::run(settings.clone()))?;
         }
         Command::Gateway => process::run(Role::Gateway, settings?)?,

@@ -9,7 +9,7 @@ const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 const SOON: &str = "10";
 
 /// Makes this process one that comes in pages of 4 KiB and gives back soon what it frees. mimalloc reads its environment before `main`, so
-/// the process begins once more, unless its environment says already what it should; its number stays.
+/// the process begins once more, before it reads anything, unless its environment says already what it should; its number stays.
 pub(crate) fn keep_small() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {

@@ -30,7 +30,7 @@ use hookyard_gateway::Gateway;
 use hookyard_messaging::Bus;
 use tokio_util::sync::CancellationToken;
 
-use crate::{memory, secrets, settings::Settings};
+use crate::{secrets, settings::Settings};
 
 /// A service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,6 @@ pub(crate) fn run(role: Role, settings: Settings) -> anyhow::Result<()> {
         );
     }
     settings.check()?;
-    memory::keep_small();
     let vault = secrets::of_service(&settings, role.name())?;
     block_on(&settings.clone(), async move {
         let stop = CancellationToken::new();

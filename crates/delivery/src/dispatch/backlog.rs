@@ -50,7 +50,7 @@ pub(super) struct Backlog {
     asked: Option<Instant>,
     /// Of those that are not written yet the first event, then the first of those that were put off after it, and so on.
     unwritten: VecDeque<(u64, EventId)>,
-    /// The first that the last look could not see, for it was not written.
+    /// The first that the looks under way could not see, for it was not written.
     unseen: Option<EventId>,
     found_nothing: bool,
 }
@@ -134,7 +134,8 @@ impl Backlog {
         let from = self.from.take()?;
         let wanted = room.saturating_sub(waiting).clamp(1, AT_ONCE);
         self.forget(written);
-        self.unseen = self.unwritten.front().map(|(_, event)| *event);
+        // What an earlier look did not see, which has not answered yet, still counts.
+        self.unseen = self.unseen.into_iter().chain(self.unwritten.front().map(|(_, event)| *event)).min();
         (self.on_their_way, self.asked) = (wanted, Some(now));
         Some((from, wanted))
     }
@@ -244,6 +245,20 @@ mod tests {
         assert_eq!(backlog.fetch(0, 2, now + 2 * ARRIVES, 3), Some((second, 2)));
         backlog.fetched(1, None);
         assert!(!backlog.waits());
+    }
+
+    #[test]
+    fn what_a_look_did_not_see_counts_when_another_has_begun() {
+        let (mut backlog, now, [first, second]) = (Backlog::default(), Instant::now(), events());
+        backlog.place(first, put_off(1, 0), now, now, 100.0);
+        assert_eq!(backlog.fetch(0, 1, now, 0), Some((first, 1)));
+        // Another one came to memory, found no room there, and the look has not answered yet.
+        backlog.arrived();
+        backlog.place(second, put_off(2, 0), now, now, 100.0);
+        assert_eq!(backlog.fetch(0, 1, now, 2), Some((second, 1)));
+        backlog.fetched(0, None);
+        backlog.fetched(1, None);
+        assert_eq!(backlog.fetch(0, 1, now + ARRIVES, 2), Some((first, 1)));
     }
 
     #[test]

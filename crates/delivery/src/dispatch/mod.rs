@@ -15,6 +15,7 @@ mod fair;
 mod fetch;
 mod load;
 mod pace;
+mod putting_off;
 mod tries;
 
 use std::{
@@ -38,7 +39,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    backlog::PutOff,
     destination::Destinations,
     endpoint::{Bounds, Endpoint, Turn as BreakerTurn, kind, part},
     fair::FairQueue,
@@ -356,42 +356,6 @@ impl Dispatcher {
     /// Deliveries that wait in memory for an endpoint.
     fn waiting(&self, id: SubscriptionId) -> usize {
         self.first.queue.waiting(id) + self.retry.queue.waiting(id)
-    }
-
-    /// Puts everything of an endpoint back on the schedule.
-    async fn send_away(
-        &mut self,
-        lane: Lane,
-        id: SubscriptionId,
-        until: Instant,
-        (now, utc): (Instant, DateTime<Utc>),
-    ) {
-        while let Some(job) = self.lane(lane).queue.take(id) {
-            self.park_at_place(job, until, (now, utc)).await;
-        }
-    }
-
-    async fn park_at_place(&mut self, job: Job, not_before: Instant, (now, utc): (Instant, DateTime<Utc>)) {
-        let bounds = self.bounds;
-        self.put_off += 1;
-        let put_off = PutOff { number: self.put_off, written: self.deps.settler.parked() };
-        let fetched = (!self.has_a_pace(&job.hook)).then_some(put_off);
-        let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
-        let place = endpoint.place(&job.held, fetched, not_before, now);
-        self.deps.metrics.parked();
-        let at = at(place, now, utc);
-        self.deps.settler.note(Note::Parked { held: job.held, at, number: Some(put_off.number) }).await;
-    }
-
-    async fn park(&self, job: Job, at: DateTime<Utc>) {
-        self.deps.metrics.parked();
-        self.deps.settler.note(Note::Parked { held: job.held, at, number: None }).await;
-    }
-
-    async fn park_all(&self, jobs: Vec<Job>, at: DateTime<Utc>) {
-        for job in jobs {
-            self.park(job, at).await;
-        }
     }
 }
 

@@ -1,10 +1,7 @@
 //! Partitions by day for events, deliveries, their bodies and attempts: made ahead, and dropped when they are past their age
 //! (invariant 11). All four are cut by the id of the event, so that an event goes with all that happened to it.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    ops::Range,
-};
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 use diesel::{
@@ -48,12 +45,11 @@ pub(crate) fn constant(event: EventId) -> String {
     format!("'{}'::uuid", event.uuid())
 }
 
-/// When most of what is on a page happened whose newest entry lies before an instant: in the day before it, and of the newest page before
-/// tomorrow, when nothing is accepted yet. Whoever asks for it there first has only those partitions planned for.
-pub(crate) fn near(newest: Option<DateTime<Utc>>) -> Range<DateTime<Utc>> {
+/// From when on nearly all is that is on a page whose newest entry lies before an instant; without one, of the newest page. Whoever asks
+/// for what happened since then first has only those partitions planned for, and those of the days ahead.
+pub(crate) fn near(newest: Option<DateTime<Utc>>) -> DateTime<Utc> {
     // Where it is looked first changes nothing of what is found.
-    let now = Clock::system().now();
-    newest.map_or(now - NEAR..now + NEAR, |newest| newest - NEAR..newest)
+    newest.unwrap_or_else(|| Clock::system().now()) - NEAR
 }
 
 /// Makes the partitions of today (and of yesterday, for clocks that lag) and of the days ahead. Returns how many were

@@ -117,10 +117,10 @@ impl LogQuery {
     }
 }
 
-/// The statement of [`list`] without a condition on types.
+/// The statement of [`list`] without a condition on types, for an endpoint or all.
 #[must_use]
-pub fn statement(status: Option<Status>) -> String {
-    page::statement(condition(status).sql)
+pub fn statement(status: Option<Status>, of_an_endpoint: bool) -> String {
+    page::statement(condition(status), of_an_endpoint)
 }
 
 fn condition(status: Option<Status>) -> Condition {

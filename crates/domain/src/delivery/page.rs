@@ -1,4 +1,4 @@
-//! Pages of deliveries. Which ones is asked of their own table alone; what else is shown of them is read for those that were found.
+//! Pages of deliveries. Which ones is asked first; what else is shown of them is read for those that were found (docs/decisions/0054).
 //!
 //! In one statement all partitions of both tables would be planned for, which takes several times as long as reading the page; and where
 //! few are asked for, all events between them could be read.
@@ -40,10 +40,18 @@ impl Condition {
     }
 }
 
-/// The statement that finds the deliveries `d` of a page, under a condition.
-pub(super) fn statement(condition: &str) -> String {
+/// The statement that finds the deliveries of a page, under a condition, of a hook or of all. Deliveries have no index by tenant for what most of
+/// them satisfy: those of all hooks are found by the tenant's events.
+pub(super) fn statement(condition: Condition, of_a_hook: bool) -> String {
+    let Condition { sql: condition, is_common } = condition;
+    let from = if is_common && !of_a_hook {
+        "events e JOIN deliveries d ON d.event_id = e.id AND d.tenant_id = e.tenant_id \
+         WHERE e.tenant_id = $1 AND ($3 IS NULL OR e.id >= $3) AND ($4 IS NULL OR e.id < $4) AND ($5 IS NULL OR e.id <= $5) AND"
+    } else {
+        "deliveries d WHERE"
+    };
     format!(
-        "SELECT {ROW} FROM deliveries d WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.subscription_id = $2) AND {condition} \
+        "SELECT {ROW} FROM {from} d.tenant_id = $1 AND ($2 IS NULL OR d.subscription_id = $2) AND {condition} \
            AND ($3 IS NULL OR d.event_id >= $3) AND ($4 IS NULL OR d.event_id < $4) \
            AND ($5 IS NULL OR d.event_id <= $5 AND (d.event_id, d.subscription_id) < ($5, $6)) \
          ORDER BY d.event_id DESC, d.subscription_id DESC LIMIT $7"
@@ -76,8 +84,7 @@ fn found(
 ) -> Result<Vec<DeliveryRow>> {
     if condition.is_common && query.since.is_none() {
         let near = partition::near(query.after.map(|id| id.event.accepted_at()).or(query.until));
-        let until = query.until.or_else(|| query.after.is_none().then_some(near.end));
-        let near = DeliveryQuery { since: Some(near.start), until, ..query.clone() };
+        let near = DeliveryQuery { since: Some(near), ..query.clone() };
         let found = rows(conn, tenant, condition, &near)?;
         if found.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX) {
             return Ok(found);
@@ -92,7 +99,7 @@ fn rows(
     condition: Condition,
     query: &DeliveryQuery,
 ) -> Result<Vec<DeliveryRow>> {
-    Ok(sql_query(statement(condition.sql))
+    Ok(sql_query(statement(condition, query.subscription.is_some()))
         .bind::<Uuid, _>(tenant)
         .bind::<Nullable<Uuid>, _>(query.subscription)
         .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))

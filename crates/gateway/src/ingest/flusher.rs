@@ -256,7 +256,7 @@ impl Flusher {
 /// Of so many events at the most the ring tells all: with more, reading them costs little for each.
 const TOLD: usize = 8;
 
-/// The events of a group of which its ring tells: all that are not scheduled, or none if they are too many.
+/// The events of a group of which its ring tells: all that are not scheduled; `None` if they are too many, or one of them was not posted.
 fn told<'a>(events: &[&'a NewEvent]) -> Option<Vec<&'a NewEvent>> {
     let events: Vec<&NewEvent> = events.iter().copied().filter(|event| event.due_at.is_none()).collect();
     let all = events.len() <= TOLD && events.iter().all(|event| event.origin == Origin::Posted);

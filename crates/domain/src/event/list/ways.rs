@@ -45,10 +45,10 @@ impl Way {
         match state {
             // What waits is read before what it turns into, so that what is fanned out meanwhile is not missed. Each goes by an index
             // of its own, in order; both together would be read whole and sorted.
-            Some(StateFilter::Undelivered) => vec![Self::waiting("true"), Self::of(state)],
+            Some(StateFilter::Undelivered) => vec![Self::waiting("waits"), Self::of(state)],
             // Of a large event some deliveries may have ended before the others are made.
             Some(StateFilter::Is(EventState::Pending)) => {
-                vec![Self::waiting("pending + delivered + dead + cancelled > 0"), Self::of(state)]
+                vec![Self::waiting("waits AND pending + delivered + dead + cancelled > 0"), Self::of(state)]
             }
             None | Some(StateFilter::Is(_)) => vec![Self::of(state)],
         }
@@ -70,7 +70,7 @@ impl Way {
         }
     }
 
-    /// What waits, and of that what satisfies a condition.
+    /// What waits, and of that what satisfies a condition. It may have been fanned out since its id was read, and is in another state then.
     fn waiting(condition: &str) -> Self {
         Self::Known(WAITING.to_owned(), condition.to_owned())
     }
@@ -85,9 +85,11 @@ impl Way {
         };
         match state {
             None => Self::Look("true".to_owned()),
-            Some(StateFilter::Undelivered) => Self::Known(undelivered(""), "true".to_owned()),
+            Some(StateFilter::Undelivered) => {
+                Self::Known(undelivered(""), "(waits OR pending + dead > 0)".to_owned())
+            }
             Some(StateFilter::Is(EventState::Accepted)) => {
-                Self::waiting("pending + delivered + dead + cancelled = 0")
+                Self::waiting("waits AND pending + delivered + dead + cancelled = 0")
             }
             Some(StateFilter::Is(EventState::Pending)) => {
                 Self::Known(undelivered(" AND u.state = 0"), "pending > 0".to_owned())
@@ -121,8 +123,7 @@ fn looked_for(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery, sta
     let (in_any_state, mut days) = (query.state.is_none(), vec![query.clone()]);
     if in_any_state && query.since.is_none() {
         let near = partition::near(query.before.map(EventId::accepted_at).or(query.until));
-        let until = query.until.or_else(|| query.before.is_none().then_some(near.end));
-        days.insert(0, EventQuery { since: Some(near.start), until, ..query.clone() });
+        days.insert(0, EventQuery { since: Some(near), ..query.clone() });
     }
     let mut events = Vec::new();
     for query in &days {
@@ -209,10 +210,10 @@ fn standing(of: &str) -> String {
     )
 }
 
-/// A page of the tenant's events; its parameters are those of [`page`]. In whatever state: deliveries are looked for in the days in which
+/// A page of the tenant's events; its parameters are those of [`page`]. In whatever state: deliveries are looked for from the day on from which
 /// events are.
 fn looking(state: &str, in_any_state: bool) -> String {
-    let days = "($3 IS NULL OR d.event_id >= $3) AND ($4 IS NULL OR d.event_id < $4)";
+    let days = "($3 IS NULL OR d.event_id >= $3)";
     let standing = standing(if in_any_state { days } else { "true" });
     format!(
         "SELECT {STORED}, {LEFT}, {COLUMNS} \
@@ -221,12 +222,13 @@ fn looking(state: &str, in_any_state: bool) -> String {
     )
 }
 
-/// A page of the events `$8`; its parameters are those of [`page`].
+/// A page of the events `$8`, newest first; its parameters are those of [`page`]. Their deliveries lie between those of the last and the
+/// first of them, which leaves partitions out; each compared with all of them would take a time that grows with their square.
 fn looking_up(state: &str) -> String {
     format!(
         "SELECT {STORED}, {LEFT}, {COLUMNS} FROM events e {standing} \
          WHERE e.id = ANY($8) AND {ASKED} AND {METADATA} AND {state} ORDER BY e.id DESC LIMIT $7",
-        standing = standing("d.event_id = ANY($8)")
+        standing = standing("d.event_id >= ($8)[cardinality($8)] AND d.event_id <= ($8)[1]")
     )
 }
 

@@ -112,11 +112,12 @@ async fn every_condition_of_the_message_log_goes_by_an_index() {
         ("of a type that is not there", None, busy, None, Some("nothing")),
     ] {
         let text = |value: Option<String>| value.map_or("NULL".to_owned(), |value| format!("'{value}'"));
+        let of_an_endpoint = endpoint.is_some();
         let endpoint = text(endpoint.map(|id| id.to_string()));
         let plan = match event_types {
             None => {
                 let values = format!("'{tenant}', {endpoint}, NULL, NULL, NULL, NULL, 51");
-                plan(&system, log::statement(status), types, values).await
+                plan(&system, log::statement(status, of_an_endpoint), types, values).await
             }
             Some(event_types) => {
                 let types = "uuid, uuid, text[], text, uuid, uuid, uuid, uuid, bigint";
@@ -136,7 +137,7 @@ async fn every_condition_of_the_message_log_goes_by_an_index() {
     };
     system.db.once(wait).await.unwrap();
     let values = format!("'{busy}', NULL, NULL, NULL, NULL, NULL, 51");
-    let attempting = log::statement(Some(Status::Attempting));
+    let attempting = log::statement(Some(Status::Attempting), false);
     goes_by_index("beside inboxes", &plan(&system, attempting, types, values).await, MOST);
     // A rare type among what is pending is found page by page, of which each looks at a bounded number.
     let (mut found, mut before, mut pages) = (Vec::new(), None, 0);
@@ -167,9 +168,9 @@ async fn every_condition_of_the_message_log_goes_by_an_index() {
     };
     let middle = &found[0].line;
     let values = format!("'{busy}', NULL, NULL, NULL, '{middle}', '{own}', 51");
-    goes_by_index("behind a cursor", &plan(&system, log::statement(None), types, values).await, MOST);
+    goes_by_index("behind a cursor", &plan(&system, log::statement(None, false), types, values).await, MOST);
     let values = format!("'{busy}', NULL, NULL, '{middle}', NULL, NULL, 51");
-    goes_by_index("before a time", &plan(&system, log::statement(None), types, values).await, MOST);
+    goes_by_index("before a time", &plan(&system, log::statement(None, false), types, values).await, MOST);
     // What a recovery looks at: a window of ten thousand events, wherever it stands.
     let types = "uuid, uuid, uuid, uuid, uuid, smallint, text[], uuid, timestamptz, boolean, bigint";
     let window =
