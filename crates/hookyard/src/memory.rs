@@ -11,15 +11,13 @@ const SOON: &str = "10";
 /// Makes this process one that comes in pages of 4 KiB and gives back soon what it frees. mimalloc reads its environment before `main`, so
 /// the process begins once more, before it reads anything, unless its environment says already what it should; its number stays.
 pub(crate) fn keep_small() {
+    // Where either cannot be done, some MiB more are all that comes of it; there is no log yet to say so in.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "memory may come in large pages");
-    }
+    let _error = rustix::thread::disable_transparent_huge_pages(true);
     if env::var_os(PURGE_DELAY).is_some() {
         return;
     }
     let mut arguments = env::args_os();
     let (Ok(program), Some(name)) = (env::current_exe(), arguments.next()) else { return };
-    // Returns only if it cannot be done, and then some MiB more are all that comes of it.
     let _error = Command::new(program).arg0(name).args(arguments).env(PURGE_DELAY, SOON).exec();
 }

@@ -36,18 +36,17 @@ impl Dispatcher {
         let fetched = (!self.has_a_pace(&job.hook)).then_some(put_off);
         let endpoint = self.endpoints.entry(job.hook.id).or_insert_with(|| Endpoint::new(&bounds, now));
         let place = endpoint.place(&job.held, fetched, not_before, now);
-        self.deps.metrics.parked();
-        let at = at(place, now, utc);
-        self.deps
-            .settler
-            .note(Note::Parked { held: job.held, at, number: fetched.map(|one| one.number) })
-            .await;
+        self.put_back(job, at(place, now, utc), fetched.map(|one| one.number)).await;
     }
 
-    /// Puts a delivery back on the schedule.
+    /// Puts a delivery back on the schedule, from which it is not fetched before its time.
     pub(super) async fn park(&self, job: Job, at: DateTime<Utc>) {
+        self.put_back(job, at, None).await;
+    }
+
+    async fn put_back(&self, job: Job, at: DateTime<Utc>, number: Option<u64>) {
         self.deps.metrics.parked();
-        self.deps.settler.note(Note::Parked { held: job.held, at, number: None }).await;
+        self.deps.settler.note(Note::Parked { held: job.held, at, number }).await;
     }
 
     /// Puts deliveries back on the schedule, all at one place.

@@ -45,11 +45,21 @@ pub(crate) fn constant(event: EventId) -> String {
     format!("'{}'::uuid", event.uuid())
 }
 
-/// From when on nearly all is that is on a page whose newest entry lies before an instant; without one, of the newest page. Whoever asks
-/// for what happened since then first has only those partitions planned for, and those of the days ahead.
-pub(crate) fn near(newest: Option<DateTime<Utc>>) -> DateTime<Utc> {
+/// A page, newest first, of entries before an instant; without one, the newest page. `find` is asked for what happened since an instant, or
+/// ever: first since a day before the newest, so that only those partitions are planned for, and those of the days ahead. If they fill
+/// the page, it is the page that all of them would fill.
+///
+/// # Errors
+/// Those of `find`.
+pub(crate) fn nearest<T>(
+    newest: Option<DateTime<Utc>>,
+    limit: i64,
+    mut find: impl FnMut(Option<DateTime<Utc>>) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
     // Where it is looked first changes nothing of what is found.
-    newest.unwrap_or_else(|| Clock::system().now()) - NEAR
+    let near = newest.unwrap_or_else(|| Clock::system().now()) - NEAR;
+    let found = find(Some(near))?;
+    if i64::try_from(found.len()).unwrap_or(i64::MAX) >= limit { Ok(found) } else { find(None) }
 }
 
 /// Makes the partitions of today (and of yesterday, for clocks that lag) and of the days ahead. Returns how many were

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Result,
     db::{partition, prepared::planned_for_values},
-    id::{DeliveryId, SubscriptionId, TenantId, first_uuid_at},
+    id::{DeliveryId, SubscriptionId, TenantId},
     subscription::EventPattern,
 };
 
@@ -127,17 +127,18 @@ fn condition(status: Option<Status>) -> Condition {
     status.map_or(Condition::common("true"), Status::condition)
 }
 
-/// The statement of [`list`] with a condition on types. The range stands for events and for deliveries, so that either can be begun with.
+/// The statement of [`list`] with a condition on types, whose parameters come last. The range stands for events and for deliveries, so that
+/// either can be begun with.
 #[must_use]
 pub fn statement_of_types(status: Option<Status>) -> String {
     let status = condition(status).sql;
     format!(
         "SELECT {ROW}, {NAMES}, e.created_at FROM {VIEWED} WHERE d.tenant_id = $1 AND e.tenant_id = $1 \
            AND ($2 IS NULL OR d.subscription_id = $2) AND {status} \
-           AND ($3 IS NULL OR e.event_type = ANY($3)) AND ($4 IS NULL OR e.event_type ~ $4) \
-           AND ($5 IS NULL OR d.event_id >= $5 AND e.id >= $5) AND ($6 IS NULL OR d.event_id < $6 AND e.id < $6) \
-           AND ($7 IS NULL OR d.event_id <= $7 AND e.id <= $7 AND (d.event_id, d.subscription_id) < ($7, $8)) \
-         ORDER BY d.event_id DESC, d.subscription_id DESC LIMIT $9"
+           AND ($3 IS NULL OR d.event_id >= $3 AND e.id >= $3) AND ($4 IS NULL OR d.event_id < $4 AND e.id < $4) \
+           AND ($5 IS NULL OR d.event_id <= $5 AND e.id <= $5 AND (d.event_id, d.subscription_id) < ($5, $6)) \
+           AND ($8 IS NULL OR e.event_type = ANY($8)) AND ($9 IS NULL OR e.event_type ~ $9) \
+         ORDER BY d.event_id DESC, d.subscription_id DESC LIMIT $7"
     )
 }
 
@@ -158,16 +159,9 @@ pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &LogQuery) -> Resu
         },
     };
     planned_for_values(conn, |conn| {
-        Ok(sql_query(statement_of_types(query.status))
-            .bind::<Uuid, _>(tenant)
-            .bind::<Nullable<Uuid>, _>(query.endpoint)
+        Ok(page::with_parameters(statement_of_types(query.status), tenant, &query.of_any_type())
             .bind::<Nullable<Array<Text>>, _>(types)
             .bind::<Nullable<Text>, _>(expression)
-            .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
-            .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
-            .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.event))
-            .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.subscription))
-            .bind::<BigInt, _>(query.limit)
             .load(conn)?)
     })
 }

@@ -7,7 +7,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    PgConnection, QueryableByName, RunQueryDsl,
+    pg::Pg,
+    query_builder::{BoxedSqlQuery, SqlQuery},
+    sql_query,
     sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid},
 };
 
@@ -74,32 +77,33 @@ pub(super) fn of(
     })
 }
 
-/// A page is nearly always full of deliveries of the last day where its condition is a common one: they are asked first, so that only their
-/// partitions are planned for. If they fill it, it is the page that all of them would fill.
+/// A page is nearly always full of deliveries of the last day where its condition is a common one.
 fn found(
     conn: &mut PgConnection,
     tenant: TenantId,
     condition: Condition,
     query: &DeliveryQuery,
 ) -> Result<Vec<DeliveryRow>> {
+    let statement = statement(condition, query.subscription.is_some());
+    let mut since = |since| {
+        let query = DeliveryQuery { since, ..query.clone() };
+        Ok(with_parameters(statement.clone(), tenant, &query).load(conn)?)
+    };
     if condition.is_common && query.since.is_none() {
-        let near = partition::near(query.after.map(|id| id.event.accepted_at()).or(query.until));
-        let near = DeliveryQuery { since: Some(near), ..query.clone() };
-        let found = rows(conn, tenant, condition, &near)?;
-        if found.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX) {
-            return Ok(found);
-        }
+        let newest = query.after.map(|id| id.event.accepted_at()).or(query.until);
+        return partition::nearest(newest, query.limit, since);
     }
-    rows(conn, tenant, condition, query)
+    since(query.since)
 }
 
-fn rows(
-    conn: &mut PgConnection,
+/// A statement with the parameters of [`statement`], to which more can be added.
+pub(super) fn with_parameters<'a>(
+    statement: String,
     tenant: TenantId,
-    condition: Condition,
     query: &DeliveryQuery,
-) -> Result<Vec<DeliveryRow>> {
-    Ok(sql_query(statement(condition, query.subscription.is_some()))
+) -> BoxedSqlQuery<'a, Pg, SqlQuery> {
+    sql_query(statement)
+        .into_boxed()
         .bind::<Uuid, _>(tenant)
         .bind::<Nullable<Uuid>, _>(query.subscription)
         .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
@@ -107,10 +111,9 @@ fn rows(
         .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.event))
         .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.subscription))
         .bind::<BigInt, _>(query.limit)
-        .load(conn)?)
 }
 
-/// Deliveries with what else is shown of them, without those whose event is gone meanwhile.
+/// Deliveries with what else is shown of them, without those whose event is gone meanwhile: nothing that is older is left then either.
 fn named(conn: &mut PgConnection, tenant: TenantId, rows: Vec<DeliveryRow>) -> Result<Vec<MessageView>> {
     #[derive(QueryableByName)]
     struct Names {

@@ -96,6 +96,13 @@ pub struct EventQuery {
     pub limit: i64,
 }
 
+impl EventQuery {
+    /// The same as `limit`; none when that is below zero.
+    fn most(&self) -> usize {
+        usize::try_from(self.limit).unwrap_or(0)
+    }
+}
+
 /// An event and how its deliveries stand.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct ListedEvent {
@@ -211,7 +218,7 @@ pub struct Listed {
 pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery) -> Result<Listed> {
     planned_for_values(conn, |conn| {
         let ways = Way::to(query.state);
-        let most = usize::try_from(query.limit).unwrap_or(0);
+        let most = query.most();
         let (mut events, mut end) = (Vec::new(), None);
         for way in &ways {
             let found = way.find(conn, tenant, query)?;

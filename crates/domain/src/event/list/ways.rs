@@ -114,26 +114,20 @@ impl Way {
 const ASKED: &str = "e.tenant_id = $1 AND ($2 IS NULL OR e.event_type = $2) \
      AND ($3 IS NULL OR e.id >= $3) AND ($4 IS NULL OR e.id < $4) AND ($5 IS NULL OR e.id < $5)";
 
-/// A page of what satisfies a condition among the tenant's events.
-///
-/// One of events in whatever state is nearly always full of those of the last day: they are asked first, so that only their partitions
-/// are planned for. If they fill it, it is the page that all of them would fill.
+/// A page of what satisfies a condition among the tenant's events. One of events in whatever state is nearly always full of those of the last
+/// day.
 fn looked_for(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery, state: &str) -> Result<Listed> {
-    let most = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let (in_any_state, mut days) = (query.state.is_none(), vec![query.clone()]);
-    if in_any_state && query.since.is_none() {
-        let near = partition::near(query.before.map(EventId::accepted_at).or(query.until));
-        days.insert(0, EventQuery { since: Some(near), ..query.clone() });
-    }
-    let mut events = Vec::new();
-    for query in &days {
-        events = page(conn, tenant, query, &looking(state, in_any_state), &[])?;
-        if events.len() >= most {
-            break;
-        }
-    }
-    let may_end_early = query.state.is_some() || query.metadata.is_some();
-    if may_end_early && events.len() < most {
+    let in_any_state = query.state.is_none();
+    let statement = looking(state, in_any_state);
+    let mut of = |query: &EventQuery| page(conn, tenant, query, &statement, &[]);
+    let events = if in_any_state && query.since.is_none() {
+        let newest = query.before.map(EventId::accepted_at).or(query.until);
+        partition::nearest(newest, query.limit, |since| of(&EventQuery { since, ..query.clone() }))?
+    } else {
+        of(query)?
+    };
+    let may_end_early = !in_any_state || query.metadata.is_some();
+    if may_end_early && events.len() < query.most() {
         let before_last = LOOKED_AT - 1;
         let last = format!(
             "SELECT e.id FROM events e WHERE {ASKED} ORDER BY e.id DESC OFFSET {before_last} LIMIT 1"
@@ -153,7 +147,7 @@ fn known(
     ids: &str,
     state: &str,
 ) -> Result<Listed> {
-    let most = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    let most = query.most();
     let (mut found, mut rest, mut part) = (Listed::default(), query.clone(), 2 * query.limit);
     let mut left = LOOKED_AT;
     while found.events.len() < most {

@@ -49,10 +49,11 @@ async fn fill(system: &System, tenant: TenantId, endpoint: SubscriptionId, rows:
 }
 
 /// How a statement is carried out, planned for these values.
-async fn plan(system: &System, statement: String, types: &'static str, values: String) -> String {
+async fn plan(system: &System, statement: String, types: &str, values: String) -> String {
+    let prepare = format!("PREPARE planned ({types}) AS {statement}");
     let lines = move |conn: &mut Conn| {
         sql_query("SET LOCAL plan_cache_mode = force_custom_plan").execute(conn)?;
-        sql_query(format!("PREPARE planned ({types}) AS {statement}")).execute(conn)?;
+        sql_query(prepare).execute(conn)?;
         let lines: Vec<Line> =
             sql_query(format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE planned ({values})"))
                 .load(conn)?;
@@ -114,15 +115,12 @@ async fn every_condition_of_the_message_log_goes_by_an_index() {
         let text = |value: Option<String>| value.map_or("NULL".to_owned(), |value| format!("'{value}'"));
         let of_an_endpoint = endpoint.is_some();
         let endpoint = text(endpoint.map(|id| id.to_string()));
+        let values = format!("'{tenant}', {endpoint}, NULL, NULL, NULL, NULL, 51");
         let plan = match event_types {
-            None => {
-                let values = format!("'{tenant}', {endpoint}, NULL, NULL, NULL, NULL, 51");
-                plan(&system, log::statement(status, of_an_endpoint), types, values).await
-            }
+            None => plan(&system, log::statement(status, of_an_endpoint), types, values).await,
             Some(event_types) => {
-                let types = "uuid, uuid, text[], text, uuid, uuid, uuid, uuid, bigint";
-                let values =
-                    format!("'{tenant}', {endpoint}, '{{{event_types}}}', NULL, NULL, NULL, NULL, NULL, 51");
+                let types = &format!("{types}, text[], text");
+                let values = format!("{values}, '{{{event_types}}}', NULL");
                 plan(&system, log::statement_of_types(status), types, values).await
             }
         };
