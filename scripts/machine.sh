@@ -56,8 +56,9 @@ need_build_tools() {
 # Rust: the toolchain of rust-toolchain.toml, which rustup's cargo takes (and fetches) by itself.
 need_rust() {
   local cargo_home=${CARGO_HOME:-$HOME/.cargo}
-  has cargo || PATH="$cargo_home/bin:$PATH"
-  has cargo && return
+  has_wanted_cargo && return
+  PATH="$cargo_home/bin:$PATH"
+  has_wanted_cargo && return
   if ! has rustup; then
     has curl || install_packages "to download Rust" curl ca-certificates
     say "installing Rust with rustup into $cargo_home"
@@ -69,6 +70,14 @@ need_rust() {
     fi
   fi
   has cargo || fail "there is still no cargo in PATH: install Rust $(wanted_rust) from https://rustup.rs"
+  has_wanted_cargo || fail "$(command -v cargo) is $(cargo --version): install Rust $(wanted_rust) from https://rustup.rs"
+}
+
+# rustup's cargo is always the wanted one here; a distribution's may be too old, and would fail with words of its own.
+has_wanted_cargo() {
+  local version
+  has cargo && version=$(cargo --version | cut -d ' ' -f 2) && [ -n "$version" ] || return 1
+  [ "$(printf '%s\n' "$(wanted_rust)" "$version" | sort -V | head -n 1)" = "$(wanted_rust)" ]
 }
 
 wanted_rust() { sed -n 's/^channel *= *"\(.*\)"/\1/p' rust-toolchain.toml; }

@@ -3,7 +3,11 @@
 
 mod oidc;
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
 use hookyard_chassis::settings::{SettingsError, in_range};
 use hookyard_domain::{
@@ -102,12 +106,21 @@ impl Default for HttpSettings {
 }
 
 impl HttpSettings {
-    /// A link to a path, as people are given it: below `public_url`, else below the address it listens on.
+    /// A link to a path, as people are given it: below `public_url`, else below the address it listens on; where that is every
+    /// address, below this machine's own.
     #[must_use]
     pub fn link(&self, path: &str) -> String {
         let origin = match &self.public_url {
             Some(url) => url.origin().ascii_serialization(),
-            None => format!("http://{}", self.listen),
+            None => {
+                let mut listen = self.listen;
+                match listen.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+                    IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+                    _ => {}
+                }
+                format!("http://{listen}")
+            }
         };
         format!("{origin}{path}")
     }
@@ -318,6 +331,22 @@ mod tests {
         ]
         .map(|bucket| settings.limit(bucket, &own));
         assert_eq!(limits, [0, 7, 20, 60, 60]);
+    }
+
+    #[test]
+    fn links_lead_somewhere() {
+        for (listen, public_url, link) in [
+            ("127.0.0.1:8080", None, "http://127.0.0.1:8080/setup"),
+            ("10.1.2.3:80", None, "http://10.1.2.3:80/setup"),
+            ("0.0.0.0:9090", None, "http://127.0.0.1:9090/setup"),
+            ("[::]:9090", None, "http://[::1]:9090/setup"),
+            ("0.0.0.0:9090", Some("https://hooks.example.com"), "https://hooks.example.com/setup"),
+        ] {
+            let public_url = public_url.map(|url| Url::parse(url).unwrap());
+            let http =
+                HttpSettings { listen: listen.parse().unwrap(), public_url, ..HttpSettings::default() };
+            assert_eq!(http.link("/setup"), link);
+        }
     }
 
     #[test]

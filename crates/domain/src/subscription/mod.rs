@@ -25,6 +25,7 @@ mod state;
 pub mod store;
 mod url_rule;
 pub mod warning;
+pub mod zapier;
 
 use std::sync::Arc;
 

@@ -165,7 +165,11 @@ fn under(prefix: &Url, url: &Url) -> bool {
         })
 }
 
-fn zapier(url: &Url) -> Result<(), UrlError> {
+/// Whether a URL is one of Zapier's hooks.
+///
+/// # Errors
+/// What keeps it from being one.
+pub(super) fn zapier(url: &Url) -> Result<(), UrlError> {
     if url.scheme() != "https" {
         return Err(UrlError::Scheme);
     }

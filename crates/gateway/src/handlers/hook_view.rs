@@ -1,6 +1,9 @@
 //! How a hook looks wherever one is shown.
 
-use hookyard_domain::{event::wire_time, subscription::store::HookView};
+use hookyard_domain::{
+    event::wire_time,
+    subscription::{store::HookView, zapier},
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -17,6 +20,9 @@ pub(crate) struct View {
     /// Where deliveries go.
     #[schema(example = "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/")]
     url: String,
+    /// What it is for: of one that Zapier has made, its event type; else empty.
+    #[schema(example = "Zapier: order.created")]
+    description: String,
     /// Which type, as it was written at the subscribe; `null` = all.
     #[schema(example = "order.created")]
     event_type: Option<String>,
@@ -58,8 +64,10 @@ pub(crate) enum HookStateWord {
 
 impl From<HookView> for View {
     fn from(hook: HookView) -> Self {
+        let types: Vec<&str> = hook.event_type.as_deref().into_iter().collect();
         Self {
             id: hook.id.to_string(),
+            description: zapier::description(&hook.url, &types).unwrap_or_default(),
             url: hook.url,
             event_type: hook.event_type,
             pattern: hook.pattern,

@@ -104,7 +104,13 @@ fn the_file_follows_the_compose_specification() {
 fn every_setting_exists() {
     let key = ("HOOKYARD_MASTER_KEY", MASTER_KEY);
     let needed = BTreeMap::from([key]);
-    let all = BTreeMap::from([key, ("POSTGRES_PASSWORD", "a1"), ("RABBITMQ_PASSWORD", "b2")]);
+    let all = BTreeMap::from([
+        key,
+        ("POSTGRES_PASSWORD", "a1"),
+        ("RABBITMQ_PASSWORD", "b2"),
+        ("HOOKYARD_PORT", "9090"),
+        ("HOOKYARD_PUBLIC_URL", "https://hooks.example.com"),
+    ]);
     for set in [needed.clone(), all] {
         for service in SERVICES {
             let output = hookyard(&["config", "check"], &environment(service, &set));
@@ -149,8 +155,26 @@ fn only_the_gateway_is_published_and_only_on_this_machine() {
         let ports: Vec<&str> =
             service["ports"].as_array().into_iter().flatten().map(|port| port.as_str().unwrap()).collect();
         match name.as_str() {
-            "gateway" => assert_eq!(ports, ["127.0.0.1:${HOOKYARD_PORT:-8080}:8080"]),
+            "gateway" => assert_eq!(ports, ["127.0.0.1:${HOOKYARD_PORT:-8080}:${HOOKYARD_PORT:-8080}"]),
             _ => assert!(ports.is_empty(), "{name} publishes {ports:?}"),
+        }
+    }
+}
+
+/// What a container listens on is nothing that anybody outside could follow.
+#[test]
+fn links_begin_where_the_gateway_is_found() {
+    let key = ("HOOKYARD_MASTER_KEY", MASTER_KEY);
+    let url = "https://hooks.example.com";
+    for (set, listen, public_url) in [
+        (BTreeMap::from([key]), "0.0.0.0:8080", ""),
+        (BTreeMap::from([key, ("HOOKYARD_PORT", "9090")]), "0.0.0.0:9090", ""),
+        (BTreeMap::from([key, ("HOOKYARD_PUBLIC_URL", url)]), "0.0.0.0:8080", url),
+    ] {
+        for service in SERVICES {
+            let environment = environment(service, &set);
+            assert_eq!(environment["HOOKYARD__HTTP__LISTEN"], listen, "{service}");
+            assert_eq!(environment["HOOKYARD__HTTP__PUBLIC_URL"], public_url, "{service}");
         }
     }
 }

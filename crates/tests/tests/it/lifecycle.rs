@@ -1,6 +1,7 @@
 //! How processes of the real binary are configured, start, tell how they are, and stop.
 
 mod configuration;
+mod demo;
 mod health;
 mod keys;
 mod migrations;

@@ -29,6 +29,23 @@ async fn a_consumer_is_made_with_little_and_shown_with_everything() {
 }
 
 #[tokio::test]
+async fn what_zapier_makes_is_called_by_its_event_types() {
+    let (_system, client) = start().await;
+    let zap = "https://hooks.zapier.com/hooks/standard/1/2/";
+    for (said, called) in [
+        (json!({}), "Zapier: order.created"),
+        (json!({"eventTypes": ["order.created", "order.paid"]}), "Zapier: order.created, order.paid"),
+        (json!({"description": "orders to the warehouse"}), "orders to the warehouse"),
+        (json!({"description": ""}), ""),
+    ] {
+        let mut body = body(said);
+        body["url"] = json!(zap);
+        let made = client.post_json("/webhooks", &body).await.expect(201);
+        assert_eq!(made["description"], called, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn everything_that_is_said_is_shown_again_but_the_secrets() {
     let (_system, client) = start().await;
     let said = json!({

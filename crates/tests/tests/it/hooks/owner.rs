@@ -52,7 +52,7 @@ async fn a_hook_is_shown_with_everything_that_is_known() {
     let shown = client.get(&format!("/v1/hooks/{id}")).await.expect(200);
     assert_eq!(
         shown,
-        json!({"id": id, "url": zap("a"), "event_type": "a.b", "pattern": "a.b", "filter": {"payload.x": 1},
+        json!({"id": id, "url": zap("a"), "description": "Zapier: a.b", "event_type": "a.b", "pattern": "a.b", "filter": {"payload.x": 1},
             "state": "pending", "state_reason": null, "delivery_count": 0, "failure_count": 0,
             "consecutive_failures": 0, "last_delivered_at": null, "last_attempt_at": null, "last_status": null,
             "last_reason": null, "expires_at": null, "created_at": shown["created_at"],
