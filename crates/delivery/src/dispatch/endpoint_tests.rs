@@ -122,6 +122,38 @@ fn a_pause_holds_the_whole_endpoint_and_the_longest_counts() {
 }
 
 #[test]
+fn one_that_asks_for_a_pause_gets_less_afterwards_than_it_took_before() {
+    let start = Instant::now();
+    let mut endpoint = Endpoint::new(&BOUNDS, start);
+    // 200 in a second, 20 in each tenth of it.
+    for now in (0..200_u32).map(|n| start + 5 * n * MS) {
+        assert_eq!(endpoint.gate(now), Gate::Open);
+        endpoint.begin(now);
+        endpoint.end(&BOUNDS, Sign::Answered, MS, now);
+    }
+    assert_eq!(endpoint.room(&BOUNDS), 2_000, "nothing speaks for a limit yet");
+    let (asked, over) = (start + 996 * MS, start + Duration::from_secs(3));
+    endpoint.begin(asked);
+    endpoint.end(&BOUNDS, Sign::Pause(over), MS, asked);
+    assert_eq!(endpoint.gate(asked), Gate::Paused(over));
+    let room = endpoint.room(&BOUNDS);
+    assert!((100..=190).contains(&room), "a little less than the 200 that it took in a second: {room}");
+    // When it may be called again, a few go at once and the others at this pace.
+    let mut at_once = 0;
+    while endpoint.gate(over) == Gate::Open {
+        endpoint.begin(over);
+        endpoint.lose();
+        at_once += 1;
+        assert!(at_once < 10, "nothing holds it back");
+    }
+    assert!(matches!(endpoint.gate(over), Gate::Later(until) if until - over < 10 * MS), "{at_once}");
+    // Another that was under way and says the same takes nothing more away.
+    endpoint.begin(asked);
+    endpoint.end(&BOUNDS, Sign::Pause(over), MS, asked + MS);
+    assert_eq!(endpoint.room(&BOUNDS), room);
+}
+
+#[test]
 fn one_that_falls_silent_is_not_taken_for_fast_any_more() {
     let start = Instant::now();
     let mut endpoint = Endpoint::new(&BOUNDS, start);

@@ -208,6 +208,12 @@ mod tests {
             (Kind::Task, 4, since(60), 80),
             (Kind::Task, 0, since(-5), 0),
             (Kind::Task, 0, since(10_000), 100),
+            (Kind::Consumer, 0, None, 0),
+            (Kind::Consumer, 0, since(59), 49),
+            (Kind::Consumer, 0, since(60), 50),
+            (Kind::Consumer, 4, since(60), 80),
+            (Kind::Consumer, 0, since(108), 90),
+            (Kind::Consumer, 0, since(120), 100),
         ] {
             assert_eq!(
                 progress(kind, refusals, failing_since, now),
@@ -215,6 +221,41 @@ mod tests {
                 "{kind:?} {refusals} {failing_since:?}"
             );
         }
+    }
+
+    /// The stage to which a report brings a consumer that has failed since then, with no refusal.
+    fn stage_of_consumer(failing_since: DateTime<Utc>, report: &Report) -> Option<u8> {
+        let (kind, state) = (Kind::Consumer, HookState::Active);
+        let failing_since = Some(failing_since);
+        let health = Health { kind, state, failing_since, consecutive_refusals: 0, forbidden: false };
+        let change = HealthChange { state, consecutive_refusals: 0, ended: None, turned_forbidden: false };
+        stage(&health, &change, report)
+    }
+
+    #[test]
+    fn the_owner_of_a_consumer_is_warned_from_the_very_moment_on_at_which_a_stage_is_reached() {
+        let since = DateTime::UNIX_EPOCH;
+        let stage_after = |failing: TimeDelta| {
+            let at = since + failing;
+            stage_of_consumer(since, &Report::new(SubscriptionId::new(at), TenantId::new(at), at))
+        };
+        let mut before = None;
+        for (hours, percent) in [(60, 50), (84, 70), (108, 90)] {
+            let reached = TimeDelta::hours(hours);
+            assert_eq!(stage_after(reached - TimeDelta::milliseconds(1)), before, "before {percent}");
+            assert_eq!(stage_after(reached), Some(percent));
+            before = Some(percent);
+        }
+    }
+
+    #[test]
+    fn what_arrives_ends_the_time_that_counts() {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(30);
+        let since = now - TimeDelta::hours(119);
+        let report = Report::new(SubscriptionId::new(now), TenantId::new(now), now);
+        assert_eq!(stage_of_consumer(since, &report), Some(90));
+        let arrived = Report { delivered: 1, first_failure_at: Some(now), ..report };
+        assert_eq!(stage_of_consumer(since, &arrived), None);
     }
 
     #[test]

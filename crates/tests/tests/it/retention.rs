@@ -2,6 +2,7 @@
 
 mod ages;
 mod doctor;
+mod partitions;
 mod plans;
 mod purge;
 

@@ -170,6 +170,36 @@ async fn server(servers: &Authority, clients: &Authority) -> (u16, Arc<Mutex<Vec
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_owner_is_told_that_nobody_vouches_for_the_certificate_of_their_server() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let (port, seen) = server(&servers, &clients).await;
+    // The authority of the server is not among ours.
+    let stage = Stage::with(Bus::in_process(), |options, engine| {
+        options.extra_url_prefixes.push(format!("https://{NAME}:{port}/"));
+        engine.resolver = Some(Arc::new(Here));
+    })
+    .await;
+    let made = made(&stage.client, json!({"url": format!("https://{NAME}:{port}/in")})).await;
+    let id = text(&made["id"]).to_owned();
+    let event = stage.post("order.created", json!({})).await;
+    assert_eq!(stage.tried(&event, &id, 1).await["last_reason"], "tls");
+    let path = format!("/webhooks/{id}/health");
+    let shown = until("the failure is counted", async || {
+        let shown = stage.client.get(&path).await.expect(200);
+        if shown["consecutive_failures"].as_i64() >= Some(1) { Ok(shown) } else { Err(shown) }
+    })
+    .await;
+    assert_eq!(
+        (&shown["problem"]["kind"], &shown["last_failure"]["reason"], &shown["last_failure"]["status"]),
+        (&json!("tls_chain"), &json!("tls"), &Value::Null)
+    );
+    assert!(text(&shown["last_failure"]["reply"]).contains("UnknownIssuer"), "{shown}");
+    assert!(text(&shown["summary"]).contains(text(&shown["problem"]["explanation"])), "{shown}");
+    assert!(seen.lock().unwrap_or_else(PoisonError::into_inner).is_empty(), "nothing was sent");
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_asks_is_shown_each_consumers_own_certificate() {
     let (servers, clients, strangers) =
         (Authority::new("servers"), Authority::new("clients"), Authority::new("strangers"));

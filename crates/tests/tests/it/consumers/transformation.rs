@@ -2,9 +2,9 @@
 
 use hookyard_messaging::Bus;
 use hookyard_tests::receiver::Answer;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{body, consumer, count, patch, start};
+use super::{body, consumer, count, made, patch, start};
 use crate::pipeline::stage::{Stage, text};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,6 +124,45 @@ async fn one_that_makes_what_cannot_be_sent_of_the_types_example_is_refused_when
     assert_eq!(count(&client).await, 0);
     // What the example lacks, another event may have.
     for place in ["payload", "payload.customer"] {
-        super::made(&client, json!({"transformation": {"body": {"$from": place}}})).await;
+        made(&client, json!({"transformation": {"body": {"$from": place}}})).await;
     }
+}
+
+/// A transformation that copies the text of the event so often into a list of this name.
+fn copying(name: &str, times: usize) -> Value {
+    json!({"transformation": {"body": {name: vec![json!({"$from": "payload.t"}); times]}}})
+}
+
+#[tokio::test]
+async fn one_that_makes_too_much_of_the_types_example_is_refused_when_it_is_saved() {
+    let (_system, client) = start().await;
+    // {"tenletters":["…","…"]}: 17 texts in quotes, 16 commas and 17 bytes around them are exactly 1 MiB.
+    let (long, name) = ("x".repeat(61_677), "tenletters");
+    assert_eq!(17 * (long.len() + 2) + 16 + "{\"\":[]}".len() + name.len(), 1 << 20);
+    let example = json!({"name": "order.created", "description": "x", "example": {"t": long}});
+    client.post_json("/v1/event-types", &example).await.expect(201);
+    let too_much = [copying(name, 18), copying("elevenchars", 17)];
+    let refused = |reply: hookyard_tests::http::Reply| {
+        assert_eq!(reply.error(), (422, "INVALID_TRANSFORMATION".to_owned()));
+        let told = "order.created and makes a body of it that is larger than 1048576 bytes";
+        assert!(reply.text().contains(told), "{}", reply.text());
+    };
+    for more in &too_much {
+        refused(client.post_json("/webhooks", &body(more.clone())).await);
+    }
+    assert_eq!(count(&client).await, 0, "nothing is stored");
+    let most = made(&client, copying(name, 17)).await;
+    assert_eq!(count(&client).await, 1);
+    // A change is looked at in the same way, of one that has a transformation and of one that has none.
+    let id = text(&most["id"]).to_owned();
+    for more in &too_much {
+        refused(patch(&client, &id, more).await);
+        assert_eq!(client.get(&format!("/webhooks/{id}")).await.expect(200), most);
+    }
+    let plain = made(&client, json!({})).await;
+    let id = text(&plain["id"]).to_owned();
+    refused(patch(&client, &id, &too_much[0]).await);
+    assert_eq!(client.get(&format!("/webhooks/{id}")).await.expect(200), plain);
+    let changed = patch(&client, &id, &copying(name, 17)).await.expect(200);
+    assert_eq!(changed["transformation"], most["transformation"]);
 }

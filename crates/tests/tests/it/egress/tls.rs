@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hookyard_domain::subscription::diagnosis::Problem;
 use hookyard_egress::{Egress, Failure, FailureKind, Reply, Settings, SetupError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::RootCertStore;
@@ -161,22 +162,36 @@ async fn http2_is_chosen_by_alpn_and_carries_many_requests_on_one_connection() {
 }
 
 #[tokio::test]
-async fn bad_certificates_are_tls_failures() {
+async fn bad_certificates_are_tls_failures_and_their_owners_are_told_which() {
     let authority = Authority::new("bad");
     let stranger = Authority::new("stranger");
-    let self_signed = {
+    let self_signed = |is_ca: IsCa| {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([NAME.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let certificate = params.self_signed(&key).unwrap();
         Acceptor { chain: vec![certificate.der().clone()], key, protocols: Vec::new(), client_roots: None }
     };
     let mut wants_client = authority.server(NAME, &[], |_| ());
     let mut roots = RootCertStore::empty();
     roots.add(authority.issuer.der().clone()).unwrap();
     wants_client.client_roots = Some(roots);
-    for (what, acceptor, word) in [
-        ("of an unknown authority", stranger.server(NAME, &[], |_| ()), "UnknownIssuer"),
-        ("self-signed", self_signed, "invalid peer certificate"),
-        ("for another name", authority.server("other.example", &[], |_| ()), "not valid for name"),
+    for (what, acceptor, word, problem) in [
+        ("of an unknown authority", stranger.server(NAME, &[], |_| ()), "UnknownIssuer", Problem::TlsChain),
+        ("self-signed", self_signed(IsCa::NoCa), "invalid peer certificate", Problem::TlsChain),
+        // What `openssl req -x509` makes.
+        (
+            "self-signed and an authority",
+            self_signed(IsCa::Ca(BasicConstraints::Unconstrained)),
+            "invalid peer certificate",
+            Problem::TlsChain,
+        ),
+        (
+            "for another name",
+            authority.server("other.example", &[], |_| ()),
+            "not valid for name",
+            Problem::TlsName,
+        ),
         (
             "expired",
             authority.server(NAME, &[], |params| {
@@ -184,20 +199,24 @@ async fn bad_certificates_are_tls_failures() {
                 params.not_after = date_time_ymd(2021, 1, 1);
             }),
             "expired",
+            Problem::TlsExpired,
         ),
         (
             "of the future",
             authority.server(NAME, &[], |params| params.not_before = date_time_ymd(2999, 1, 1)),
             "not valid yet",
+            Problem::TlsExpired,
         ),
-        ("that wants one of ours", wants_client, "alert"),
-        ("for another protocol", authority.server(NAME, &["spdy/1"], |_| ()), "alert"),
+        ("that wants one of ours", wants_client, "alert", Problem::Tls),
+        ("for another protocol", authority.server(NAME, &["spdy/1"], |_| ()), "alert", Problem::Tls),
     ] {
         let server = acceptor.serve().await;
         let failure = send(&authority.client(), &server).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Tls, "a certificate {what}: {failure}");
         assert!(failure.detail.contains(word), "a certificate {what}: {failure}");
         assert!(failure.detail.len() <= 200);
+        let told = Problem::of(failure.kind.as_str(), &failure.detail);
+        assert_eq!(told, Some(problem), "a certificate {what}: {failure}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! What each outcome makes of a delivery and its hook (contract §7, profile hook), over real connections.
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use hookyard_egress::{Answer as Addresses, Resolver};
@@ -264,7 +264,7 @@ pub(super) async fn addresses_that_are_forbidden_are_not_spoken_to(bus: Bus) {
     stage.close().await;
 }
 
-/// The one test that waits for a real time-out. The bus has no part in it.
+/// This test and the next wait for real time-outs. The bus has no part in them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_try_takes_five_seconds_at_the_most() {
     let stage = Stage::open(Bus::in_process()).await;
@@ -281,5 +281,34 @@ async fn a_try_takes_five_seconds_at_the_most() {
     stage.advance(1_000);
     stage.ended(&event, &hook, "delivered").await;
     assert_eq!(stage.receiver.wait_for("slow", 2, PATIENCE).await.len(), 2);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_at_a_consumer_takes_fifteen_seconds_at_the_most() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let mut consumers = Vec::new();
+    for (path, seconds) in [("in_time", 14), ("too_late", 16)] {
+        stage.receiver.answer(path, Answer::status(200).after(Duration::from_secs(seconds)));
+        let body = json!({"url": stage.receiver.url(path), "eventTypes": ["order.created"]});
+        let made = stage.client.post_json("/webhooks", &body).await.expect(201);
+        consumers.push(text(&made["id"]).to_owned());
+    }
+    // Both are tried at the same time.
+    let event = stage.post("order.created", json!({})).await;
+    for (consumer, state, reason, status, latencies) in [
+        (&consumers[0], "delivered", "delivered", json!(200), 14_000..15_000),
+        (&consumers[1], "pending", "timeout", json!(null), 15_000..18_000),
+    ] {
+        let delivery = stage.tried(&event, consumer, 1).await;
+        let attempt = &delivery["tries"][0];
+        assert_eq!(
+            (text(&delivery["state"]), text(&attempt["reason"]), &attempt["status"]),
+            (state, reason, &status),
+            "{delivery}"
+        );
+        let latency = attempt["latency_ms"].as_i64().unwrap();
+        assert!(latencies.contains(&latency), "{latency}");
+    }
     stage.close().await;
 }

@@ -34,7 +34,7 @@ async fn messages_are_found_by_status_type_time_and_endpoint() {
     for event in [&events[0], &events[2]] {
         stage.tried(event, &bad, 1).await;
     }
-    // The first fails for good, another waits for its first try.
+    // The first is cancelled, and the last is sent again: it has failed twice and is tried once more.
     stage.client.post(&format!("/webhooks/{bad}/disable"), "").await.expect(200);
     stage.ended(&events[0], &bad, "cancelled").await;
     stage.ended(&events[2], &bad, "cancelled").await;
@@ -90,6 +90,50 @@ async fn messages_are_found_by_status_type_time_and_endpoint() {
         let reply = stage.client.get(&format!("/v1/messages?{query}")).await;
         assert_eq!(reply.error(), (400, "INVALID_PARAMETER".to_owned()), "{query}");
     }
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_wait_for_their_first_try_are_found_until_they_end() {
+    // Nobody delivers: what was fanned out waits.
+    let stage = Stage::with(Bus::in_process(), |_, engine| engine.deliverers = 0).await;
+    let waiting = consumer(&stage, "waiting", json!({})).await;
+    let disabled = consumer(&stage, "disabled", json!({})).await;
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        events.extend(orders(&stage, 1).await);
+    }
+    let newest_first = |endpoint: &str| -> Vec<String> {
+        events.iter().rev().map(|event| delivery_id(event, endpoint)).collect()
+    };
+    let (sending, ended) = (newest_first(&waiting), newest_first(&disabled));
+    assert_eq!(log(&stage, "status=Sending").await["data"].as_array().unwrap().len(), 6);
+    // One that was never tried and is cancelled is not on its way any more.
+    stage.client.post(&format!("/webhooks/{disabled}/disable"), "").await.expect(200);
+    for event in &events {
+        stage.ended(event, &disabled, "cancelled").await;
+    }
+    let none: &[String] = &[];
+    for (query, expected) in [
+        ("status=Sending".to_owned(), sending.as_slice()),
+        (format!("status=sending&endpoint_id={waiting}&event_type=order.*"), sending.as_slice()),
+        (format!("status=Sending&endpoint_id={disabled}"), none),
+        ("status=Attempting".to_owned(), none),
+        ("status=Success".to_owned(), none),
+        ("status=Failure".to_owned(), ended.as_slice()),
+    ] {
+        assert_eq!(ids(&log(&stage, &query).await), expected, "{query}");
+    }
+    let first = log(&stage, "status=Sending&limit=2").await;
+    assert_eq!((ids(&first), &first["has_more"]), (vec![sending[0].as_str(), &sending[1]], &json!(true)));
+    let rest = format!("status=Sending&limit=2&cursor={}", text(&first["next_cursor"]));
+    let last = log(&stage, &rest).await;
+    assert_eq!((ids(&last), &last["has_more"]), (vec![sending[2].as_str()], &json!(false)));
+    let shown = stage.client.get(&format!("/v1/messages/{}", sending[0])).await.expect(200);
+    assert_eq!(
+        (&shown["status"], &shown["attempts"], &shown["tries"], &shown["settled_at"]),
+        (&json!("Sending"), &json!(0), &json!([]), &Value::Null)
+    );
     stage.close().await;
 }
 
