@@ -2,6 +2,7 @@
 
 mod ages;
 mod doctor;
+mod other_plans;
 mod plans;
 mod purge;
 
