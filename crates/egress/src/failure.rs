@@ -1,5 +1,5 @@
-//! Why there was no reply, read from the chain of causes and never from the text of an error. What follows from it
-//! (retry, disable) is the delivery's rule.
+//! Why there was no reply, read from the chain of causes and not from the text of an error, but for one that is nothing but text. What
+//! follows from it (retry, disable) is the delivery's rule.
 
 use std::error::Error;
 use std::fmt;
@@ -11,6 +11,9 @@ use crate::target::Refusal;
 
 /// Longest [`Failure::detail`], in bytes.
 const MAX_DETAIL: usize = 200;
+
+/// How the text of rustls begins for what the other side says about TLS.
+const ALERT: &str = "received fatal alert: ";
 
 /// No reply came, or not all of it in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +126,13 @@ fn judge(cause: &(dyn Error + 'static), connecting: bool) -> Option<(FailureKind
     if socket.get_ref().is_some_and(|inner| inner.is::<io::Error>() || inner.is::<rustls::Error>()) {
         return None; // only an envelope
     }
+    // With TLS 1.3 a receiver refuses our certificate, or that we have none, after the handshake: when its reply is read. Of such an error
+    // h2 keeps kind and text only.
+    if socket.kind() == io::ErrorKind::InvalidData
+        && socket.get_ref().is_some_and(|inner| inner.to_string().starts_with(ALERT))
+    {
+        return Some((FailureKind::Tls, say("tls failed", socket)));
+    }
     Some(match socket.kind() {
         io::ErrorKind::UnexpectedEof if connecting => {
             (FailureKind::Tls, "tls failed: the connection ended during the handshake".to_owned())
@@ -164,13 +174,26 @@ fn say(what: &str, cause: &dyn fmt::Display) -> String {
 mod tests {
     use std::io;
 
-    use super::{Causes, MAX_DETAIL, say};
+    use super::{ALERT, Causes, FailureKind, MAX_DETAIL, judge, say};
 
     #[test]
     fn a_cause_inside_of_io_errors_is_found() {
         let tls = rustls::Error::HandshakeNotComplete;
         let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls));
         assert!(Causes(Some(&error)).any(|cause| cause.is::<rustls::Error>()));
+    }
+
+    #[test]
+    fn an_alert_after_the_handshake_is_a_failure_of_tls_over_http_1_and_2() {
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let text = alert.to_string();
+        assert_eq!(text, format!("{ALERT}CertificateRequired"));
+        let expected = Some((FailureKind::Tls, format!("tls failed: {text}")));
+        assert_eq!(judge(&alert, false), expected);
+        let as_h2_keeps_it = io::Error::new(io::ErrorKind::InvalidData, text);
+        assert_eq!(judge(&as_h2_keeps_it, false), expected);
+        let other = io::Error::new(io::ErrorKind::InvalidData, "no alert");
+        assert_eq!(judge(&other, false).map(|(kind, _)| kind), Some(FailureKind::Protocol));
     }
 
     #[test]

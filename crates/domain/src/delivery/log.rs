@@ -15,11 +15,12 @@ use super::{
 use crate::{
     Result,
     db::{partition, prepared::planned_for_values},
-    id::{DeliveryId, SubscriptionId, TenantId},
+    event::list::LOOKED_AT,
+    id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
     subscription::EventPattern,
 };
 
-/// Types of a tenant that are looked through for those that match a pattern.
+/// Types of a tenant that are looked through for those that match a pattern. Where there are more, events are, [`LOOKED_AT`] for a page.
 const TYPES: i64 = 1_000;
 
 /// How a message stands.
@@ -90,6 +91,15 @@ pub struct MessageView {
     pub created_at: DateTime<Utc>,
 }
 
+/// A page of messages.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Those of the newest events first.
+    pub messages: Vec<MessageView>,
+    /// Where the next page begins although this one is not full: so far was looked.
+    pub looked_up_to: Option<DeliveryId>,
+}
+
 /// Which messages of a tenant, all conditions together.
 #[derive(Clone, Debug, Default)]
 pub struct LogQuery {
@@ -147,23 +157,85 @@ pub fn statement_of_types(status: Option<Status>) -> String {
 ///
 /// # Errors
 /// When the database is away.
-pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &LogQuery) -> Result<Vec<MessageView>> {
+pub fn list(conn: &mut PgConnection, tenant: TenantId, query: &LogQuery) -> Result<Found> {
+    let asked = query.of_any_type();
     let Some(pattern) = &query.types else {
-        return page::of(conn, tenant, condition(query.status), &query.of_any_type());
+        let messages = page::of(conn, tenant, condition(query.status), &asked)?;
+        return Ok(Found { messages, looked_up_to: None });
     };
-    let (types, expression) = match pattern.is_exact() {
-        Some(exact) => (Some(vec![exact.as_str().to_owned()]), None),
-        None => match matching(conn, tenant, pattern)? {
-            Some(types) => (Some(types), None),
-            None => (None, Some(pattern.expression())),
-        },
+    let types = match pattern.is_exact() {
+        Some(exact) => Some(vec![exact.as_str().to_owned()]),
+        None => matching(conn, tenant, pattern)?,
     };
+    let Some(types) = types else {
+        return looked_for(conn, tenant, query.status, asked, pattern);
+    };
+    let messages = of_types(conn, tenant, query.status, &asked, (Some(types), None))?;
+    Ok(Found { messages, looked_up_to: None })
+}
+
+/// Messages of these types, or of types that match an expression.
+fn of_types(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    status: Option<Status>,
+    query: &DeliveryQuery,
+    (types, expression): (Option<Vec<String>>, Option<String>),
+) -> Result<Vec<MessageView>> {
     planned_for_values(conn, |conn| {
-        Ok(page::with_parameters(statement_of_types(query.status), tenant, &query.of_any_type())
+        Ok(page::with_parameters(statement_of_types(status), tenant, query)
             .bind::<Nullable<Array<Text>>, _>(types)
             .bind::<Nullable<Text>, _>(expression)
             .load(conn)?)
     })
+}
+
+/// Messages of a tenant with so many types that those which match a pattern are not known: its events are looked at one after the other, but
+/// no more than [`LOOKED_AT`]. A page of what is rare is short then, and says where to go on.
+fn looked_for(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    status: Option<Status>,
+    query: DeliveryQuery,
+    pattern: &EventPattern,
+) -> Result<Found> {
+    // To the millisecond, as all of the range.
+    let last = last_looked_at(conn, tenant, &query)?.map(EventId::accepted_at);
+    let window = DeliveryQuery { since: last.or(query.since), ..query };
+    let messages = of_types(conn, tenant, status, &window, (None, Some(pattern.expression())))?;
+    let is_full = i64::try_from(messages.len()).unwrap_or(i64::MAX) >= window.limit;
+    // Before everything of that millisecond.
+    let looked_up_to = last.filter(|_| !is_full).map(|last| DeliveryId {
+        event: EventId::from_uuid(first_uuid_at(last)),
+        subscription: SubscriptionId::from_uuid(uuid::Uuid::nil()),
+    });
+    Ok(Found { messages, looked_up_to })
+}
+
+/// The last of the events that a page looks at; `None` when it looks at all that there are.
+fn last_looked_at(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    query: &DeliveryQuery,
+) -> Result<Option<EventId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Uuid)]
+        id: EventId,
+    }
+    let before_last = LOOKED_AT - 1;
+    let rows: Vec<Row> = planned_for_values(conn, |conn| {
+        Ok(sql_query(format!(
+            "SELECT e.id FROM events e WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.id >= $2) AND ($3 IS NULL OR e.id < $3) \
+               AND ($4 IS NULL OR e.id <= $4) ORDER BY e.id DESC OFFSET {before_last} LIMIT 1"
+        ))
+        .bind::<Uuid, _>(tenant)
+        .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
+        .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.event))
+        .load(conn)?)
+    })?;
+    Ok(rows.into_iter().next().map(|row| row.id))
 }
 
 /// The types of a tenant's events that match a pattern; `None` when it has too many types to look through. Each type is one step

@@ -19,6 +19,8 @@ pub enum Problem {
     TlsName,
     /// Its certificate is not valid any more, or not yet.
     TlsExpired,
+    /// It wants a client certificate, or does not accept ours.
+    ClientCertificate,
     /// TLS fails otherwise.
     Tls,
     /// It takes too long.
@@ -52,14 +54,32 @@ pub enum Problem {
 /// A receiver that takes more than this share of the time that it has is slow.
 const SLOW: f64 = 0.5;
 
+/// What stands before the name of what a receiver says about TLS, in the words of rustls.
+const ALERT: &str = "received fatal alert: ";
+
+/// What a receiver says about certificates is about ours: it lacks one, or does not accept it. Some servers say `HandshakeFailure` when
+/// they lack one, but that is also what they say when the two have no cipher in common.
+const OF_CERTIFICATES: [&str; 9] = [
+    "CertificateRequired",
+    "NoCertificate",
+    "BadCertificate",
+    "UnsupportedCertificate",
+    "CertificateRevoked",
+    "CertificateExpired",
+    "CertificateUnknown",
+    "UnknownCA",
+    "AccessDenied",
+];
+
 impl Problem {
     /// Every problem.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Dns,
         Self::Refused,
         Self::TlsChain,
         Self::TlsName,
         Self::TlsExpired,
+        Self::ClientCertificate,
         Self::Tls,
         Self::Timeout,
         Self::Reset,
@@ -107,6 +127,9 @@ impl Problem {
 
     /// The words are rustls's.
     fn of_tls(detail: &str) -> Self {
+        if let Some((_, alert)) = detail.split_once(ALERT) {
+            return if OF_CERTIFICATES.contains(&alert) { Self::ClientCertificate } else { Self::Tls };
+        }
         if detail.contains("UnknownIssuer")
             || detail.contains("self-signed")
             || detail.contains("CaUsedAsEndEntity")
@@ -136,6 +159,7 @@ impl Problem {
             Self::TlsChain => "tls_chain",
             Self::TlsName => "tls_name",
             Self::TlsExpired => "tls_expired",
+            Self::ClientCertificate => "client_certificate",
             Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Reset => "connection_reset",
@@ -192,6 +216,28 @@ mod tests {
             ("http_503", "", Some(Problem::ServerError)),
         ] {
             assert_eq!(Problem::of(word, detail), expected, "{word} {detail}");
+        }
+    }
+
+    #[test]
+    fn what_a_receiver_says_about_certificates_is_about_ours() {
+        for (alert, expected) in [
+            ("CertificateRequired", Problem::ClientCertificate),
+            ("BadCertificate", Problem::ClientCertificate),
+            ("UnsupportedCertificate", Problem::ClientCertificate),
+            ("CertificateRevoked", Problem::ClientCertificate),
+            ("CertificateExpired", Problem::ClientCertificate),
+            ("CertificateUnknown", Problem::ClientCertificate),
+            ("UnknownCA", Problem::ClientCertificate),
+            ("AccessDenied", Problem::ClientCertificate),
+            ("NoCertificate", Problem::ClientCertificate),
+            ("HandshakeFailure", Problem::Tls),
+            ("ProtocolVersion", Problem::Tls),
+            ("UnrecognisedName", Problem::Tls),
+            ("BadCertificateStatusResponse", Problem::Tls),
+        ] {
+            let detail = format!("tls failed: received fatal alert: {alert}");
+            assert_eq!(Problem::of("tls", &detail), Some(expected), "{alert}");
         }
     }
 

@@ -94,9 +94,9 @@ pub(crate) struct View {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = HealthProblem)]
 pub(crate) struct ProblemView {
-    /// What kind of problem, for programs: `dns`, `connection_refused`, `tls_chain`, `tls_name`, `tls_expired`, `tls`, `timeout`,
-    /// `connection_reset`, `not_http`, `forbidden_address`, `redirect`, `unauthorized`, `not_found`, `gone`, `throttled`,
-    /// `rejected`, `server_error`, `untransformable` or `slow`.
+    /// What kind of problem, for programs: `dns`, `connection_refused`, `tls_chain`, `tls_name`, `tls_expired`, `client_certificate`,
+    /// `tls`, `timeout`, `connection_reset`, `not_http`, `forbidden_address`, `redirect`, `unauthorized`, `not_found`, `gone`,
+    /// `throttled`, `rejected`, `server_error`, `untransformable` or `slow`.
     #[schema(example = "tls_chain")]
     kind: &'static str,
     /// What is wrong, in one sentence.

@@ -8,12 +8,15 @@ mod validation;
 mod zapier;
 
 use hookyard_domain::{catalogue::seed, credential::Scope};
+use hookyard_messaging::Bus;
 use hookyard_tests::{
     http::Client,
     system::{System, unlimited},
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+
+use crate::pipeline::stage::Stage;
 
 async fn all(client: &Client, query: &str) -> Vec<Value> {
     let mut entries = Vec::new();
@@ -235,4 +238,28 @@ async fn each_route_needs_its_scope() {
         assert_eq!(reply.error(), (403, "INSUFFICIENT_PERMISSIONS".to_owned()), "{method} {path}");
         assert_eq!(system.anonymous().request(method, path).send().await.error().0, 401);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_posted_under_an_alias_is_none_of_the_type() {
+    let stage = Stage::open(Bus::in_process()).await;
+    let described = json!({"name": "order.created", "aliases": ["OrderCreated"], "schema": {"required": ["id"]},
+        "validation": "reject"});
+    create(&stage.client, described).await;
+    let by_type = stage.hook("type", json!({"event_type": "order.created"})).await;
+    let by_alias = stage.hook("alias", json!({"event_type": "OrderCreated"})).await;
+    let everything = stage.hook("everything", json!({})).await;
+    let without_id = json!({"event_type": "order.created", "payload": {}});
+    let refused = stage.client.post_json("/events", &without_id).await;
+    assert_eq!(refused.error(), (422, "SCHEMA_MISMATCH".to_owned()));
+    // Under the alias it is taken as it is, and reaches neither who named the type nor who named the alias.
+    let under_alias = stage.post("OrderCreated", json!({})).await;
+    assert_eq!(stage.goes_to(&under_alias).await, [everything.clone()]);
+    let shown = stage.client.get(&format!("/v1/events/{under_alias}")).await.expect(200);
+    assert_eq!(shown["event_type"], "OrderCreated");
+    let of_the_type = stage.post("order.created", json!({"id": 1})).await;
+    let mut wanted = vec![by_type, by_alias, everything];
+    wanted.sort();
+    assert_eq!(stage.goes_to(&of_the_type).await, wanted);
+    stage.close().await;
 }

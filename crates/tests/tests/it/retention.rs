@@ -3,6 +3,7 @@
 mod ages;
 mod doctor;
 mod partitions;
+mod other_plans;
 mod plans;
 mod purge;
 

@@ -44,9 +44,13 @@ impl Problem {
                 "The certificate of the receiver has expired, or is not valid yet.",
                 "Renew the certificate.",
             ),
+            Self::ClientCertificate => (
+                "The receiver wants a client certificate, or does not accept the one that it is shown.",
+                "Give the consumer a certificate and its key (`client_certificate`) of an authority that the receiver trusts, and check until when it is valid; hooks show none.",
+            ),
             Self::Tls => (
                 "No TLS connection to the receiver can be made.",
-                "Check that the port speaks TLS 1.2 or 1.3; `openssl s_client -connect HOST:443` shows what it does.",
+                "Check that the port speaks TLS 1.2 or 1.3, and whether it asks for a client certificate; `openssl s_client -connect HOST:443` shows what it does.",
             ),
             Self::Timeout => (
                 "The receiver did not answer in time.",
@@ -73,8 +77,8 @@ impl Problem {
                 "Let the receiver verify the signature instead of a log-in, or check its key.",
             ),
             Self::NotFound => (
-                "There is nothing at the URL that takes a POST.",
-                "Check the path of the URL and that the receiver accepts POST.",
+                "There is nothing at the URL that takes what is sent.",
+                "Check the path of the URL, and that the receiver accepts the method: POST, or PUT for a consumer that is set so.",
             ),
             Self::Gone => {
                 ("The receiver says that it is gone for good.", "Subscribe again if it is needed after all.")
@@ -125,9 +129,13 @@ impl Problem {
                 "Le certificat du récepteur a expiré ou n'est pas encore valable.",
                 "Renouvelez le certificat.",
             ),
+            Self::ClientCertificate => (
+                "Le récepteur exige un certificat client, ou n'accepte pas celui qui lui est présenté.",
+                "Donnez au consommateur un certificat et sa clé (`client_certificate`) d'une autorité que le récepteur reconnaît, et vérifiez jusqu'à quand il est valable ; les hooks n'en présentent pas.",
+            ),
             Self::Tls => (
                 "Aucune connexion TLS avec le récepteur n'est possible.",
-                "Vérifiez que le port parle TLS 1.2 ou 1.3 ; `openssl s_client -connect HOST:443` montre ce qu'il fait.",
+                "Vérifiez que le port parle TLS 1.2 ou 1.3 et s'il demande un certificat client ; `openssl s_client -connect HOST:443` montre ce qu'il fait.",
             ),
             Self::Timeout => (
                 "Le récepteur n'a pas répondu à temps.",
@@ -154,8 +162,8 @@ impl Problem {
                 "Faites vérifier la signature par le récepteur plutôt qu'une connexion, ou vérifiez sa clé.",
             ),
             Self::NotFound => (
-                "Rien à cette URL n'accepte de POST.",
-                "Vérifiez le chemin de l'URL et que le récepteur accepte POST.",
+                "Rien à cette URL n'accepte ce qui est envoyé.",
+                "Vérifiez le chemin de l'URL, et que le récepteur accepte la méthode : POST, ou PUT pour un consommateur réglé ainsi.",
             ),
             Self::Gone => (
                 "Le récepteur dit avoir disparu pour de bon.",

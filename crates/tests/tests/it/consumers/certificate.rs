@@ -241,6 +241,15 @@ async fn a_server_that_asks_is_shown_each_consumers_own_certificate() {
         assert_eq!(tried["last_reason"], "tls", "{event_type}: {tried}");
     }
     assert_eq!(shown().len(), before, "nobody came in without a certificate of that authority");
+    for id in [&without, &stranger] {
+        let health = until("the health says what is lacking", async || {
+            let health = stage.client.get(&format!("/webhooks/{id}/health")).await.expect(200);
+            if health["problem"]["kind"] == "client_certificate" { Ok(health) } else { Err(health) }
+        })
+        .await;
+        assert!(text(&health["problem"]["advice"]).contains("`client_certificate`"), "{health}");
+        assert!(text(&health["last_failure"]["reply"]).contains("received fatal alert: "), "{health}");
+    }
     // Whoever gets another one shows it from then on.
     patch(&stage.client, &without, &certificate(&b)).await.expect(200);
     stage.advance(6_100);

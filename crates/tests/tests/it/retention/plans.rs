@@ -33,10 +33,10 @@ use serde_json::json;
 use super::{Filling, fill, hook};
 
 /// Rows of a page.
-const PAGE: i64 = 51;
+pub(super) const PAGE: i64 = 51;
 
 /// Rows that a page may touch in all its tables: its own, and for each a handful elsewhere.
-const FEW: i64 = 20 * PAGE;
+pub(super) const FEW: i64 = 20 * PAGE;
 
 #[derive(Clone, Copy, Debug, QueryableByName)]
 struct Touched {
@@ -48,14 +48,17 @@ struct Touched {
     rows: i64,
 }
 
-/// What this session has touched of what grows, and was not yet added to the counters of all.
-fn touched(conn: &mut Conn) -> Result<Touched> {
-    Ok(sql_query(
+/// Tables that grow with what is kept, by how their names begin.
+const GROWING: &str = "events_|deliveries_|attempts_|tasks|task_runs|action_runs|audit_log|subscriptions|consumers|credentials\
+    |schedule_ticks|memberships|users|connections|emails";
+
+/// What this session has touched of these tables, and was not yet added to the counters of all.
+fn touched(conn: &mut Conn, tables: &str) -> Result<Touched> {
+    Ok(sql_query(format!(
         "SELECT COALESCE(sum(seq_scan), 0)::bigint AS scans, \
             COALESCE(sum(seq_tup_read + COALESCE(idx_tup_fetch, 0)), 0)::bigint AS rows FROM pg_stat_xact_user_tables \
-         WHERE relname ~ '^(events_|deliveries_|attempts_|tasks|task_runs|action_runs|audit_log|subscriptions|consumers\
-            |credentials|schedule_ticks|memberships|users|connections|emails)'",
-    )
+         WHERE relname ~ '^({tables})'"
+    ))
     .get_result(conn)?)
 }
 
@@ -75,11 +78,22 @@ async fn costs(
     most: i64,
     ask: impl FnOnce(&mut Conn) -> Result<usize> + Send + 'static,
 ) -> usize {
+    costs_in(db, GROWING, what, most, ask).await
+}
+
+/// The same of other tables.
+pub(super) async fn costs_in(
+    db: &Db,
+    tables: &'static str,
+    what: &str,
+    most: i64,
+    ask: impl FnOnce(&mut Conn) -> Result<usize> + Send + 'static,
+) -> usize {
     let (found, cost) = db
         .run(move |conn| {
-            let before = touched(conn)?;
+            let before = touched(conn, tables)?;
             let found = ask(conn)?;
-            let after = touched(conn)?;
+            let after = touched(conn, tables)?;
             Ok((found, Touched { scans: after.scans - before.scans, rows: after.rows - before.rows }))
         })
         .await
