@@ -150,4 +150,13 @@ mod tests {
             assert_eq!(Settings { lease_ms, ..Settings::default() }.check().is_ok(), good, "{lease_ms}");
         }
     }
+
+    /// Contract §3.
+    #[test]
+    fn zapier_has_its_pace_by_default_and_nobody_else_has_one() {
+        let limits = Settings::default().destination_limits;
+        let [zapier] = limits.as_slice() else { panic!("{limits:?}") };
+        assert_eq!(zapier.hosts, ["hooks.zapier.com", "zapier.com"]);
+        assert_eq!((zapier.per_second, zapier.per_window, zapier.window_s), (25, 9_000, 300));
+    }
 }

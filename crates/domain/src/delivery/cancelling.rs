@@ -117,8 +117,9 @@ pub fn go_on(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<bool> {
     Ok(true)
 }
 
-/// Cancels the reverse unsubscribe of a hook that was disabled at `disabled_at` and is enabled again: one that has not arrived yet would
-/// pause what is wanted.
+/// Cancels the reverse unsubscribe of a hook that was disabled at `disabled_at` and is enabled, or subscribed, again: one that has not
+/// arrived yet would pause what is wanted. Deliverers are not told: one that has it in hand asks before it sends whether the hook, as far
+/// as it knows, is disabled.
 ///
 /// # Errors
 /// When the database is away.

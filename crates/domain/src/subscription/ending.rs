@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 
-use super::Kind;
+use super::{Kind, single};
 use crate::{
     Result,
     delivery::{self, NewDelivery, Profile},
@@ -61,4 +61,19 @@ pub fn end(
         delivery::store::insert(conn, &[farewell], ClaimId::from_uuid(uuid::Uuid::nil()), now, now)?;
     }
     Ok(group)
+}
+
+/// Takes back the good-bye of a disabled hook that is subscribed again: where it has not arrived yet, it would pause what is wanted.
+/// Belongs before the renewal, which forgets since when the hook was disabled.
+///
+/// # Errors
+/// When the database is away.
+pub(super) fn take_back(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    hook: SubscriptionId,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let disabled_at = single::find(conn, tenant, hook, &[Kind::Hook])?.and_then(|found| found.disabled_at);
+    delivery::cancelling::farewell(conn, tenant, (hook, disabled_at), now)
 }

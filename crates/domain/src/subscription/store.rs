@@ -9,6 +9,7 @@ use ring::digest::{SHA256, digest};
 
 use super::{
     HookState, Kind, Record,
+    ending::take_back,
     record::{self, forget_failures},
 };
 use crate::{
@@ -138,6 +139,9 @@ pub fn subscribe(conn: &mut PgConnection, vault: &Vault, hook: &NewHook) -> Resu
         let (id, before) = if insert(conn, vault, hook)? {
             (hook.id, None)
         } else if let Some(before) = live_twin(conn, hook)? {
+            if before.state == HookState::Disabled {
+                take_back(conn, hook.tenant, before.id, hook.now)?;
+            }
             renew(conn, vault, before.id, hook)?;
             (before.id, Some(before))
         } else {

@@ -93,6 +93,7 @@ async fn deliveries_are_found_by_hook_state_and_time_in_pages() {
     expect(format!("since={}", scene.times[3]), &[4, 3]).await;
     expect(format!("until={}", scene.times[3]), &[2, 1, 0]).await;
     expect(format!("since={}&until={}", scene.times[1], scene.times[2]), &[1]).await;
+    expect("limit=100".into(), &[4, 3, 2, 1, 0]).await;
     let first = expect("limit=3".into(), &[4, 3, 2]).await;
     let last = expect(format!("limit=3&cursor={}", first["next_cursor"].as_str().unwrap()), &[1, 0]).await;
     assert_eq!(
@@ -105,6 +106,7 @@ async fn deliveries_are_found_by_hook_state_and_time_in_pages() {
         "since=x",
         "since=2025-01-02T00:00:00Z&until=2025-01-01T00:00:00Z",
         "cursor=evt_1",
+        "limit=0",
         "limit=101",
         "hook=7",
     ] {

@@ -13,6 +13,7 @@ use std::{
     process::Command,
 };
 
+use hookyard_domain::credential::Scope;
 use hookyard_tests::{processes::binary, system::System};
 
 use self::{
@@ -234,6 +235,45 @@ async fn every_route_is_documented_with_its_scope_and_its_errors() {
         .filter(|(route, _)| route.split_once(' ').is_some_and(|(_, path)| path.starts_with('/')))
         .collect();
     assert_eq!(documented, routes);
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// That they do take it is tested with the routes, in `matrix`.
+#[tokio::test]
+async fn every_route_that_takes_an_idempotency_key_is_named_where_repeating_is_explained() {
+    let system = System::start().await;
+    let document = system.anonymous().get("/openapi.json").await.expect(200);
+    let mut taking = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+            if parameters.any(|parameter| parameter["name"] == "Idempotency-Key") {
+                taking.insert(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+    }
+    assert!(taking.len() > 25, "{taking:?}");
+    let text = read("docs/api.md");
+    let (_, section) = text.split_once("\n## Repeating requests\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let named: BTreeSet<String> =
+        quoted(section).filter(|text| text.contains(" /")).map(str::to_owned).collect();
+    assert_eq!(named, taking);
+}
+
+#[test]
+fn the_scopes_of_keys_are_named_wherever_all_of_them_are() {
+    let scopes: Vec<&str> = Scope::ALL.into_iter().map(Scope::as_str).collect();
+    let options = rows(&read("docs/operations.md"));
+    let option = options.iter().find(|cells| code(&cells[0]) == Some("--scopes")).unwrap();
+    assert_eq!(quoted(&option[1]).collect::<Vec<_>>(), scopes, "docs/operations.md");
+    let text = read("docs/api.md");
+    let sentence = text.lines().find(|line| line.starts_with("The scopes are ")).unwrap();
+    assert_eq!(quoted(sentence).collect::<Vec<_>>(), scopes, "docs/api.md");
 }
 
 #[test]

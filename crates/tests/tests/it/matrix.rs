@@ -8,7 +8,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use hookyard_domain::{credential::Scope, person::Role};
-use hookyard_tests::http::Reply;
+use hookyard_tests::http::{Reply, Request};
 use serde_json::Value;
 
 use self::{
@@ -178,10 +178,47 @@ async fn walk(world: &World, row: &Row, demand: &Demand, flaws: &mut Vec<String>
     }
 }
 
+/// A key that is too long is refused by every route that looks at one, before it does anything, and no other route minds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_that_makes_something_looks_at_idempotency_key_if_the_document_says_so() {
+    let world = World::new().await;
+    let document = world.system.anonymous().get("/openapi.json").await.expect(200);
+    let (mut flaws, mut taking) = (Vec::new(), 0);
+    for (name, operation) in operations(&document) {
+        let row = ROWS.iter().find(|row| row.route == name.as_str()).unwrap();
+        // Forms of pages and the endpoints of OAuth have no credential that a key could belong to.
+        if !name.starts_with("POST ") || row.looks_itself {
+            continue;
+        }
+        let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+        let told = parameters.any(|parameter| parameter["name"] == "Idempotency-Key");
+        let (objects, callers) = (world.objects(&world.ours, row).await, world.callers(&world.ours).await);
+        let demand = Demand::of(operation);
+        let caller = callers.iter().find(|caller| demand.lets_in(caller)).unwrap();
+        let request = request(&world, row, caller, &objects).header("idempotency-key", "k".repeat(256));
+        let reply = request.send().await;
+        let looked_at = reply.status == 400 && reply.text().contains("INVALID_IDEMPOTENCY_KEY");
+        if looked_at != told {
+            flaws.push(format!("{name}: told {told}, got {} {}", reply.status, reply.text()));
+        }
+        taking += i32::from(told);
+    }
+    assert!(
+        flaws.is_empty() && taking > 25,
+        "{taking} take it, {} flaws:\n{}",
+        flaws.len(),
+        flaws.join("\n")
+    );
+}
+
 async fn call(world: &World, row: &Row, caller: &Caller, objects: &Objects) -> Reply {
+    request(world, row, caller, objects).send().await
+}
+
+fn request(world: &World, row: &Row, caller: &Caller, objects: &Objects) -> Request {
     let (method, _) = row.route.split_once(' ').unwrap();
     let path = objects.fill(row.path);
     let request = world.system.anonymous().request(method, &path);
     let request = if row.body.is_empty() { request } else { request.json(objects.fill(row.body)) };
-    caller.sign(request).send().await
+    caller.sign(request)
 }

@@ -1,6 +1,10 @@
 //! `/v1/oauth/clients`: the apps of a tenant, for its admins. Those that are for everybody are made at the command line.
 
-use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::CACHE_CONTROL},
+    web::Data,
+};
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
     credential::{Scope, Token, directory::known_everywhere},
@@ -17,7 +21,10 @@ use utoipa::ToSchema;
 
 use super::super::fields::{Fields, invalid};
 use crate::{
-    access::Caller,
+    access::{
+        Caller,
+        idempotent::{Reply, idempotent, key},
+    },
     body::{JsonBody, SMALL},
     context::Context,
     paging::{Id, Query},
@@ -52,7 +59,7 @@ pub(crate) struct View {
 pub(crate) struct Created {
     #[serde(flatten)]
     client: View,
-    /// Its secret; not for public clients. Shown this once.
+    /// Its secret, this once; `null` for public clients, and when the request was repeated with its Idempotency-Key.
     #[schema(example = "cs_ZmFrZWZha2VmYWtlZmFrZWZha2VmYWtlZmFrZWZha2U")]
     client_secret: Option<String>,
 }
@@ -118,13 +125,14 @@ pub(crate) async fn list(
 
 /// Make an OAuth client
 ///
-/// For the people of this tenant. Its secret is shown this once. `Idempotency-Key` is not looked at: the answer, which holds the
-/// secret, is not kept.
+/// For the people of this tenant. Its secret is in this answer and nowhere afterwards; a repetition with the same Idempotency-Key is
+/// answered with `"client_secret": null`.
 #[utoipa::path(
     post,
     path = "/v1/oauth/clients",
     operation_id = "create_oauth_client",
     tag = "OAuth",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition of this very request make no second client, for 48 h; 1 to 255 printable ASCII characters.")),
     request_body(content = ClientRequest, example = json!({"name": "Zapier", "redirect_uris": ["https://zapier.com/dashboard/auth/oauth/return/App1CLIAPI/"], "scopes": ["hooks:read", "hooks:write"]})),
     responses((status = 201, description = "Made.", body = Created, example = json!({"client_id": "oac_01hzy3v9k2s8d4f6g8h0j2k4m6", "name": "Zapier", "public": false, "redirect_uris": ["https://zapier.com/dashboard/auth/oauth/return/App1CLIAPI/"], "scopes": ["hooks:read", "hooks:write"], "created_at": "2025-11-12T14:30:00.000Z", "revoked_at": null, "client_secret": "cs_ZmFrZWZha2VmYWtlZmFrZWZha2VmYWtlZmFrZWZha2U"}))),
     extensions(("x-errors" = json!(["INVALID_FIELD", "INVALID_BODY", "CONFLICT"])))
@@ -132,8 +140,9 @@ pub(crate) async fn list(
 pub(crate) async fn create(
     context: Data<Context>,
     caller: Caller,
+    request: HttpRequest,
     body: JsonBody<SMALL>,
-) -> Result<HttpResponse, ApiError> {
+) -> Result<Reply, ApiError> {
     let fields = Fields::parse(&body)?;
     let scopes = fields.texts("scopes", Scope::ALL.len())?.unwrap_or_default();
     let scope =
@@ -147,11 +156,15 @@ pub(crate) async fn create(
         is_public: fields.flag("public")?.unwrap_or(false),
     };
     let (actor, now) = (caller.actor(), context.clock.now());
-    let (client, secret) =
-        context.db.run(move |conn| client::create(conn, &new, &actor, now)).await.map_err(problem::of)?;
-    let client_secret = secret.as_ref().map(Token::expose).map(str::to_owned);
-    let created = Created { client: client.into(), client_secret };
-    Ok(HttpResponse::Created().insert_header((CACHE_CONTROL, "no-store")).json(created))
+    let key = key(&request, &caller, &body)?;
+    idempotent(&context, key, move |conn| {
+        let (client, secret) = client::create(conn, &new, &actor, now)?;
+        let answer = |client_secret: Option<String>| Created { client: client.clone().into(), client_secret };
+        let secret = secret.as_ref().map(Token::expose).map(str::to_owned);
+        // What is kept for a repetition has no secret in it.
+        Ok(Reply::json(StatusCode::CREATED, &answer(secret))?.once(&answer(None))?)
+    })
+    .await
 }
 
 /// Revoke an OAuth client

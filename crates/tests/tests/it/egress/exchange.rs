@@ -74,6 +74,38 @@ async fn a_connection_is_used_again_once_its_reply_was_read() {
     assert_eq!(server.accepted(), 1);
 }
 
+/// At the very bound nothing is cut, and one byte behind it only that byte.
+#[tokio::test]
+async fn a_body_as_long_as_may_be_read_is_read_whole_and_a_longer_one_is_cut_there() {
+    let of = |length: usize| format!("{}y", "x".repeat(length - 1));
+    let chunked = |body: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        )
+    };
+    for (length, is_whole) in [(MAX_READ, true), (MAX_READ + 1, false)] {
+        let body = of(length);
+        for (framing, bytes) in [("length", reply("200 OK", "", &body)), ("chunked", chunked(&body))] {
+            let server = Server::answering(bytes).await;
+            let egress = open();
+            // More than once: what is left of a reply must not become the beginning of the next.
+            for _ in 0..3 {
+                let answer = egress.ask(post(&server.url())).await.unwrap();
+                assert_eq!((answer.status, answer.excerpt.len()), (200, MAX_READ), "{framing} {length}");
+                assert_eq!(answer.excerpt.ends_with(b"y"), is_whole, "{framing} {length}");
+                let sent = egress.send(post(&server.url())).await.unwrap();
+                assert_eq!((sent.status, sent.excerpt.len()), (200, MAX_KEPT), "{framing} {length}");
+                // A connection that can be used again has a moment to come back.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // Of a known length nothing is left to be read behind the last byte.
+            let connections = server.accepted();
+            assert!(connections == 1 || framing != "length" || !is_whole, "{connections}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_fetched_is_whole_or_a_failure() {
     for (length, fits) in [(MAX_FETCHED, true), (MAX_FETCHED + 1, false)] {

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_domain::{
     credential::Scope,
-    idempotency::{self, Key},
+    idempotency::{self, Earlier, Key},
 };
 use hookyard_tests::{
     http::{Client, Reply},
-    system::{Options, System, unlimited},
+    system::{Options, RunningGateway, System, unlimited},
 };
+use serde_json::json;
 
 use super::{EVENT, at_once, events_stored, number};
 
@@ -171,4 +173,110 @@ async fn a_key_is_free_again_after_a_refusal_inside_the_transaction() {
     assert_eq!((free.status, free.header("idempotent-replayed")), (201, None), "{}", free.text());
     let mismatch = create("taken", "b").await;
     assert_eq!(mismatch.error(), (422, "IDEMPOTENCY_MISMATCH".to_owned()));
+}
+
+/// Once for each way that a request with a key goes: events, tasks, and everything else.
+#[tokio::test]
+async fn a_repetition_is_answered_as_the_first_was_for_48_hours_and_makes_something_new_after_that() {
+    let system = System::start().await;
+    let client = system.client().await;
+    let url = json!({"url": "https://hooks.zapier.com/hooks/standard/1/two-days/"});
+    let hook = client.post_json("/zapier/hook", &url).await.expect(200);
+    let test = format!("/v1/hooks/{}/test", hook["id"].as_str().unwrap());
+    let routes = [
+        ("/events", EVENT, 202),
+        ("/v1/automation/tasks", r#"{"title":"t","description":"d"}"#, 201),
+        (test.as_str(), "", 202),
+    ];
+    let send = async |path: &str, body: &str| {
+        client.request("POST", path).header("idempotency-key", "two days").json(body).send().await
+    };
+    let there = async || {
+        let count = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM tasks) AS n";
+        crate::retention::number(&system.db, count).await
+    };
+    let mut before = Vec::new();
+    for (path, body, status) in routes {
+        let first = send(path, body).await;
+        assert_eq!((first.status, first.header("idempotent-replayed")), (status, None), "{}", first.text());
+        before.push(first.text());
+    }
+    // The clock goes on while this runs; the very moment is looked at below.
+    system.clock.advance(TimeDelta::hours(48) - TimeDelta::minutes(2));
+    let made = there().await;
+    for ((path, body, status), first) in routes.into_iter().zip(&before) {
+        let again = send(path, body).await;
+        assert_eq!((again.status, again.header("idempotent-replayed")), (status, Some("true")), "{path}");
+        assert_eq!(again.text(), *first, "{path}");
+    }
+    assert_eq!(there().await, made);
+    system.clock.advance(TimeDelta::minutes(2));
+    for ((path, body, status), first) in routes.into_iter().zip(&before) {
+        let made = there().await;
+        let new = send(path, body).await;
+        assert_eq!((new.status, new.header("idempotent-replayed")), (status, None), "{}", new.text());
+        assert_ne!(new.text(), *first, "{path}");
+        assert!(made < there().await, "{path}");
+        // From here on the 48 hours are those of the new request.
+        let again = send(path, body).await;
+        assert_eq!((again.header("idempotent-replayed"), again.text()), (Some("true"), new.text()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_counts_until_the_moment_it_is_48_hours_old_and_is_not_removed_before() {
+    // Without a gateway nobody else removes anything.
+    let system = System::with(Options { gateways: 0, ..Options::default() }).await;
+    let (tenant, made) = (system.tenant, system.clock.now());
+    let two_days = TimeDelta::hours(48);
+    let (second, moment) = (TimeDelta::seconds(1), TimeDelta::microseconds(1));
+    let claim = async |name: &str, at: DateTime<Utc>| {
+        let claims =
+            [(Key::new(tenant, "POST /events", name, b"").unwrap(), 202, at.to_rfc3339().into_bytes())];
+        let claimed = system.db.run(move |conn| idempotency::claim(conn, &claims, at)).await;
+        claimed.unwrap().pop().flatten()
+    };
+    let forget = async |now: DateTime<Utc>| {
+        system.db.once(move |conn| idempotency::forget_old(conn, now)).await.unwrap()
+    };
+    let answer = |at: DateTime<Utc>| Some(Earlier::Same { status: 202, body: at.to_rfc3339().into_bytes() });
+    assert_eq!(claim("old", made).await, None);
+    for age in [second, two_days - second, two_days - moment] {
+        assert_eq!(forget(made + age).await, 0, "{age}");
+        assert_eq!(claim("old", made + age).await, answer(made), "{age}");
+    }
+    assert_eq!(claim("old", made + two_days).await, None, "it is the key of a new request");
+    let (made, younger) = (made + two_days, made + two_days + second);
+    assert_eq!(claim("old", younger).await, answer(made));
+    assert_eq!(claim("young", younger).await, None);
+    assert_eq!(forget(made + two_days).await, 0, "the last moment is left");
+    assert_eq!(forget(made + two_days + moment).await, 1);
+    assert_eq!(claim("young", made + two_days + moment).await, answer(younger), "it still counts");
+    assert_eq!(claim("old", made + two_days + moment).await, None);
+}
+
+#[tokio::test]
+async fn a_gateway_removes_keys_that_no_longer_count_and_no_others() {
+    let system = System::with(Options { gateways: 0, ..Options::default() }).await;
+    let (tenant, now) = (system.tenant, system.clock.now());
+    for (name, hours) in [("old", 49), ("young", 47)] {
+        let claims = [(Key::new(tenant, "POST /events", name, b"").unwrap(), 202, Vec::new())];
+        let at = now - TimeDelta::hours(hours);
+        let claimed = system.db.run(move |conn| idempotency::claim(conn, &claims, at)).await;
+        assert_eq!(claimed.unwrap(), [None::<Earlier>]);
+    }
+    // It does so when it starts, and every ten minutes.
+    let pool = system.database.pool();
+    let mut gateway = RunningGateway::start(&Options::default(), pool, &system.bus, &system.clock);
+    let count = async |condition: &str| {
+        let count = format!("SELECT count(*) AS n FROM idempotency_keys WHERE {condition}");
+        crate::retention::number(&system.db, &count).await
+    };
+    crate::pipeline::stage::until("the old key is removed", async || {
+        let left = count("key = 'old'").await;
+        if left == 0 { Ok(()) } else { Err(left) }
+    })
+    .await;
+    assert_eq!(count("true").await, 1);
+    gateway.stop().await;
 }

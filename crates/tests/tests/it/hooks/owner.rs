@@ -36,6 +36,7 @@ async fn hooks_are_listed_by_state_and_type_in_pages() {
     expect("?state=pending&event_type=c.d", &[2]).await;
     expect("?event_type=c.*", &[3]).await;
     expect("?event_type=nobody.wants", &[]).await;
+    expect("?limit=100", &[3, 2, 1]).await;
     let first = expect("?limit=2", &[3, 2]).await;
     assert_eq!(first["has_more"], true);
     expect(&format!("?limit=2&cursor={}", first["next_cursor"].as_str().unwrap()), &[1]).await;

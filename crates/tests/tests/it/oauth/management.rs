@@ -74,6 +74,41 @@ async fn an_admin_makes_an_app_gives_it_another_secret_and_ends_it() {
 }
 
 #[tokio::test]
+async fn an_app_that_is_asked_for_again_with_its_key_is_the_same_and_its_secret_is_not_told_again() {
+    let stage = Stage::open().await;
+    let admin = stage.system.client().await;
+    let make = async |body: String| {
+        admin.request("POST", "/v1/oauth/clients").header("idempotency-key", "app").json(body).send().await
+    };
+    let first = make(body()).await;
+    let created = first.expect(201);
+    let (id, secret) = (text(&created, "client_id"), text(&created, "client_secret"));
+    assert_eq!((first.header("idempotent-replayed"), secret.len()), (None, 46));
+    let mut known = created.clone();
+    known["client_secret"] = json!(null);
+    for _ in 0..2 {
+        let again = make(body()).await;
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
+        assert_eq!(again.header("cache-control"), Some("no-store"));
+        assert_eq!(again.expect(201), known);
+    }
+    let other = body().replace("Zapier", "Another");
+    assert_eq!(make(other).await.error(), (422, "IDEMPOTENCY_MISMATCH".to_owned()));
+    assert_eq!(admin.get("/v1/oauth/clients").await.expect(200)["data"].as_array().unwrap().len(), 1);
+    assert_eq!(stage.audited().await, ["client.created"]);
+    for (what, rows) in [(secret, 0), (id, 1)] {
+        let kept = format!(
+            "SELECT count(*) AS n FROM idempotency_keys WHERE position('{what}'::bytea IN response) > 0"
+        );
+        assert_eq!(crate::retention::number(&stage.system.db, &kept).await, rows, "{what}");
+    }
+    // It is its secret for all that.
+    let app = App { id: id.parse().unwrap(), secret: Some(secret.to_owned()), redirect: ZAPIER.to_owned() };
+    let person = stage.person(Role::Developer).await;
+    stage.tokens(&person, &app).await;
+}
+
+#[tokio::test]
 async fn only_admins_make_apps_and_nobody_sees_anothers() {
     let stage = Stage::open().await;
     let key = stage.system.key(&[Scope::HooksWrite, Scope::EventsWrite]).await;

@@ -115,6 +115,26 @@ async fn a_disabled_hook_tells_of_the_first_piece_and_keeps_its_good_bye() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_hook_that_is_subscribed_again_says_no_good_bye() {
+    let stage = still().await;
+    let hook = stage.hook("a", json!({})).await;
+    let disable = format!("/v1/hooks/{hook}/disable");
+    let farewells = async |state: &str| counted(&stage, &hook, &format!("profile = 4 AND {state}")).await;
+    stage.client.post(&disable, "").await.expect(200);
+    assert_eq!(farewells("state = 0").await, 1);
+    // Wanted again before the receiver has heard of it, by the same URL.
+    assert_eq!(stage.hook("a", json!({})).await, hook);
+    assert_eq!(stage.shown(&hook).await["state"], "pending");
+    assert_eq!(farewells("state = 3 AND last_reason = 'hook enabled'").await, 1);
+    assert_eq!(farewells("state = 0").await, 0);
+    // Disabled once more it says good-bye once more, and only then.
+    assert_eq!(stage.hook("a", json!({})).await, hook);
+    stage.client.post(&disable, "").await.expect(200);
+    assert_eq!((farewells("state = 0").await, farewells("state = 3").await), (1, 1));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_cancelled_any_more_of_a_hook_that_is_enabled_again() {
     let stage = still().await;
     let hook = stage.hook("a", json!({})).await;
