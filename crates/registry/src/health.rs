@@ -10,7 +10,8 @@ use hookyard_domain::{
     delivery,
     id::{EventGroupId, SettlementId, SubscriptionId},
     subscription::{
-        self, Ended, Ending, Health, HealthChange, HookState, Kind, Report, apply,
+        self, Ended, Ending, Health, HealthChange, HookState, Kind, Report, apply, condition,
+        diagnosis::Problem,
         directory::Directory,
         warning::{self, Told},
     },
@@ -152,7 +153,8 @@ fn write(
                 tracing::info!(hook.id = %id, tenant.id = %report.tenant, reason = reason.as_deref(), "a hook ended");
                 let reason = reason.unwrap_or_default();
                 if let Some(mail) = mail.filter(|_| ending == Ending::Disabled) {
-                    mail.tell(conn, report, (health.kind, &url), 100, now)?;
+                    let problem = condition::problem_of(conn, report)?;
+                    mail.tell(conn, report, (health.kind, &url), (100, problem), now)?;
                 }
                 groups.push(subscription::end(
                     conn,
@@ -197,9 +199,11 @@ fn warn(
             continue;
         };
         tracing::info!(hook.id = %raised.subscription_id, tenant.id = %one.report.tenant, percent = one.stage, "a hook is on its way to being disabled");
-        groups.push(warning::tell(conn, &raised, (one.report, &one.change, one.kind), &one.url, now)?);
+        let problem = condition::problem_of(conn, one.report)?;
+        let of = (one.report, &one.change, one.kind);
+        groups.push(warning::tell(conn, &raised, of, problem, &one.url, now)?);
         if let Some(mail) = mail {
-            mail.tell(conn, one.report, (one.kind, &one.url), one.stage, now)?;
+            mail.tell(conn, one.report, (one.kind, &one.url), (one.stage, problem), now)?;
         }
     }
     Ok(groups)
@@ -211,7 +215,7 @@ impl Mail {
         conn: &mut Conn,
         report: &Report,
         (kind, url): (Kind, &str),
-        percent: u8,
+        (percent, problem): (u8, Option<Problem>),
         now: DateTime<Utc>,
     ) -> Result<()> {
         let place = match kind {
@@ -220,8 +224,7 @@ impl Mail {
             Kind::Hook | Kind::Task | Kind::Callback | Kind::Inbox => "v1/hooks",
         };
         let link = format!("{}/{place}/{}/health", self.origin, report.subscription);
-        let (subscription, last_reason) = (report.subscription, report.last_reason.as_str());
-        let told = Told { subscription, url, percent, last_reason, link: &link };
+        let told = Told { subscription: report.subscription, url, percent, problem, link: &link };
         warning::mail(conn, &self.vault, report.tenant, &told, now)
     }
 }

@@ -10,7 +10,7 @@ use diesel::{
 };
 
 use super::{
-    HookState, Kind,
+    HookState, Kind, Report,
     diagnosis::Problem,
     warning::{disables_at, progress},
 };
@@ -210,6 +210,22 @@ pub fn last_failure(
         .get_result(conn)
         .optional()?)
     })
+}
+
+/// What is wrong according to the last try of a report, as exactly as is known. Belongs behind the try: what it left is read where its word
+/// says too little.
+///
+/// # Errors
+/// When the database is away.
+pub fn problem_of(conn: &mut PgConnection, report: &Report) -> Result<Option<Problem>> {
+    let word = report.last_reason.as_str();
+    let problem = Problem::of(word, "");
+    if problem != Some(Problem::Tls) {
+        return Ok(problem);
+    }
+    let failure = last_failure(conn, report.tenant, report.subscription)?;
+    let failure = failure.filter(|failure| failure.reason == word);
+    Ok(failure.map_or(problem, |failure| Problem::of(word, &failure.detail())))
 }
 
 /// How fast a subscription has answered lately; `None` while there is too little to say.

@@ -133,11 +133,12 @@ impl Problem {
         if detail.contains("UnknownIssuer")
             || detail.contains("self-signed")
             || detail.contains("CaUsedAsEndEntity")
+            || detail.contains("BadSignature")
         {
             Self::TlsChain
         } else if detail.contains("not valid for name") {
             Self::TlsName
-        } else if detail.contains("expired") || detail.contains("not valid yet") {
+        } else if ["expired", "Expired", "not valid yet"].iter().any(|word| detail.contains(word)) {
             Self::TlsExpired
         } else {
             Self::Tls
@@ -200,6 +201,8 @@ mod tests {
                 "tls failed: invalid peer certificate: certificate expired: verification time 1 (UNIX), but certificate is not valid after 0",
                 Some(Problem::TlsExpired),
             ),
+            ("tls", "tls failed: invalid peer certificate: Expired", Some(Problem::TlsExpired)),
+            ("tls", "tls failed: invalid peer certificate: BadSignature", Some(Problem::TlsChain)),
             ("tls", "tls failed: received fatal alert: HandshakeFailure", Some(Problem::Tls)),
             ("timeout", "no reply within 5000 ms", Some(Problem::Timeout)),
             ("reset", "", Some(Problem::Reset)),

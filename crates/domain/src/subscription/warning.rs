@@ -26,6 +26,9 @@ pub const STAGES: [u8; 3] = [50, 70, 90];
 /// People who get a mail, at most.
 const MAX_RECIPIENTS: i64 = 20;
 
+/// What is said of a failure of which nothing more is known.
+const UNKNOWN: &str = "Deliveries fail.";
+
 /// The event that warns.
 const WARNING: &str = "hook.warning";
 
@@ -91,7 +94,7 @@ pub fn raise(conn: &mut PgConnection, stages: &[(SubscriptionId, u8)]) -> Result
     .load(conn)?)
 }
 
-/// Writes the event that warns. Returns its group, to be rung after the commit.
+/// Writes the event that warns, of this problem. Returns its group, to be rung after the commit.
 ///
 /// # Errors
 /// When the database is away.
@@ -99,6 +102,7 @@ pub fn tell(
     conn: &mut PgConnection,
     raised: &Raised,
     (report, change, kind): (&Report, &HealthChange, Kind),
+    problem: Option<Problem>,
     url: &str,
     now: DateTime<Utc>,
 ) -> Result<EventGroupId> {
@@ -106,7 +110,8 @@ pub fn tell(
     payload.insert("hook_id", Json::from(raised.subscription_id.to_string()));
     payload.insert("url", Json::from(url));
     payload.insert("percent", Json::from(i32::from(raised.warned)));
-    payload.insert("reason", Json::from(reason(report)));
+    let explanation = problem.map_or(UNKNOWN, |problem| problem.words(Locale::En).explanation);
+    payload.insert("reason", Json::from(explanation));
     payload.insert("last_reason", Json::from(report.last_reason.as_str()));
     payload.insert("last_status", Json::from(report.last_status.map(u32::from)));
     payload.insert("consecutive_failures", Json::from(raised.consecutive_failures));
@@ -125,11 +130,6 @@ pub fn disables_at(kind: Kind, failing_since: Option<DateTime<Utc>>) -> Option<D
         .and_then(|since| since.checked_add_signed(FAILING_TO_DISABLE))
 }
 
-fn reason(report: &Report) -> &'static str {
-    Problem::of(&report.last_reason, "")
-        .map_or("Deliveries fail.", |problem| problem.words(Locale::En).explanation)
-}
-
 /// What is told by mail.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {
@@ -139,8 +139,8 @@ pub struct Told<'a> {
     pub url: &'a str,
     /// How far it is on its way to being disabled, in percent; 100 when it was disabled.
     pub percent: u8,
-    /// The outcome of the last try, as a word.
-    pub last_reason: &'a str,
+    /// What is wrong, as far as is known.
+    pub problem: Option<Problem>,
     /// Where more is told.
     pub link: &'a str,
 }
@@ -173,7 +173,7 @@ pub fn mail(
     .load(conn)?;
     for admin in admins {
         let locale = Locale::of_stored(&admin.locale);
-        let words = Problem::of(told.last_reason, "").map(|problem| problem.words(locale));
+        let words = told.problem.map(|problem| problem.words(locale));
         let letter = Letter::HookInTrouble {
             url: told.url,
             percent: told.percent,

@@ -2,8 +2,8 @@
 
 mod ages;
 mod doctor;
-mod partitions;
 mod other_plans;
+mod partitions;
 mod plans;
 mod purge;
 

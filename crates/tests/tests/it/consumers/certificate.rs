@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use hookyard_egress::{Answer as Addresses, Resolver};
 use hookyard_messaging::Bus;
 use rcgen::{
@@ -194,7 +195,20 @@ async fn an_owner_is_told_that_nobody_vouches_for_the_certificate_of_their_serve
         (&json!("tls_chain"), &json!("tls"), &Value::Null)
     );
     assert!(text(&shown["last_failure"]["reply"]).contains("UnknownIssuer"), "{shown}");
-    assert!(text(&shown["summary"]).contains(text(&shown["problem"]["explanation"])), "{shown}");
+    let explanation = text(&shown["problem"]["explanation"]);
+    assert!(text(&shown["summary"]).contains(explanation), "{shown}");
+    // Who is warned is told the same.
+    stage.advance_beyond(
+        text(&shown["first_failure_at"]).parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(61),
+    );
+    stage.post("order.created", json!({})).await;
+    let warnings = until("the owner is warned", async || {
+        let found = stage.client.get("/v1/events?event_type=hook.warning").await.expect(200);
+        if found["data"].as_array().unwrap().is_empty() { Err(found) } else { Ok(found) }
+    })
+    .await;
+    let payload = &warnings["data"][0]["payload"];
+    assert_eq!((text(&payload["reason"]), text(&payload["last_reason"])), (explanation, "tls"), "{warnings}");
     assert!(seen.lock().unwrap_or_else(PoisonError::into_inner).is_empty(), "nothing was sent");
     stage.close().await;
 }
