@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use hookyard_egress::{Answer as Addresses, Resolver};
 use hookyard_messaging::Bus;
 use rcgen::{
@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{body, count, made, patch, start};
-use crate::pipeline::stage::{Stage, text, until};
+use crate::pipeline::stage::{Stage, text, time, until};
 
 const NAME: &str = "receiver.example";
 
@@ -198,9 +198,7 @@ async fn an_owner_is_told_that_nobody_vouches_for_the_certificate_of_their_serve
     let explanation = text(&shown["problem"]["explanation"]);
     assert!(text(&shown["summary"]).contains(explanation), "{shown}");
     // Who is warned is told the same.
-    stage.advance_beyond(
-        text(&shown["first_failure_at"]).parse::<DateTime<Utc>>().unwrap() + TimeDelta::hours(61),
-    );
+    stage.advance_beyond(time(&shown["first_failure_at"]) + TimeDelta::hours(61));
     stage.post("order.created", json!({})).await;
     let warnings = until("the owner is warned", async || {
         let found = stage.client.get("/v1/events?event_type=hook.warning").await.expect(200);
