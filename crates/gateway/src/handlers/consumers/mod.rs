@@ -24,7 +24,6 @@ use hookyard_domain::{
             Headers, Transformation, keys,
             store::{self, ConsumerQuery, ConsumerView, NewConsumer},
         },
-        zapier,
     },
     wire::{SigningKey, SigningSecret, parse_stored},
 };
@@ -115,11 +114,7 @@ pub(crate) async fn create(
     let vault = context.vault.clone();
     let signing_key = SigningKey::generate(&mut rand::rng()).map_err(ApiError::internal)?;
     idempotent(&context, key, move |conn| {
-        let mut terms = wish.apply(wish::nothing(), &catalogue::of_tenant(conn, caller.tenant())?)?;
-        if wish.description.is_none() {
-            let types: Vec<&str> = terms.event_types.iter().map(String::as_str).collect();
-            terms.description = zapier::description(&terms.url, &types).unwrap_or_default();
-        }
+        let terms = wish.made(&catalogue::of_tenant(conn, caller.tenant())?)?;
         if let Some(Some(transformation)) = &wish.transformation {
             try_out(conn, caller.tenant(), transformation, &terms.patterns)?;
         }

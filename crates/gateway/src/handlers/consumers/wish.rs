@@ -13,6 +13,7 @@ use hookyard_domain::{
             store::{ConsumerView, Terms},
             tags::{self, MAX_TAGS},
         },
+        zapier,
     },
     wire::{Json, SigningSecret},
 };
@@ -113,6 +114,19 @@ impl Wish {
         Ok(())
     }
 
+    /// What a new consumer is to be.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub(super) fn made(&self, catalogue: &[CatalogueEntry]) -> Result<Terms, ApiError> {
+        let mut terms = self.apply(nothing(), catalogue)?;
+        if self.description.is_none() {
+            let types: Vec<&str> = terms.event_types.iter().map(String::as_str).collect();
+            terms.description = zapier::description(&terms.url, &types).unwrap_or_default();
+        }
+        Ok(terms)
+    }
+
     /// What it makes of what was said before.
     ///
     /// # Errors
@@ -141,7 +155,7 @@ impl Wish {
 }
 
 /// Nothing said yet.
-pub(super) fn nothing() -> Terms {
+fn nothing() -> Terms {
     Terms {
         url: String::new(),
         description: String::new(),
