@@ -62,7 +62,7 @@ const BY_OWNER: &str = "disabled by its owner";
         ("cursor" = Option<String>, Query, description = "`next_cursor` of an earlier page."),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 100, description = "Entries on a page, 1 to 100; 50 by default.")
     ),
-    responses((status = 200, description = "A page of hooks.", body = inline(crate::openapi::PageOf<View>), example = json!({"data": [{"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/", "event_type": "order.created", "pattern": "order.created", "filter": null, "state": "active", "state_reason": null, "delivery_count": 1042, "failure_count": 3, "consecutive_failures": 0, "last_delivered_at": "2025-11-12T15:45:00.731Z", "last_attempt_at": "2025-11-12T15:45:00.731Z", "last_status": 200, "last_reason": "delivered", "expires_at": null, "created_at": "2025-11-12T14:30:00.000Z", "updated_at": "2025-11-12T14:31:07.210Z"}], "next_cursor": null, "has_more": false})))
+    responses((status = 200, description = "A page of hooks.", body = inline(crate::openapi::PageOf<View>), example = json!({"data": [{"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/", "description": "Zapier: order.created", "event_type": "order.created", "pattern": "order.created", "filter": null, "state": "active", "state_reason": null, "delivery_count": 1042, "failure_count": 3, "consecutive_failures": 0, "last_delivered_at": "2025-11-12T15:45:00.731Z", "last_attempt_at": "2025-11-12T15:45:00.731Z", "last_status": 200, "last_reason": "delivered", "expires_at": null, "created_at": "2025-11-12T14:30:00.000Z", "updated_at": "2025-11-12T14:31:07.210Z"}], "next_cursor": null, "has_more": false})))
 )]
 pub(crate) async fn list(
     context: Data<Context>,
@@ -101,7 +101,7 @@ pub(crate) async fn list(
     operation_id = "show_hook",
     tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", example = "hook_01hzy3v9k2s8d4f6g8h0j2k4m6")),
-    responses((status = 200, description = "The hook.", body = View, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/", "event_type": "order.created", "pattern": "order.created", "filter": null, "state": "failing", "state_reason": "http_500", "delivery_count": 1042, "failure_count": 4, "consecutive_failures": 1, "last_delivered_at": "2025-11-12T15:45:00.731Z", "last_attempt_at": "2025-11-12T15:51:12.004Z", "last_status": 500, "last_reason": "http_500", "expires_at": null, "created_at": "2025-11-12T14:30:00.000Z", "updated_at": "2025-11-12T15:51:12.004Z"})))
+    responses((status = 200, description = "The hook.", body = View, example = json!({"id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6", "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/", "description": "Zapier: order.created", "event_type": "order.created", "pattern": "order.created", "filter": null, "state": "failing", "state_reason": "http_500", "delivery_count": 1042, "failure_count": 4, "consecutive_failures": 1, "last_delivered_at": "2025-11-12T15:45:00.731Z", "last_attempt_at": "2025-11-12T15:51:12.004Z", "last_status": 500, "last_reason": "http_500", "expires_at": null, "created_at": "2025-11-12T14:30:00.000Z", "updated_at": "2025-11-12T15:51:12.004Z"})))
 )]
 pub(crate) async fn show(
     context: Data<Context>,

@@ -254,6 +254,7 @@ fn hook() -> Value {
     json!({
         "id": "hook_01hzy3v9k2s8d4f6g8h0j2k4m6",
         "url": "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/",
+        "description": "Zapier: order.created",
         "event_type": "order.created",
         "pattern": "order.created",
         "filter": null,

@@ -207,7 +207,7 @@ async fn bad_certificates_are_tls_failures_and_their_owners_are_told_which() {
             "not valid yet",
             Problem::TlsExpired,
         ),
-        ("that wants one of ours", wants_client, "alert", Problem::Tls),
+        ("that wants one of ours", wants_client, "alert", Problem::ClientCertificate),
         ("for another protocol", authority.server(NAME, &["spdy/1"], |_| ()), "alert", Problem::Tls),
     ] {
         let server = acceptor.serve().await;
