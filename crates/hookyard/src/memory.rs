@@ -5,8 +5,8 @@ use std::{env, os::unix::process::CommandExt as _, process::Command};
 /// How long mimalloc keeps what was freed before it gives it back to the system, in milliseconds.
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 
-/// The default of mimalloc 2; that of version 3 is a second.
-const SOON: &str = "10";
+/// In milliseconds. What is freed between two events of a steady stream is used again, and not given back and asked for again.
+const SOON: &str = "100";
 
 /// Makes this process one that comes in pages of 4 KiB and gives back soon what it frees. mimalloc reads its environment before `main`, so
 /// the process begins once more, before it reads anything, unless its environment says already what it should; its number stays.

@@ -245,6 +245,7 @@ fn rates(sink: &Stats, sent: &Sent, accept_s: f64, start_ns: u64) -> Report {
         accept_s,
         accepted_per_s: accepted as f64 / accept_s,
         accept_ms: sent.latency.borrow().summary(),
+        late_ms: sent.late.borrow().summary(),
         delivered,
         deliver_s,
         delivered_per_s: delivered as f64 / deliver_s,

@@ -34,6 +34,9 @@ pub(crate) struct Report {
     pub(crate) accepted_per_s: f64,
     /// Time from request to answer.
     pub(crate) accept_ms: Summary,
+    /// How late events were sent that were due at a fixed rate: the load generator's own share of the latency end to end.
+    #[serde(default)]
+    pub(crate) late_ms: Summary,
     /// Deliveries that the accepted events cause.
     pub(crate) expected: u64,
     /// Distinct deliveries answered 200.
@@ -122,6 +125,9 @@ impl Report {
             self.delivered, self.expected, self.deliver_s, self.delivered_per_s, self.first_tries_per_s
         );
         println!("end to end {}; first try {}", ms(&total.success), ms(&total.first_try));
+        if self.rate.is_some() {
+            println!("           of which events were sent late: {}", ms(&self.late_ms));
+        }
         println!(
             "sink       {} requests, {} failed on purpose, {} duplicates, {} unparsed, {} given up",
             total.requests, total.failed, total.duplicates, total.unparsed, total.given_up

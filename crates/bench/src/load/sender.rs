@@ -44,6 +44,8 @@ pub(crate) struct Sent {
     pub(crate) statuses: RefCell<BTreeMap<u16, u64>>,
     /// Time from request to answer.
     pub(crate) latency: RefCell<Latency>,
+    /// At a fixed rate: time from when an event was due to its request.
+    pub(crate) late: RefCell<Latency>,
     next: Cell<u64>,
 }
 
@@ -78,6 +80,8 @@ async fn connection(plan: Rc<Plan>, sent: Rc<Sent>, mut templates: Templates) ->
             Some(rate) => {
                 let due = Duration::from_secs_f64(first as f64 / rate);
                 tokio::time::sleep_until((plan.start + due).into()).await;
+                let late = plan.start.elapsed().saturating_sub(due);
+                sent.late.borrow_mut().record_ns(late.as_nanos() as u64);
                 plan.start_ns + due.as_nanos() as u64
             }
         };

@@ -47,7 +47,7 @@ async fn it_works_without_configuration_and_stops_its_postgresql() {
     let told = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", up.pid())).unwrap();
     assert_eq!(told("comm").trim(), "hookyard");
     assert_eq!(told("cmdline").trim_end_matches('\0').rsplit('\0').next(), Some("up"));
-    assert!(told("environ").split('\0').any(|one| one == "MIMALLOC_PURGE_DELAY=10"));
+    assert!(told("environ").split('\0').any(|one| one == "MIMALLOC_PURGE_DELAY=100"));
     assert!(told("status").contains("THP_enabled:\t0"));
     up.stop(PATIENCE);
     assert!(!data.join("postgres/postmaster.pid").exists(), "{}", up.last_words());
