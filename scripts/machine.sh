@@ -70,7 +70,7 @@ need_rust() {
     fi
   fi
   has cargo || fail "there is still no cargo in PATH: install Rust $(wanted_rust) from https://rustup.rs"
-  has_wanted_cargo || fail "$(command -v cargo) is $(cargo --version): install Rust $(wanted_rust) from https://rustup.rs"
+  has_wanted_cargo || fail "$(command -v cargo) is no cargo $(wanted_rust) or newer: install Rust $(wanted_rust) from https://rustup.rs"
 }
 
 # rustup's cargo is always the wanted one here; a distribution's may be too old, and would fail with words of its own.

@@ -34,7 +34,8 @@ pub(crate) struct Report {
     pub(crate) accepted_per_s: f64,
     /// Time from request to answer.
     pub(crate) accept_ms: Summary,
-    /// How late events were sent that were due at a fixed rate: the load generator's own share of the latency end to end.
+    /// How late events were sent that were due at a fixed rate, where a connection was free: the load generator's own share of the latency
+    /// end to end.
     #[serde(default)]
     pub(crate) late_ms: Summary,
     /// Deliveries that the accepted events cause.

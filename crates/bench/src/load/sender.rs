@@ -44,7 +44,7 @@ pub(crate) struct Sent {
     pub(crate) statuses: RefCell<BTreeMap<u16, u64>>,
     /// Time from request to answer.
     pub(crate) latency: RefCell<Latency>,
-    /// At a fixed rate: time from when an event was due to its request.
+    /// At a fixed rate: time from when an event was due to its request, of those for which a connection was free then.
     pub(crate) late: RefCell<Latency>,
     next: Cell<u64>,
 }
@@ -79,9 +79,12 @@ async fn connection(plan: Rc<Plan>, sent: Rc<Sent>, mut templates: Templates) ->
             None => now_ns(),
             Some(rate) => {
                 let due = Duration::from_secs_f64(first as f64 / rate);
+                let was_free = plan.start.elapsed() < due;
                 tokio::time::sleep_until((plan.start + due).into()).await;
-                let late = plan.start.elapsed().saturating_sub(due);
-                sent.late.borrow_mut().record_ns(late.as_nanos() as u64);
+                if was_free {
+                    let late = plan.start.elapsed().saturating_sub(due);
+                    sent.late.borrow_mut().record_ns(late.as_nanos() as u64);
+                }
                 plan.start_ns + due.as_nanos() as u64
             }
         };

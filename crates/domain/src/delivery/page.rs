@@ -113,7 +113,8 @@ pub(super) fn with_parameters<'a>(
         .bind::<BigInt, _>(query.limit)
 }
 
-/// Deliveries with what else is shown of them, without those whose event is gone meanwhile: nothing that is older is left then either.
+/// Deliveries with what else is shown of them, without those whose event is gone meanwhile: days are dropped from the oldest on,
+/// so that hardly anything is left behind them.
 fn named(conn: &mut PgConnection, tenant: TenantId, rows: Vec<DeliveryRow>) -> Result<Vec<MessageView>> {
     #[derive(QueryableByName)]
     struct Names {

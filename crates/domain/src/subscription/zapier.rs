@@ -7,17 +7,17 @@ use super::url_rule;
 /// Types that are named.
 const NAMED: usize = 3;
 
-/// The description of a subscription whose deliveries go to Zapier, for these event types or patterns, none of which is all;
-/// `None` when they go elsewhere.
+/// The description of a subscription whose deliveries go to Zapier, for these event types or patterns; without any it is for all. `None` when
+/// its deliveries go elsewhere.
 #[must_use]
 pub fn description(url: &str, types: &[&str]) -> Option<String> {
     let url = Url::parse(url).ok()?;
     url_rule::zapier(&url).ok()?;
     let named = types.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    Some(match types.len() {
-        0 => "Zapier: every event".to_owned(),
-        1..=NAMED => format!("Zapier: {named}"),
-        all => format!("Zapier: {named} and {} more", all - NAMED),
+    Some(match types {
+        [] | ["*"] => "Zapier: every event".to_owned(),
+        _ if types.len() <= NAMED => format!("Zapier: {named}"),
+        _ => format!("Zapier: {named} and {} more", types.len() - NAMED),
     })
 }
 
@@ -30,7 +30,7 @@ mod tests {
         let zap = "https://hooks.zapier.com/hooks/standard/1/2/";
         for (url, types, told) in [
             (zap, vec!["order.created"], Some("Zapier: order.created")),
-            ("https://zapier.com/hooks/standard/1/2/", vec!["*"], Some("Zapier: *")),
+            ("https://zapier.com/hooks/standard/1/2/", vec!["*"], Some("Zapier: every event")),
             (zap, vec![], Some("Zapier: every event")),
             (zap, vec!["a", "b", "c"], Some("Zapier: a, b, c")),
             (zap, vec!["a", "b", "c", "d"], Some("Zapier: a, b, c and 1 more")),

@@ -20,7 +20,7 @@ pub(crate) struct View {
     /// Where deliveries go.
     #[schema(example = "https://hooks.zapier.com/hooks/standard/1234567/abcdef0123456789/")]
     url: String,
-    /// What it is for: of one that Zapier has made, its event type; else empty.
+    /// What it is for: of one whose URL is Zapier's, its event type; else empty.
     #[schema(example = "Zapier: order.created")]
     description: String,
     /// Which type, as it was written at the subscribe; `null` = all.

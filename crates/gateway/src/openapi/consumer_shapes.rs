@@ -45,7 +45,7 @@ pub(crate) struct ConsumerMembers {
     #[serde(rename = "companyTags")]
     #[schema(max_items = 10)]
     company_tags: Option<Vec<String>>,
-    /// What it is for.
+    /// What it is for; without one, a new consumer whose URL is Zapier's is called by its types.
     #[schema(max_length = 500)]
     description: Option<String>,
     /// Which of those events, by their content.

@@ -25,7 +25,7 @@ pub(crate) struct View {
     /// Where deliveries go.
     #[schema(example = "https://example.com/webhooks")]
     url: String,
-    /// What it is for.
+    /// What it is for; of one that was made without, and whose URL is Zapier's, its types.
     description: String,
     /// Which types, as they were written.
     #[serde(rename = "eventTypes")]

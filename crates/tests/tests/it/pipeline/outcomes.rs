@@ -288,7 +288,7 @@ async fn a_try_takes_five_seconds_at_the_most() {
 async fn a_try_at_a_consumer_takes_fifteen_seconds_at_the_most() {
     let stage = Stage::open(Bus::in_process()).await;
     let mut consumers = Vec::new();
-    for (path, seconds) in [("in_time", 14), ("too_late", 16)] {
+    for (path, seconds) in [("in_time", 13), ("too_late", 16)] {
         stage.receiver.answer(path, Answer::status(200).after(Duration::from_secs(seconds)));
         let body = json!({"url": stage.receiver.url(path), "eventTypes": ["order.created"]});
         let made = stage.client.post_json("/webhooks", &body).await.expect(201);
@@ -297,7 +297,7 @@ async fn a_try_at_a_consumer_takes_fifteen_seconds_at_the_most() {
     // Both are tried at the same time.
     let event = stage.post("order.created", json!({})).await;
     for (consumer, state, reason, status, latencies) in [
-        (&consumers[0], "delivered", "delivered", json!(200), 14_000..15_000),
+        (&consumers[0], "delivered", "delivered", json!(200), 13_000..15_000),
         (&consumers[1], "pending", "timeout", json!(null), 15_000..18_000),
     ] {
         let delivery = stage.tried(&event, consumer, 1).await;

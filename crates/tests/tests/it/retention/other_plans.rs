@@ -203,6 +203,7 @@ async fn lists_of_what_a_tenant_has_or_had_go_by_index() {
     assert_eq!(hooks_of("deleted", large, Some(HookState::Deleted), None).await, page);
     assert_eq!(hooks_of("of a type", large, None, Some("t7")).await, 8);
     assert_eq!(hooks_of("of no type", large, None, Some("nothing")).await, 0);
+    assert_eq!(hooks_of("deleted of no type", large, Some(HookState::Deleted), Some("nothing")).await, 0);
 
     for (what, state, event_type, tag, found) in [
         ("all", None, None, None, 20),
