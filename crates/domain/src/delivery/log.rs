@@ -15,12 +15,12 @@ use super::{
 use crate::{
     Result,
     db::{partition, prepared::planned_for_values},
-    event::list::LOOKED_AT,
+    event::list::{EventQuery, last_looked_at},
     id::{DeliveryId, EventId, SubscriptionId, TenantId, first_uuid_at},
     subscription::EventPattern,
 };
 
-/// Types of a tenant that are looked through for those that match a pattern. Where there are more, events are, [`LOOKED_AT`] for a page.
+/// Types of a tenant that are looked through for those that match a pattern. Where there are more, events are, [`LOOKED_AT`](crate::event::list::LOOKED_AT) for a page.
 const TYPES: i64 = 1_000;
 
 /// How a message stands.
@@ -191,7 +191,7 @@ fn of_types(
 }
 
 /// Messages of a tenant with so many types that those which match a pattern are not known: its events are looked at one after the other, but
-/// no more than [`LOOKED_AT`]. A page of what is rare is short then, and says where to go on.
+/// no more than [`LOOKED_AT`](crate::event::list::LOOKED_AT). A page of what is rare is short then, and says where to go on.
 fn looked_for(
     conn: &mut PgConnection,
     tenant: TenantId,
@@ -199,8 +199,15 @@ fn looked_for(
     query: DeliveryQuery,
     pattern: &EventPattern,
 ) -> Result<Found> {
+    // Of the event of the cursor there may be more messages.
+    let beyond = |id: DeliveryId| {
+        EventId::from_uuid(uuid::Uuid::from_u128(id.event.uuid().as_u128().saturating_add(1)))
+    };
+    let (since, until, before) = (query.since, query.until, query.after.map(beyond));
+    let events = EventQuery { since, until, before, ..EventQuery::default() };
+    let last = planned_for_values(conn, |conn| last_looked_at(conn, tenant, &events))?;
     // To the millisecond, as all of the range.
-    let last = last_looked_at(conn, tenant, &query)?.map(EventId::accepted_at);
+    let last = last.map(EventId::accepted_at);
     let window = DeliveryQuery { since: last.or(query.since), ..query };
     let messages = of_types(conn, tenant, status, &window, (None, Some(pattern.expression())))?;
     let is_full = i64::try_from(messages.len()).unwrap_or(i64::MAX) >= window.limit;
@@ -210,32 +217,6 @@ fn looked_for(
         subscription: SubscriptionId::from_uuid(uuid::Uuid::nil()),
     });
     Ok(Found { messages, looked_up_to })
-}
-
-/// The last of the events that a page looks at; `None` when it looks at all that there are.
-fn last_looked_at(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    query: &DeliveryQuery,
-) -> Result<Option<EventId>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Uuid)]
-        id: EventId,
-    }
-    let before_last = LOOKED_AT - 1;
-    let rows: Vec<Row> = planned_for_values(conn, |conn| {
-        Ok(sql_query(format!(
-            "SELECT e.id FROM events e WHERE e.tenant_id = $1 AND ($2 IS NULL OR e.id >= $2) AND ($3 IS NULL OR e.id < $3) \
-               AND ($4 IS NULL OR e.id <= $4) ORDER BY e.id DESC OFFSET {before_last} LIMIT 1"
-        ))
-        .bind::<Uuid, _>(tenant)
-        .bind::<Nullable<Uuid>, _>(query.since.map(first_uuid_at))
-        .bind::<Nullable<Uuid>, _>(query.until.map(first_uuid_at))
-        .bind::<Nullable<Uuid>, _>(query.after.map(|id| id.event))
-        .load(conn)?)
-    })?;
-    Ok(rows.into_iter().next().map(|row| row.id))
 }
 
 /// The types of a tenant's events that match a pattern; `None` when it has too many types to look through. Each type is one step

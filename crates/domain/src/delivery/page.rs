@@ -85,15 +85,15 @@ fn found(
     query: &DeliveryQuery,
 ) -> Result<Vec<DeliveryRow>> {
     let statement = statement(condition, query.subscription.is_some());
-    let mut since = |since| {
+    let mut found_since = |since| {
         let query = DeliveryQuery { since, ..query.clone() };
         Ok(with_parameters(statement.clone(), tenant, &query).load(conn)?)
     };
     if condition.is_common && query.since.is_none() {
         let newest = query.after.map(|id| id.event.accepted_at()).or(query.until);
-        return partition::nearest(newest, query.limit, since);
+        return partition::nearest(newest, query.limit, found_since);
     }
-    since(query.since)
+    found_since(query.since)
 }
 
 /// A statement with the parameters of [`statement`], to which more can be added.

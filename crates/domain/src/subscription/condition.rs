@@ -95,8 +95,7 @@ impl Condition {
     #[must_use]
     pub fn problem(&self, failure: Option<&Failure>, pace: Option<Pace>) -> Option<Problem> {
         let word = self.last_reason.as_deref().unwrap_or_default();
-        let detail = failure.filter(|failure| failure.reason == word).map(Failure::detail);
-        Problem::of(word, detail.as_deref().unwrap_or_default())
+        of_failure(word, failure)
             .or_else(|| pace.and_then(|pace| Problem::of_pace(pace.median, pace.timeout)))
     }
 }
@@ -223,9 +222,13 @@ pub fn problem_of(conn: &mut PgConnection, report: &Report) -> Result<Option<Pro
     if problem != Some(Problem::Tls) {
         return Ok(problem);
     }
-    let failure = last_failure(conn, report.tenant, report.subscription)?;
-    let failure = failure.filter(|failure| failure.reason == word);
-    Ok(failure.map_or(problem, |failure| Problem::of(word, &failure.detail())))
+    Ok(of_failure(word, last_failure(conn, report.tenant, report.subscription)?.as_ref()))
+}
+
+/// What the word of the last try says, and the latest failure besides, if that is the same try as far as its word tells.
+fn of_failure(word: &str, failure: Option<&Failure>) -> Option<Problem> {
+    let detail = failure.filter(|failure| failure.reason == word).map(Failure::detail);
+    Problem::of(word, detail.as_deref().unwrap_or_default())
 }
 
 /// How fast a subscription has answered lately; `None` while there is too little to say.

@@ -12,6 +12,7 @@ use diesel::{
 
 pub use self::ways::LOOKED_AT;
 use self::ways::Way;
+pub(crate) use self::ways::last_looked_at;
 use super::{store::StoredEvent, wire_time};
 use crate::{
     Result,

@@ -128,14 +128,24 @@ fn looked_for(conn: &mut PgConnection, tenant: TenantId, query: &EventQuery, sta
     };
     let may_end_early = !in_any_state || query.metadata.is_some();
     if may_end_early && events.len() < query.most() {
-        let before_last = LOOKED_AT - 1;
-        let last = format!(
-            "SELECT e.id FROM events e WHERE {ASKED} ORDER BY e.id DESC OFFSET {before_last} LIMIT 1"
-        );
-        let looked_up_to = ids_of(conn, tenant, query, &last)?.pop();
-        return Ok(Listed { events, looked_up_to });
+        return Ok(Listed { events, looked_up_to: last_looked_at(conn, tenant, query)? });
     }
     Ok(Listed { events, looked_up_to: None })
+}
+
+/// The last of the events that a page looks at; `None` when it looks at all that there are.
+///
+/// # Errors
+/// When the database is away.
+pub(crate) fn last_looked_at(
+    conn: &mut PgConnection,
+    tenant: TenantId,
+    query: &EventQuery,
+) -> Result<Option<EventId>> {
+    let before_last = LOOKED_AT - 1;
+    let last =
+        format!("SELECT e.id FROM events e WHERE {ASKED} ORDER BY e.id DESC OFFSET {before_last} LIMIT 1");
+    Ok(ids_of(conn, tenant, query, &last)?.pop())
 }
 
 /// A page of what satisfies a condition among events whose ids a statement tells. They are asked for in parts, newest first, and looked up when

@@ -1,17 +1,17 @@
 //! The main job as the README shows it: `scripts/up --demo`, without building.
 
 use std::{
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
 };
 
 use hookyard_tests::processes::{binary, free_port};
 
+use super::up::directory;
+
 #[test]
 fn the_demo_verifies_deliveries_and_shows_a_retry_and_a_dead_letter() {
-    let dir = tempfile::Builder::new().prefix("hookyard-demo-").tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let dir = directory();
     let data = dir.path().join("data");
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let address = || format!("127.0.0.1:{}", free_port());

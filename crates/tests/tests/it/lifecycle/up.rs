@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, post};
 
-fn directory() -> TempDir {
+pub(super) fn directory() -> TempDir {
     let dir = tempfile::Builder::new().prefix("hookyard-up-").tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     dir
