@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use hookyard_chassis::metrics::Registry as MetricsRegistry;
 use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory};
-use hookyard_messaging::{Bus, Queue};
+use hookyard_messaging::{Bus, Foresight, Queue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use context::Mail;
@@ -62,6 +62,11 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     let tasks = TaskTracker::new();
     let fan_out = Arc::new(FanOut::new(context.clone()));
     let shared = Arc::new(context);
+    // Held until the end: it is asked while it is there.
+    let ahead: Arc<dyn Foresight> = Arc::new(fan_out.ahead(stop.clone()));
+    if let Some(at_hand) = shared.bus.at_hand() {
+        at_hand.ask(Arc::downgrade(&ahead));
+    }
     for _ in 0..settings.workers {
         let consumer = shared.bus.consume(Queue::EventAccepted, settings.prefetch).await;
         let (fan_out, stop) = (Arc::clone(&fan_out), stop.clone());
@@ -79,5 +84,6 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     tasks.spawn(upkeep::run(Arc::clone(&shared), settings, stop.clone()));
     tasks.close();
     tasks.wait().await;
+    drop(ahead);
     Ok(())
 }

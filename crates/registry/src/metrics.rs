@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     events: IntCounter,
     deliveries: IntCounter,
     fan_out: Histogram,
+    foreseen: IntCounter,
     relayed: IntCounter,
     recovered: IntCounter,
     pending: IntGauge,
@@ -34,6 +35,10 @@ impl Metrics {
                 "hookyard_registry_fan_out_seconds",
                 "From taking an event up to its deliveries being written.",
                 FAN_OUT_BUCKETS_S,
+            )?,
+            foreseen: registry.counter(
+                "hookyard_registry_foreseen_events_total",
+                "Events fanned out when they were stored, by whoever stored them.",
             )?,
             relayed: registry.counter(
                 "hookyard_registry_relayed_events_total",
@@ -61,6 +66,11 @@ impl Metrics {
     /// Deliveries were made.
     pub(crate) fn made(&self, deliveries: usize) {
         self.deliveries.inc_by(deliveries as u64);
+    }
+
+    /// Events were fanned out by whoever stored them.
+    pub(crate) fn foreseen(&self, events: usize) {
+        self.foreseen.inc_by(events as u64);
     }
 
     pub(crate) fn relayed(&self, events: usize) {

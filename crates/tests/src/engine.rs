@@ -42,6 +42,8 @@ pub struct Engine {
     pub delivery_bus: Option<Bus>,
     /// Where the deliverers count, if somebody wants to know; with one deliverer only.
     pub delivery_metrics: Option<Metrics>,
+    /// Where the registries count, if somebody wants to know; with one registry only.
+    pub registry_metrics: Option<Metrics>,
     /// How many runners of tasks.
     pub runners: usize,
     /// What they are told.
@@ -72,6 +74,7 @@ impl Default for Engine {
             registry_bus: None,
             delivery_bus: None,
             delivery_metrics: None,
+            registry_metrics: None,
             runners: 0,
             runner: crate::runner::Runner::default(),
         }
@@ -133,6 +136,11 @@ impl Drop for RunningEngine {
     }
 }
 
+/// Where a service counts when nobody wants to know.
+fn own(wanted: Option<&Metrics>) -> Metrics {
+    wanted.cloned().unwrap_or_else(|| Metrics::new("test").expect("a registry of metrics"))
+}
+
 impl Engine {
     fn registry(
         &self,
@@ -145,7 +153,7 @@ impl Engine {
             db,
             bus: self.registry_bus.as_ref().unwrap_or(bus).clone(),
             clock: clock.clone(),
-            metrics: Metrics::new("test").expect("a registry of metrics"),
+            metrics: own(self.registry_metrics.as_ref()),
             lease: Duration::from_millis(self.delivery.lease_ms),
             mail: self.runner.mail.is_on().then(|| hookyard_registry::Mail {
                 vault: self.vault.clone(),
@@ -174,10 +182,7 @@ impl Engine {
             ledger: Ledger::new(self.tasks.clone(), RespondLinks::new(&self.vault, "http://127.0.0.1"), None),
             origin: crate::runner::ORIGIN.to_owned(),
             vault: self.vault.clone(),
-            metrics: self
-                .delivery_metrics
-                .clone()
-                .unwrap_or_else(|| Metrics::new("test").expect("a registry of metrics")),
+            metrics: own(self.delivery_metrics.as_ref()),
         };
         tokio::spawn(hookyard_delivery::run(deps, self.delivery.clone(), stop))
     }

@@ -15,6 +15,8 @@ pub(crate) enum Case {
     /// 500 events per second to one endpoint
     #[value(alias = "d")]
     Paced,
+    /// The same on this machine's clock: as much slower than 500 per second as the machine is than the reference machine
+    Step,
     /// 400 events per second to four endpoints, alone and with a fifth that takes 2 s per reply
     #[value(alias = "e")]
     Isolation,
@@ -52,6 +54,7 @@ pub(crate) mod label {
     pub(crate) const ONE: &str = "1 endpoint";
     pub(crate) const FIVE: &str = "5 endpoints";
     pub(crate) const PACED: &str = "1 endpoint at 500/s";
+    pub(crate) const STEP: &str = "1 endpoint in step";
     pub(crate) const ALONE: &str = "4 endpoints at 400/s";
     pub(crate) const WITH_SLOW: &str = "the same plus one that takes 2 s";
     pub(crate) const FAILING: &str = "20 % of replies are 500";
@@ -70,6 +73,9 @@ pub(crate) mod label {
     pub(crate) const RUNS: &str = "action runs";
     pub(crate) const RUNS_PACED: &str = "action runs at 200/s";
 }
+
+/// Events per second of the cases that tell latencies end to end.
+const PACED_PER_S: u32 = 500;
 
 /// One load run.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,11 +123,12 @@ impl Posts {
 
 impl Case {
     /// All cases, in the order they run.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Calibrate,
         Self::One,
         Self::Five,
         Self::Paced,
+        Self::Step,
         Self::Isolation,
         Self::Failing,
         Self::Limited,
@@ -149,7 +156,9 @@ impl Case {
             Self::Calibrate => vec![Self::calibrate_shape(quick)],
             Self::One => vec![fast(label::ONE, 50_000, 1, None)],
             Self::Five => vec![fast(label::FIVE, 30_000, 5, None)],
-            Self::Paced => vec![paced(label::PACED, 500, 1, None)],
+            Self::Paced => vec![paced(label::PACED, PACED_PER_S, 1, None)],
+            // For the reference machine: see `Shape::in_step`.
+            Self::Step => vec![paced(label::STEP, PACED_PER_S, 1, None)],
             Self::Isolation => {
                 let slow = Some("delay_ms=2000");
                 vec![paced(label::ALONE, 400, 4, None), paced(label::WITH_SLOW, 400, 4, slow)]
@@ -191,6 +200,13 @@ impl Case {
 }
 
 impl Shape {
+    /// The same for a machine that is `speed` times as fast as the one it was made for: as long, with as many events fewer.
+    pub(crate) fn in_step(self, speed: f64) -> Self {
+        let slowed = |number: f64| (number * speed).round().max(1.0);
+        let rate = self.rate.map(|rate| slowed(f64::from(rate)) as u32);
+        Self { rate, events: slowed(self.events as f64) as u64, ..self }
+    }
+
     /// Whether the special endpoint cannot keep up by design, so that nobody waits for it.
     pub(crate) fn leaves_backlog(&self) -> bool {
         self.plain > 0 && self.special.is_some()
@@ -206,6 +222,14 @@ mod tests {
         let shapes = Case::ALL.into_iter().flat_map(|case| case.shapes(false));
         let left: Vec<_> = shapes.filter(Shape::leaves_backlog).map(|shape| shape.label).collect();
         assert_eq!(left, [label::WITH_SLOW]);
+    }
+
+    #[test]
+    fn half_as_fast_a_machine_is_asked_for_half_as_much_in_step() {
+        let [paced, step] = [Case::Paced, Case::Step].map(|case| case.shapes(false).remove(0));
+        assert_eq!(Shape { label: label::STEP, ..paced }, step.clone().in_step(1.0));
+        let asked = |speed| (step.clone().in_step(speed).rate, step.clone().in_step(speed).events);
+        assert_eq!((asked(0.5), asked(0.0)), ((Some(250), 5_000), (Some(1), 1)));
     }
 
     #[test]

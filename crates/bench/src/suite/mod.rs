@@ -100,6 +100,7 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
     for run in 1..=runs {
         let calibrate = Case::calibrate_shape(args.quick);
         let report = rig.calibrate(&calibrate).await?;
+        let speed = report.delivered_per_s / reference::SINK_PER_S;
         record(&mut results, Run { mode: None, run, report }, args)?;
         for case in args.cases.iter().copied().filter(|case| *case != Case::Calibrate) {
             for mode in args.modes.iter().copied() {
@@ -111,8 +112,9 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
                     (Case::Scale, Mode::Up) => Vec::new(),
                     (Case::Million, _) => Box::pin(rig.million(mode, args.quick)).await?,
                     _ => {
-                        let shapes: Vec<Shape> = case.shapes(args.quick);
-                        rig.measure(mode, &shapes).await?
+                        let speed = if case == Case::Step { speed } else { 1.0 };
+                        let shapes = case.shapes(args.quick).into_iter().map(|shape| shape.in_step(speed));
+                        rig.measure(mode, &shapes.collect::<Vec<Shape>>()).await?
                     }
                 };
                 for report in reports {

@@ -2,10 +2,9 @@
 //!
 //! An event that very many want is not made into deliveries at once; what is left of it is a group of its own: [`super::large`].
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-};
+mod foreseen;
+
+use std::{borrow::Cow, collections::HashSet};
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -13,6 +12,8 @@ use diesel::{
     result::{DatabaseErrorKind, Error::DatabaseError},
     sql_types::{Array, BigInt, Nullable, SmallInt, Timestamptz, Uuid},
 };
+
+pub use foreseen::{Foreseen, Numbers};
 
 use super::{NewDelivery, sequence, store::split};
 use crate::{
@@ -85,7 +86,7 @@ pub struct Taken {
     /// The groups.
     pub groups: HashSet<EventGroupId>,
     /// The numbers of their deliveries, where they were asked for.
-    pub numbers: HashMap<DeliveryId, i64>,
+    pub numbers: Numbers,
 }
 
 /// As [`take`], of events that were not read. Takes only groups that have exactly these events, and none if subscriptions have changed

@@ -31,7 +31,8 @@ pub const RESERVED: i64 = 1_000;
 pub(super) fn give(wanted: &str) -> String {
     format!(
         "INSERT INTO subscription_sequences AS q (subscription_id, last, reserved, generation) \
-         SELECT w.s, w.n, w.n + {RESERVED}, (SELECT hookyard_sequence_generation()) FROM ({wanted}) AS w (s, n) \
+         SELECT w.s, w.n, w.n + {RESERVED}, \
+            COALESCE((SELECT id FROM sequence_generation WHERE one), hookyard_sequence_generation()) FROM ({wanted}) AS w (s, n) \
          ON CONFLICT (subscription_id) DO UPDATE SET \
             last = CASE WHEN q.generation = excluded.generation THEN q.last ELSE q.reserved END + excluded.last, \
             reserved = CASE WHEN q.generation <> excluded.generation THEN q.reserved + excluded.reserved \

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    OptionalExtension, PgConnection, QueryableByName, RunQueryDsl, sql_query,
+    OptionalExtension, PgConnection, QueryableByName, RunQueryDsl,
+    pg::Pg,
+    query_builder::QueryFragment,
+    sql_query,
     sql_types::{Array, Binary, Bool, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid},
 };
 
@@ -13,7 +16,7 @@ use crate::{
     Result,
     db::{
         partition,
-        prepared::{planned_for_values, prepared},
+        prepared::{Prepared, planned_for_values, prepared},
     },
     id::{EventGroupId, EventId, TenantId},
 };
@@ -36,23 +39,9 @@ pub fn insert_group(conn: &mut PgConnection, group: EventGroupId, events: &[NewE
     } else {
         " INSERT INTO event_groups (id, tenant_ids, event_ids, created_at) VALUES ($11, $1, $2, $12)"
     };
-    let statement = prepared(format!(
-        "WITH new AS (\
-         INSERT INTO events (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) \
-         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)){owed}"
-    ))
-    .bind::<Array<Uuid>, _>(events.iter().map(|e| e.tenant).collect::<Vec<_>>())
-    .bind::<Array<Uuid>, _>(events.iter().map(|e| e.id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(events.iter().map(|e| e.event_type.as_str()).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(events.iter().map(|e| e.origin as i16).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(events.iter().map(|e| e.occurred_at).collect::<Vec<_>>())
-    .bind::<Array<Timestamptz>, _>(events.iter().map(|e| e.created_at).collect::<Vec<_>>())
-    .bind::<Array<Jsonb>, _>(events.iter().map(|e| &e.metadata).collect::<Vec<_>>())
-    .bind::<Array<Uuid>, _>(events.iter().map(|e| e.trace.trace_uuid()).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(events.iter().map(|e| e.trace.sampled).collect::<Vec<_>>())
-    .bind::<Array<Binary>, _>(events.iter().map(|e| e.body.as_slice()).collect::<Vec<_>>())
-    .bind::<Uuid, _>(group)
-    .bind::<Timestamptz, _>(first.created_at);
+    let statement = with_events(format!("WITH new AS ({INSERT}){owed}"), events)
+        .bind::<Uuid, _>(group)
+        .bind::<Timestamptz, _>(first.created_at);
     if scheduled {
         let due: Vec<Option<DateTime<Utc>>> = events.iter().map(|event| event.due_at).collect();
         statement.bind::<Array<Nullable<Timestamptz>>, _>(due).execute(conn)?;
@@ -60,6 +49,26 @@ pub fn insert_group(conn: &mut PgConnection, group: EventGroupId, events: &[NewE
         statement.execute(conn)?;
     }
     Ok(())
+}
+
+/// Stores events, as a part of a statement [`with_events`].
+pub(crate) const INSERT: &str = "INSERT INTO events \
+     (tenant_id, id, event_type, origin, occurred_at, created_at, metadata, trace, sampled, body) \
+     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+/// A statement whose first ten parameters are events, for [`INSERT`].
+pub(crate) fn with_events(sql: String, events: &[NewEvent]) -> Prepared<impl QueryFragment<Pg>> {
+    prepared(sql)
+        .bind::<Array<Uuid>, _>(events.iter().map(|e| e.tenant).collect::<Vec<_>>())
+        .bind::<Array<Uuid>, _>(events.iter().map(|e| e.id).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(events.iter().map(|e| e.event_type.as_str()).collect::<Vec<_>>())
+        .bind::<Array<SmallInt>, _>(events.iter().map(|e| e.origin as i16).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(events.iter().map(|e| e.occurred_at).collect::<Vec<_>>())
+        .bind::<Array<Timestamptz>, _>(events.iter().map(|e| e.created_at).collect::<Vec<_>>())
+        .bind::<Array<Jsonb>, _>(events.iter().map(|e| &e.metadata).collect::<Vec<_>>())
+        .bind::<Array<Uuid>, _>(events.iter().map(|e| e.trace.trace_uuid()).collect::<Vec<_>>())
+        .bind::<Array<Bool>, _>(events.iter().map(|e| e.trace.sampled).collect::<Vec<_>>())
+        .bind::<Array<Binary>, _>(events.iter().map(|e| e.body.as_slice()).collect::<Vec<_>>())
 }
 
 /// Stores one event without a group: one whose deliveries are written by the caller in the same transaction.

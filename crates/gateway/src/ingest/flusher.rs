@@ -14,9 +14,10 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use hookyard_chassis::api_error::ApiError;
 use hookyard_domain::{
-    Error,
+    Error, Result as DomainResult,
     clock::Clock,
     db::Db,
+    delivery::fan_out::Foreseen,
     event::{
         NewEvent, Origin,
         claimed::{self, Request},
@@ -26,7 +27,7 @@ use hookyard_domain::{
     idempotency::{self, Earlier, Key},
     trace::TraceContext,
 };
-use hookyard_messaging::{Accepted, AcceptedEvent, Bus, Message, Queue};
+use hookyard_messaging::{Accepted, AcceptedEvent, Bus, Foresight, Foretold, Message, Queue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Claim, Entrance, Job};
@@ -124,7 +125,8 @@ impl Flusher {
         match stored {
             Ok(ours) => {
                 let new = requests.iter().filter(|request| ours.contains(&request.key));
-                self.stored(id, plain.events.iter().chain(new.flat_map(|request| &request.events)), started);
+                let events = plain.events.iter().chain(new.flat_map(|request| &request.events));
+                self.stored(id, events, None, started);
                 for job in group {
                     job.end(Ok(None));
                 }
@@ -159,13 +161,9 @@ impl Flusher {
         let batch = Batch::of(&mut group);
         let id = EventGroupId::new(self.clock.now());
         let started = Instant::now();
-        let stored = {
-            let events = Arc::clone(&batch.events);
-            self.db.once(move |conn| store::insert_group(conn, id, &events)).await
-        };
-        match stored {
-            Ok(()) => {
-                self.stored(id, batch.events.iter(), started);
+        match self.insert(id, &batch.events).await {
+            Ok(made) => {
+                self.stored(id, batch.events.iter(), made, started);
                 for job in group {
                     job.end(Ok(None));
                 }
@@ -205,7 +203,7 @@ impl Flusher {
         };
         match stored {
             Ok(earlier) => {
-                self.stored(id, fresh(&requests, &earlier), started);
+                self.stored(id, fresh(&requests, &earlier), None, started);
                 for (job, earlier) in group.into_iter().zip(earlier) {
                     job.end(Ok(earlier));
                 }
@@ -226,7 +224,45 @@ impl Flusher {
             .await;
     }
 
-    fn stored<'a>(&self, id: EventGroupId, events: impl Iterator<Item = &'a NewEvent>, started: Instant) {
+    /// Stores events; with what follows from them, where somebody in this process could tell.
+    async fn insert(&self, id: EventGroupId, events: &Arc<Vec<NewEvent>>) -> DomainResult<Option<Made>> {
+        if let Some((foresight, accepted, foreseen)) = self.foresee(id, events) {
+            let (began, events) = (self.clock.instant(), Arc::clone(events));
+            let stored = self.db.once(move |conn| {
+                let numbers = foreseen.store(conn, id, &events)?;
+                Ok(numbers
+                    .map(|numbers| (foresight, Foretold { group: id, accepted, foreseen, numbers, began })))
+            });
+            match stored.await {
+                // Who fans out may have to wait for others; who posts must not wait for that.
+                Err(Error::Locked | Error::Database(_)) => {}
+                stored => return stored,
+            }
+        }
+        let events = Arc::clone(events);
+        self.db.once(move |conn| store::insert_group(conn, id, &events)).await.map(|()| None)
+    }
+
+    fn foresee(
+        &self,
+        id: EventGroupId,
+        events: &[NewEvent],
+    ) -> Option<(Arc<dyn Foresight>, Accepted, Foreseen)> {
+        let foresight = self.bus.at_hand()?.foresight()?;
+        // A scheduled event is told of when its time has come.
+        let told = told(&events.iter().collect::<Vec<_>>()).filter(|told| told.len() == events.len())?;
+        let accepted = accepted(told.first()?.created_at, &told);
+        let foreseen = foresight.foresee(id, &accepted)?;
+        Some((foresight, accepted, foreseen))
+    }
+
+    fn stored<'a>(
+        &self,
+        id: EventGroupId,
+        events: impl Iterator<Item = &'a NewEvent>,
+        made: Option<Made>,
+        started: Instant,
+    ) {
         let events: Vec<&NewEvent> = events.collect();
         // A group of nothing but repeated requests has no row.
         let Some(first) = events.first() else { return };
@@ -234,8 +270,15 @@ impl Flusher {
         if let (Some(at_hand), Some(told)) = (self.bus.at_hand(), &told) {
             at_hand.put_events(told.iter().copied(), self.clock.instant());
         }
-        let accepted = told.map(|told| accepted(first.created_at, &told));
-        self.ring(Message::EventAccepted { group: id, accepted }, first.trace);
+        match made {
+            Some((foresight, foretold)) => {
+                self.afterwards.spawn(foresight.made(foretold));
+            }
+            None => {
+                let accepted = told.map(|told| accepted(first.created_at, &told));
+                self.ring(Message::EventAccepted { group: id, accepted }, first.trace);
+            }
+        }
         let count = events.len();
         self.metrics.accepted.inc_by(count as u64);
         self.metrics.group_events.observe(count as f64);
@@ -252,6 +295,9 @@ impl Flusher {
         });
     }
 }
+
+/// What was written with events, and who told of it before.
+type Made = (Arc<dyn Foresight>, Foretold);
 
 /// Of so many events at the most the ring tells all: with more, reading them costs little for each.
 const TOLD: usize = 8;

@@ -2,6 +2,7 @@
 //!
 //! A ring and the relay run the same code: the group's row says whether the work is still to be done.
 
+mod foresight;
 mod large;
 mod numbered;
 mod rings;
@@ -26,6 +27,8 @@ use hookyard_domain::{
 use hookyard_messaging::{Accepted, Consumer, Incoming, Message};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use foresight::Ahead;
+
 use crate::{context::Context, lines, matching, settings::Settings};
 use large::LARGE;
 use numbered::Numbered;
@@ -34,6 +37,7 @@ use rings::Rings;
 /// Groups fanned out in one statement.
 const GROUPS_AT_ONCE: usize = 8;
 
+#[derive(Clone, Debug)]
 pub(crate) struct FanOut {
     context: Context,
     rings: Rings,
@@ -48,6 +52,11 @@ impl FanOut {
     /// Goes on with events that very many hooks want, until `stop`.
     pub(crate) async fn go_on_with_large(&self, settings: Settings, stop: CancellationToken) {
         large::run(self.context.clone(), self.rings.clone(), self.found.clone(), settings, stop).await;
+    }
+
+    /// Tells what follows from events before they are stored, until `stop`.
+    pub(crate) fn ahead(&self, stop: CancellationToken) -> Ahead {
+        Ahead::new(self.clone(), stop)
     }
 
     /// Answers rings until `stop`.

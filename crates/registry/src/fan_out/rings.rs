@@ -23,7 +23,7 @@ const AT_ONCE: usize = 256;
 /// Rings under way at the most; with more the broker is slow, and waiting is right.
 const UNDER_WAY: usize = 128;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Rings {
     context: Context,
     permits: Arc<Semaphore>,
@@ -51,7 +51,7 @@ impl Rings {
             for chunk in deliveries.chunks(AT_ONCE) {
                 let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
                 let (context, chunk) = (self.context.clone(), chunk.to_vec());
-                tokio::spawn(async move {
+                let ring = async move {
                     let ids: Vec<DeliveryId> = chunk.iter().map(|delivery| delivery.id).collect();
                     let message = Message::DeliveryDue { claim: hold.claim, deliveries: ids };
                     let queue = Queue::DeliveryDue { lane: Lane::First, partition };
@@ -63,7 +63,13 @@ impl Rings {
                         }
                     }
                     drop(permit);
-                });
+                };
+                // Within a process it is a queue in memory.
+                if self.context.bus.has_broker() {
+                    tokio::spawn(ring);
+                } else {
+                    ring.await;
+                }
             }
         }
     }

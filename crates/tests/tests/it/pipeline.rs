@@ -8,6 +8,7 @@ mod bodies;
 mod cancelled;
 mod dead_letters;
 mod ends;
+mod foreseen;
 mod isolation;
 mod large;
 mod lost_rings;

@@ -1,8 +1,10 @@
 //! The targets, and whether they are reached: as measured, and scaled to the reference machine.
 //!
 //! Rates and CPU costs scale with the speed of the machine: the calibrated rate of the same suite, load straight to sink,
-//! relative to the reference machine's. Ratios of two figures of one suite, latencies and memory are not scaled: the first
-//! are free of the machine, the others do not follow its speed in a way that one number tells.
+//! relative to the reference machine's. Ratios of two figures of one suite and memory are not scaled: the first are free of the
+//! machine, the other does not follow its speed. Neither do latencies at a rate that is the same on every machine: what waits for a
+//! processor waits longer, and more of it does. At a rate that is as much slower as the machine (case `step`) everything takes
+//! as much longer, but for what a timer of the load generator adds.
 
 mod targets;
 
@@ -14,12 +16,14 @@ use super::{
 };
 
 /// How a figure follows the speed of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Scale {
     /// A faster machine has more of it.
     Rate,
     /// A faster machine has less of it.
     Cost,
+    /// Measured in step with the machine: a faster one has less of it, but for so many ms that are the load generator's.
+    Step { late_ms: f64 },
     /// Not scaled.
     Fixed,
 }
@@ -143,6 +147,7 @@ impl Check {
         match self.scale {
             Scale::Rate => self.measured / speed,
             Scale::Cost => self.measured * speed,
+            Scale::Step { late_ms } => (self.measured - late_ms).max(0.0) * speed + late_ms,
             Scale::Fixed => self.measured,
         }
     }
@@ -171,6 +176,8 @@ mod tests {
         assert_eq!((cost.scaled(0.5), cost.scaled(2.0)), (0.75, 3.0));
         let fixed = check(Limit::AtMost(1.0), Scale::Fixed, 1.5);
         assert_eq!(fixed.scaled(0.5), 1.5);
+        let step = check(Limit::AtMost(2.0), Scale::Step { late_ms: 0.5 }, 3.5);
+        assert_eq!((step.scaled(0.5), step.scaled(2.0)), (2.0, 6.5));
         assert!(!rate.limit.holds(300.0) && rate.limit.holds(500.0) && cost.limit.holds(1.0));
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Check, Limit, Scale};
 use crate::{
+    latency::Summary,
     load::Report,
     suite::{
         case::label,
@@ -39,15 +40,22 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
             let at_most = Limit::AtMost(cpu / TIMES_SVIX);
             add(&format!("{label}: CPU s per 1,000"), at_most, Scale::Cost, Some(cpu), cost);
         }
-        if let Some(paced) = group(label::PACED) {
-            let (p50, p99) = match mode {
-                Mode::Services => (SERVICES_P50_MS, SERVICES_P99_MS),
-                Mode::Up => (SVIX_PACED_P50_MS, SVIX_PACED_P99_MS),
-            };
-            let measured = |figure: fn(&Report) -> f64| paced.median(|report| Some(figure(report)));
-            let (m50, m99) = (measured(|report| latency(report).p50), measured(|report| latency(report).p99));
-            add("500/s: p50 ms", Limit::AtMost(p50), Scale::Fixed, Some(SVIX_PACED_P50_MS), m50);
-            add("500/s: p99 ms", Limit::AtMost(p99), Scale::Fixed, Some(SVIX_PACED_P99_MS), m99);
+        let (p50, p99) = match mode {
+            Mode::Services => (SERVICES_P50_MS, SERVICES_P99_MS),
+            Mode::Up => (SVIX_PACED_P50_MS, SVIX_PACED_P99_MS),
+        };
+        let quantiles: [(&str, f64, f64, fn(&Summary) -> f64); 2] = [
+            ("p50", p50, SVIX_PACED_P50_MS, |summary| summary.p50),
+            ("p99", p99, SVIX_PACED_P99_MS, |summary| summary.p99),
+        ];
+        for (label, short) in [(label::PACED, "500/s"), (label::STEP, "500/s, in step")] {
+            let Some(group) = group(label) else { continue };
+            for (name, limit, svix, quantile) in quantiles {
+                let measured = group.median(|report| Some(quantile(latency(report))));
+                let late_ms = group.median(|report| Some(quantile(&report.late_ms))).unwrap_or(0.0);
+                let scale = if label == label::STEP { Scale::Step { late_ms } } else { Scale::Fixed };
+                add(&format!("{short}: {name} ms"), Limit::AtMost(limit), scale, Some(svix), measured);
+            }
         }
         if let (Some(alone), Some(slow)) = (group(label::ALONE), group(label::WITH_SLOW)) {
             let ratio = quotient(&slow, &alone, |report| latency(report).p99);
