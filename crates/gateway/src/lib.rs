@@ -41,7 +41,7 @@ pub use settings::{GatewaySettings, HttpSettings, LargeIntegers, OidcSettings, S
 use crate::{
     access::limiter::{Counter, Limiter},
     context::Context,
-    ingest::{Exits, Flusher, Ingest, Lane, Limits},
+    ingest::{Exits, Flusher, Ingest, Lane, Limits, Pace},
     intake::Intakes,
     metrics::Metrics,
     people::provider::Provider,
@@ -184,7 +184,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 fn flushers(context: &Data<Context>, exits: Exits) -> Vec<Flusher> {
     let settings = &context.settings.gateway;
     let limits = Limits { events: settings.flush_events as usize, bytes: settings.flush_bytes as usize };
-    let flusher = |lane, exit: &gather::Exit<ingest::Job>| Flusher {
+    let flusher = |lane, exit: &gather::Exit<ingest::Job>, pace: &Pace| Flusher {
         lane,
         exit: exit.clone(),
         limits,
@@ -193,10 +193,12 @@ fn flushers(context: &Data<Context>, exits: Exits) -> Vec<Flusher> {
         clock: context.clock.clone(),
         metrics: context.metrics.clone(),
         afterwards: context.afterwards.clone(),
+        pace: pace.clone(),
     };
+    let (first_pace, again_pace) = (Pace::default(), Pace::default());
     let Exits { first, change, again } = exits;
-    let firsts = (0..settings.flushers).map(|_| flusher(Lane::First(change.clone()), &first));
-    let agains = (0..settings.flushers.min(2)).map(|_| flusher(Lane::Again, &again));
+    let firsts = (0..settings.flushers).map(|_| flusher(Lane::First(change.clone()), &first, &first_pace));
+    let agains = (0..settings.flushers.min(2)).map(|_| flusher(Lane::Again, &again, &again_pace));
     firsts.chain(agains).collect()
 }
 

@@ -1,6 +1,6 @@
 //! The tasks that store events: each takes what waits, stores it with one statement, answers, and rings.
 //!
-//! What comes after a pause is stored at once. What follows closely waits for the [pace](PACE), and for its task: groups are small
+//! What comes after a pause is stored at once. What follows closely waits for the [pace](Pace), and for its task: groups are small
 //! when there is little to do and large when there is much. The rows promise everything; the ring only makes it quick
 //! (invariant 1).
 
@@ -30,7 +30,7 @@ use hookyard_domain::{
 use hookyard_messaging::{Accepted, AcceptedEvent, Bus, Foresight, Foretold, Message, Queue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Claim, Entrance, Job};
+use super::{Claim, Entrance, Job, pace::Pace};
 use crate::{access::idempotent, gather::Exit, metrics::Metrics, problem};
 
 /// Requests that are stored alone at the same time, after their group could not be stored.
@@ -44,10 +44,6 @@ pub(crate) enum Lane {
     /// Those: a transaction.
     Again,
 }
-
-/// The least time between the beginnings of two groups where a broker carries the rings. Everything behind a group (messages,
-/// fan-out, reads) goes by groups, too, so that at some hundred events per second this makes all of it cheaper by more than it takes.
-const PACE: Duration = Duration::from_millis(2);
 
 /// How large a group may get.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +65,7 @@ pub(crate) struct Flusher {
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) afterwards: TaskTracker,
+    pub(crate) pace: Pace,
 }
 
 impl Flusher {
@@ -86,7 +83,7 @@ impl Flusher {
     /// What waits, up to the limits; waits for the first. `None` when there will be no more.
     async fn next(&self, stop: &CancellationToken) -> Option<Vec<Job>> {
         let stop = matches!(self.lane, Lane::First(_)).then_some(stop);
-        let pace = if self.bus.has_broker() { PACE } else { Duration::ZERO };
+        let pace = if self.bus.has_broker() { self.pace.now() } else { Duration::ZERO };
         let (mut events, mut bytes) = (0, 0);
         let has_room = |job: &Job| {
             events += job.events.len();
@@ -282,7 +279,9 @@ impl Flusher {
         let count = events.len();
         self.metrics.accepted.inc_by(count as u64);
         self.metrics.group_events.observe(count as f64);
-        self.metrics.group_seconds.observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        self.pace.note(took);
+        self.metrics.group_seconds.observe(took.as_secs_f64());
     }
 
     fn ring(&self, message: Message, trace: TraceContext) {

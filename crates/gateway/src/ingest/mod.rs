@@ -6,6 +6,7 @@
 
 pub(crate) mod batch;
 mod flusher;
+mod pace;
 mod parse;
 
 use hookyard_chassis::api_error::ApiError;
@@ -16,6 +17,7 @@ use hookyard_domain::{
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use flusher::{Flusher, Lane, Limits};
+pub(crate) use pace::Pace;
 pub(crate) use parse::{Source, Taken, event, on_thread, trace_of};
 
 use crate::{

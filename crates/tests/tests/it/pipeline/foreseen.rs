@@ -89,7 +89,8 @@ async fn what_is_foreseen_arrives_once_at_everybody_who_wants_it() {
     let batch = json!({"events": [
         {"event_type": "other.type", "payload": {}}, {"event_type": "nobody.wants", "payload": {}}]});
     let answer = stage.client.post_json("/events/batch", &batch).await.expect(202);
-    let ids: Vec<&str> = answer["results"].as_array().unwrap().iter().map(|one| text(&one["event_id"])).collect();
+    let ids: Vec<&str> =
+        answer["results"].as_array().unwrap().iter().map(|one| text(&one["event_id"])).collect();
     stage.received("other", 1).await;
     assert_eq!((stage.goes_to(ids[0]).await.len(), stage.goes_to(ids[1]).await.len()), (1, 0));
     assert_eq!(groups(&stage).await, 0);
@@ -161,7 +162,8 @@ async fn while_the_registry_is_away_events_wait_and_none_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_writes_all_of_it_or_leaves_the_fan_out_owed() {
-    let stage = Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage =
+        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
     let hooks = [stage.hook("one", json!({})).await, stage.hook("two", json!({})).await];
     let ids: Vec<SubscriptionId> = hooks.iter().map(|hook| hook.parse().unwrap()).collect();
     let (tenant, clock, db) = (stage.system.tenant, stage.system.clock.clone(), stage.system.db.clone());
