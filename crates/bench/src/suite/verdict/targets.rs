@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// A quantile of latencies: its name, our target and Svix's figure in ms, and where it is found.
+type Quantile = (&'static str, f64, f64, fn(&Summary) -> f64);
+
 /// Every target for which there are figures.
 pub(super) fn checks(results: &Results) -> Vec<Check> {
     let mut out = Vec::new();
@@ -44,7 +47,7 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
             Mode::Services => (SERVICES_P50_MS, SERVICES_P99_MS),
             Mode::Up => (SVIX_PACED_P50_MS, SVIX_PACED_P99_MS),
         };
-        let quantiles: [(&str, f64, f64, fn(&Summary) -> f64); 2] = [
+        let quantiles: [Quantile; 2] = [
             ("p50", p50, SVIX_PACED_P50_MS, |summary| summary.p50),
             ("p99", p99, SVIX_PACED_P99_MS, |summary| summary.p99),
         ];

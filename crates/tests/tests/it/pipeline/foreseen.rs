@@ -79,7 +79,8 @@ async fn hold_counter(stage: &Stage, hook: &str) -> (oneshot::Sender<()>, tokio:
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_foreseen_arrives_once_at_everybody_who_wants_it() {
     let (stage, metrics) = stage().await;
-    let hooks = [stage.hook("one", json!({})).await, stage.hook("two", json!({})).await];
+    let wanted = json!({"event_type": "order.created"});
+    let hooks = [stage.hook("one", wanted.clone()).await, stage.hook("two", wanted).await];
     stage.hook("other", json!({"event_type": "other.type"})).await;
     let event = until_foreseen(&stage, &metrics).await;
     for hook in &hooks {
