@@ -25,7 +25,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use context::Mail;
 pub use settings::Settings;
 
-use crate::{context::Context, fan_out::FanOut, metrics::Metrics};
+use crate::{
+    context::Context,
+    fan_out::{Ahead, FanOut},
+    metrics::Metrics,
+};
 
 /// What a registry works with.
 #[derive(Clone, Debug)]
@@ -63,7 +67,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     let fan_out = Arc::new(FanOut::new(context.clone()));
     let shared = Arc::new(context);
     // Held until the end: it is asked while it is there.
-    let ahead: Arc<dyn Foresight> = Arc::new(fan_out.ahead(stop.clone()));
+    let ahead: Arc<dyn Foresight> = Arc::new(Ahead { fan_out: Arc::clone(&fan_out), stop: stop.clone() });
     if let Some(at_hand) = shared.bus.at_hand() {
         at_hand.ask(Arc::downgrade(&ahead));
     }

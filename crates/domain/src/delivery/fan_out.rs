@@ -262,10 +262,10 @@ fn make_new(
     } else {
         statement.load(conn)?
     };
-    Ok(Taken::of(rows))
+    Ok(Taken::of(&rows))
 }
 
-/// A group that was taken, or a delivery that was made, with its number.
+/// A group, or a delivery that was made, with its number.
 #[derive(QueryableByName)]
 struct Row {
     #[diesel(sql_type = Uuid)]
@@ -276,21 +276,20 @@ struct Row {
     sequence: Option<i64>,
 }
 
+impl Row {
+    /// Of a delivery, which it is and its number.
+    fn number(&self) -> Option<(DeliveryId, i64)> {
+        let id = DeliveryId { event: EventId::from_uuid(self.id), subscription: self.subscription_id? };
+        Some((id, self.sequence?))
+    }
+}
+
 impl Taken {
-    fn of(rows: Vec<Row>) -> Self {
-        let mut taken = Self::default();
-        for Row { id, subscription_id, sequence } in rows {
-            match (subscription_id, sequence) {
-                (None, _) => {
-                    taken.groups.insert(EventGroupId::from_uuid(id));
-                }
-                (Some(subscription), Some(sequence)) => {
-                    let id = DeliveryId { event: EventId::from_uuid(id), subscription };
-                    taken.numbers.insert(id, sequence);
-                }
-                (Some(_), None) => {}
-            }
+    fn of(rows: &[Row]) -> Self {
+        let groups = rows.iter().filter(|row| row.subscription_id.is_none());
+        Self {
+            groups: groups.map(|row| EventGroupId::from_uuid(row.id)).collect(),
+            numbers: rows.iter().filter_map(Row::number).collect(),
         }
-        taken
     }
 }

@@ -1,7 +1,7 @@
 //! Within one process, whoever stores small events asks what follows from them, and writes it with the same statement
 //! (docs/decisions/0063).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use hookyard_domain::{delivery::fan_out::Foreseen, id::EventGroupId};
@@ -13,26 +13,22 @@ use super::{FanOut, Written, numbered::Numbered, told};
 /// A registry that is asked before.
 #[derive(Debug)]
 pub(crate) struct Ahead {
-    fan_out: FanOut,
-    stop: CancellationToken,
-}
-
-impl Ahead {
-    pub(super) const fn new(fan_out: FanOut, stop: CancellationToken) -> Self {
-        Self { fan_out, stop }
-    }
+    pub(crate) fan_out: Arc<FanOut>,
+    /// Foresees nothing any more then.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Foresight for Ahead {
     fn foresee(&self, group: EventGroupId, accepted: &Accepted) -> Option<Foreseen> {
         // Who stops leaves it to whoever comes next: for him the group's row is there at once, a lease has to end first.
-        let goes_on = !self.stop.is_cancelled();
-        goes_on
-            .then(|| told::foresee(&self.fan_out.context.directory, group, accepted, self.fan_out.hold()))?
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        told::foresee(&self.fan_out.context.directory, group, accepted, self.fan_out.hold())
     }
 
     fn made(&self, foretold: Foretold) -> BoxFuture<'static, ()> {
-        let fan_out = self.fan_out.clone();
+        let fan_out = Arc::clone(&self.fan_out);
         Box::pin(async move {
             let Foretold {
                 group,

@@ -37,7 +37,7 @@ use rings::Rings;
 /// Groups fanned out in one statement.
 const GROUPS_AT_ONCE: usize = 8;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct FanOut {
     context: Context,
     rings: Rings,
@@ -52,11 +52,6 @@ impl FanOut {
     /// Goes on with events that very many hooks want, until `stop`.
     pub(crate) async fn go_on_with_large(&self, settings: Settings, stop: CancellationToken) {
         large::run(self.context.clone(), self.rings.clone(), self.found.clone(), settings, stop).await;
-    }
-
-    /// Tells what follows from events before they are stored, until `stop`.
-    pub(crate) fn ahead(&self, stop: CancellationToken) -> Ahead {
-        Ahead::new(self.clone(), stop)
     }
 
     /// Answers rings until `stop`.

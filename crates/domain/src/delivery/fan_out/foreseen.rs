@@ -4,15 +4,15 @@
 use std::collections::HashMap;
 
 use diesel::{
-    PgConnection, QueryableByName, RunQueryDsl,
-    sql_types::{Array, BigInt, Nullable, SmallInt, Timestamptz, Uuid},
+    PgConnection, RunQueryDsl,
+    sql_types::{Array, BigInt, SmallInt, Timestamptz, Uuid},
 };
 
-use super::{super::store::split, Hold, NewDelivery, sequence};
+use super::{super::store::split, Hold, NewDelivery, Row, sequence};
 use crate::{
     Result,
     event::{NewEvent, store},
-    id::{DeliveryId, EventGroupId, EventId, SubscriptionId},
+    id::{DeliveryId, EventGroupId, SubscriptionId},
     subscription::directory::{Standing, behind},
 };
 
@@ -72,7 +72,7 @@ impl Foreseen {
                 SELECT e, s, t, p, 0, 0, 0, 0, $21, $22, $23, numbers.last - later \
                 FROM unnest($16, $17, $18, $19, $20) AS new (e, s, t, p, later) JOIN numbers ON numbers.subscription_id = new.s \
                 RETURNING event_id, subscription_id, sequence) \
-             SELECT NULL::uuid AS event_id, NULL::uuid AS subscription_id, NULL::bigint AS sequence FROM behind WHERE yes \
+             SELECT $11 AS id, NULL::uuid AS subscription_id, NULL::bigint AS sequence FROM behind WHERE yes \
              UNION ALL SELECT event_id, subscription_id, sequence FROM made",
             behind("$13"),
             store::INSERT,
@@ -92,24 +92,7 @@ impl Foreseen {
             .bind::<Timestamptz, _>(self.hold.until)
             .bind::<Uuid, _>(self.hold.claim)
             .load(conn)?;
-        Ok(rows.into_iter().map(Row::number).collect())
-    }
-}
-
-/// A delivery that was made, with its number; or nothing, when the snapshot was behind.
-#[derive(QueryableByName)]
-struct Row {
-    #[diesel(sql_type = Nullable<Uuid>)]
-    event_id: Option<EventId>,
-    #[diesel(sql_type = Nullable<Uuid>)]
-    subscription_id: Option<SubscriptionId>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    sequence: Option<i64>,
-}
-
-impl Row {
-    fn number(self) -> Option<(DeliveryId, i64)> {
-        let id = DeliveryId { event: self.event_id?, subscription: self.subscription_id? };
-        Some((id, self.sequence?))
+        // The row of the group that is owed has no number.
+        Ok(rows.iter().map(Row::number).collect())
     }
 }

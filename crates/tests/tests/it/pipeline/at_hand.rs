@@ -4,14 +4,12 @@ use hookyard_chassis::metrics::Registry;
 use hookyard_messaging::Bus;
 use serde_json::json;
 
-use super::stage::{Stage, text, until};
+use super::stage::{self, Stage, text, until};
 
 const COUNTER: &str = "hookyard_delivery_at_hand_total";
 
 fn counted(metrics: &Registry) -> u64 {
-    let metrics = metrics.render().unwrap();
-    let line = metrics.lines().find_map(|line| line.strip_prefix(COUNTER)).unwrap();
-    line.trim().parse().unwrap()
+    stage::counted(metrics, COUNTER)
 }
 
 async fn stage() -> (Stage, Registry) {

@@ -56,14 +56,9 @@ async fn go_on(stage: &Stage) -> bool {
     stage.system.db.run(move |conn| cancelling::go_on(conn, now)).await.unwrap()
 }
 
-/// A stage on which nobody goes on by himself.
-async fn still() -> Stage {
-    Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_hook_is_emptied_piece_by_piece() {
-    let stage = still().await;
+    let stage = Stage::still().await;
     let (hook, other) = (stage.hook("a", json!({})).await, stage.hook("b", json!({})).await);
     fill(&stage, &hook, 2 * AT_ONCE + 10).await;
     fill(&stage, &other, 10).await;
@@ -98,7 +93,7 @@ async fn the_registry_goes_on_with_what_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_hook_tells_of_the_first_piece_and_keeps_its_good_bye() {
-    let stage = still().await;
+    let stage = Stage::still().await;
     let hook = stage.hook("a", json!({})).await;
     fill(&stage, &hook, AT_ONCE + 10).await;
     stage.client.post(&format!("/v1/hooks/{hook}/disable"), "").await.expect(200);
@@ -116,7 +111,7 @@ async fn a_disabled_hook_tells_of_the_first_piece_and_keeps_its_good_bye() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_hook_that_is_subscribed_again_says_no_good_bye() {
-    let stage = still().await;
+    let stage = Stage::still().await;
     let hook = stage.hook("a", json!({})).await;
     let disable = format!("/v1/hooks/{hook}/disable");
     let farewells = async |state: &str| counted(&stage, &hook, &format!("profile = 4 AND {state}")).await;
@@ -136,7 +131,7 @@ async fn a_disabled_hook_that_is_subscribed_again_says_no_good_bye() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_cancelled_any_more_of_a_hook_that_is_enabled_again() {
-    let stage = still().await;
+    let stage = Stage::still().await;
     let hook = stage.hook("a", json!({})).await;
     fill(&stage, &hook, 2 * AT_ONCE + 10).await;
     for action in ["disable", "enable"] {
@@ -168,7 +163,7 @@ async fn nothing_is_cancelled_any_more_of_a_hook_that_is_enabled_again() {
 /// Whoever deletes a hook waits for no delivery that somebody has in hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_holds_is_passed_over() {
-    let stage = still().await;
+    let stage = Stage::still().await;
     let hook = stage.hook("a", json!({})).await;
     fill(&stage, &hook, 10).await;
     let (locked, is_locked) = tokio::sync::oneshot::channel::<()>();

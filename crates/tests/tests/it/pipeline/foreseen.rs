@@ -22,14 +22,12 @@ use hookyard_tests::engine::{Engine, RunningEngine};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::stage::{Stage, text, until};
+use super::stage::{self, Stage, text, until};
 
 const COUNTER: &str = "hookyard_registry_foreseen_events_total";
 
 fn counted(metrics: &Registry) -> u64 {
-    let metrics = metrics.render().unwrap();
-    let line = metrics.lines().find_map(|line| line.strip_prefix(COUNTER)).unwrap();
-    line.trim().parse().unwrap()
+    stage::counted(metrics, COUNTER)
 }
 
 /// A stage whose registry counts here.
@@ -163,8 +161,7 @@ async fn while_the_registry_is_away_events_wait_and_none_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_writes_all_of_it_or_leaves_the_fan_out_owed() {
-    let stage =
-        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage = Stage::still().await;
     let hooks = [stage.hook("one", json!({})).await, stage.hook("two", json!({})).await];
     let ids: Vec<SubscriptionId> = hooks.iter().map(|hook| hook.parse().unwrap()).collect();
     let (tenant, clock, db) = (stage.system.tenant, stage.system.clock.clone(), stage.system.db.clone());

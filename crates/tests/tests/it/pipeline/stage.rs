@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use hookyard_chassis::metrics::Registry;
 use hookyard_domain::id::{DeliveryId, EventId, SubscriptionId};
 use hookyard_messaging::Bus;
 use hookyard_tests::{
@@ -41,6 +42,11 @@ impl Stage {
         let system = System::with(options).await;
         let client = system.client().await;
         Self { system, client, receiver }
+    }
+
+    /// A stage on which nothing is fanned out or sent.
+    pub(crate) async fn still() -> Self {
+        Self::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await
     }
 
     /// Ends it as SIGTERM would: services that do not end fail the test.
@@ -193,6 +199,13 @@ impl Stage {
             self.advance(1_000);
         }
     }
+}
+
+/// What a counter without labels shows.
+pub(crate) fn counted(metrics: &Registry, counter: &str) -> u64 {
+    let metrics = metrics.render().unwrap();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(counter)).unwrap();
+    line.trim().parse().unwrap()
 }
 
 /// Asks until there is an answer.

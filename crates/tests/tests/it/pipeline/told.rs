@@ -31,13 +31,9 @@ async fn two_events(stage: &Stage) -> (EventGroupId, Vec<EventId>) {
     (groups[0], ids)
 }
 
-async fn still() -> Stage {
-    Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_the_row_says_is_taken_and_only_with_all_subscriptions() {
-    let stage = still().await;
+    let stage = Stage::still().await;
     let hook: SubscriptionId = stage.hook("in", json!({})).await.parse().unwrap();
     let (group, events) = two_events(&stage).await;
     let (tenant, now, db) = (stage.system.tenant, stage.system.clock.now(), stage.system.db.clone());
@@ -103,7 +99,7 @@ async fn only_what_the_row_says_is_taken_and_only_with_all_subscriptions() {
 /// Whoever rings may be wrong: of another tenant's hooks none gets anything, and those who are owed it get it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ring_that_is_wrong_sends_nothing_to_others_and_loses_nothing() {
-    let mut stage = still().await;
+    let mut stage = Stage::still().await;
     stage.hook("in", json!({})).await;
     let other = stage.system.tenant("Other").await;
     let (group, events) = two_events(&stage).await;

@@ -55,11 +55,6 @@ fn hold(now: DateTime<Utc>) -> Hold {
     Hold { claim: ClaimId::new(now), now, until: now + TimeDelta::seconds(30) }
 }
 
-/// A stage on which nothing is fanned out or sent.
-async fn still() -> Stage {
-    Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await
-}
-
 fn up_to(last: i64) -> Vec<Option<i64>> {
     (1..=last).map(Some).collect()
 }
@@ -137,7 +132,7 @@ async fn each_hook_and_consumer_counts_for_itself_whatever_races() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn within_a_commit_numbers_go_by_the_events_and_the_same_events_are_numbered_once() {
-    let stage = still().await;
+    let stage = Stage::still().await;
     let hook = stage.hook("in", json!({})).await;
     let batch: Vec<Value> =
         (0..100).map(|n| json!({"event_type": "order.created", "payload": {"n": n}})).collect();
@@ -180,7 +175,7 @@ async fn within_a_commit_numbers_go_by_the_events_and_the_same_events_are_number
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_sent_again_before_its_fan_out_has_one_number() {
-    let stage = still().await;
+    let stage = Stage::still().await;
     let hook = stage.hook("in", json!({})).await;
     let mut events = Vec::new();
     for n in 0..3 {
