@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod callback;
 mod dispatch;
+mod headers;
 mod identity;
 mod job;
 mod lines;
@@ -110,7 +111,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
     let ((first, first_rungs), (retry, retry_rungs)) = (mpsc::channel::<Rung>(64), mpsc::channel::<Rung>(64));
     let own = OwnRings { load: load.clone(), first, retry };
     let dispatcher = Dispatcher::new(
-        DispatchDeps {
+        Arc::new(DispatchDeps {
             db: deps.db.clone(),
             clock: deps.clock.clone(),
             directory: directory.clone(),
@@ -124,7 +125,7 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
             bodies: Bodies::new(deps.db.clone()),
             identities: Identities::default(),
             own: own.clone(),
-        },
+        }),
         &settings,
         commands,
         load.clone(),

@@ -40,7 +40,7 @@ pub(crate) struct Rung {
 }
 
 /// Rings are read together up to so many deliveries.
-const READ_AT_ONCE: usize = 1_024;
+const READ_AT_ONCE: usize = 256;
 
 /// After this, a delivery whose secrets could not be opened is looked at again.
 const SEALED: TimeDelta = TimeDelta::seconds(30);

@@ -1,4 +1,4 @@
-//! One try: the headers, the signatures, the request, and what its reply means.
+//! One try: the request, and what its reply means.
 
 use std::time::Duration;
 
@@ -7,16 +7,12 @@ use chrono::{DateTime, Utc};
 use hookyard_domain::{
     delivery::{Attempt, Outcome, Profile, RetryAfter},
     event,
-    id::EventId,
     subscription::consumer,
     wire::WebhookSecret,
 };
-use hookyard_egress::{
-    Egress, Failure, FailureKind, HeaderMap, HeaderName, HeaderValue, Identity, MAX_KEPT, Method, Reply,
-    Request,
-};
+use hookyard_egress::{Egress, Failure, FailureKind, Identity, MAX_KEPT, Method, Reply, Request};
 
-use crate::job::Job;
+use crate::{headers, job::Job};
 
 /// What came of a try.
 #[derive(Debug)]
@@ -51,7 +47,7 @@ pub(crate) async fn send(
     let request = Request {
         method: method(job),
         url: job.hook.url.clone(),
-        headers: headers(job, &body, signing, number, now),
+        headers: headers::of(job, &body, signing, number, now),
         body,
         timeout: job.held.profile.timeout(),
     };
@@ -105,12 +101,6 @@ fn method(job: &Job) -> Method {
     }
 }
 
-/// The message id of Standard Webhooks: the same on every try, also of a replay, so that a receiver knows a message that
-/// it has seen.
-fn message_id(event: EventId) -> String {
-    event.to_string().replacen("evt_", "msg_", 1)
-}
-
 /// What is sent: the stored bytes. Of an event of a task or a run its payload, which is a webhook of source 1 or a callback of
 /// source 3, to a consumer the envelope of contract §4 around it; nothing is serialised anew. What a transformation makes is not
 /// made here.
@@ -125,71 +115,6 @@ pub(crate) fn body(job: &Job) -> Bytes {
             .unwrap_or_else(|| job.event.body.clone()),
         Profile::Farewell => Bytes::new(),
     }
-}
-
-fn headers(job: &Job, body: &[u8], signing: Signing<'_>, number: u16, now: DateTime<Utc>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(14);
-    let mut put = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    put("traceparent", &job.event.trace.child().to_string());
-    if job.held.profile == Profile::Farewell {
-        return headers;
-    }
-    let id = message_id(job.event.id);
-    let timestamp = now.timestamp();
-    put("content-type", "application/json");
-    put("webhook-id", &id);
-    put("webhook-timestamp", &timestamp.to_string());
-    let signing_secret = &job.secrets.signing;
-    let sign = |text: &[u8]| match &job.secrets.consumer {
-        Some(keys) => consumer::signatures(signing_secret, keys, &id, now, text),
-        None => signing_secret.standard_webhooks(&id, timestamp, text),
-    };
-    put("webhook-signature", &sign(body));
-    // Signed by itself, as a message that is the number: the body was signed before there was one, and whoever verifies bodies
-    // verifies numbers, too (docs/decisions/0049).
-    if let Some(sequence) = job.held.sequence {
-        let sequence = sequence.to_string();
-        put("x-hookyard-sequence", &sequence);
-        put("x-hookyard-sequence-signature", &sign(sequence.as_bytes()));
-    }
-    let secret = job.secrets.webhook.as_ref();
-    match job.held.profile {
-        Profile::Task => {
-            if let Some(secret) = secret.or(signing.task_secret) {
-                put("x-codetether-signature", &secret.codetether(body));
-            }
-        }
-        Profile::Callback => put("zapier-callback-signature", signing.token.unwrap_or_default()),
-        Profile::Consumer | Profile::Farewell | Profile::Inbox => {}
-        Profile::Hook => {
-            if let Some(secret) = secret {
-                put("x-triggersapi-signature", &secret.triggers_api(body));
-            }
-        }
-    }
-    put("x-event-id", &job.event.id.to_string());
-    put("x-delivery-id", &job.held.id.to_string());
-    put("x-attempt", &number.to_string());
-    if let Some(id) = &job.event.correlation_id {
-        // A correlation id may be any text; one that a header cannot hold is sent as a form would encode it.
-        if id.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
-            put("x-correlation-id", id);
-        } else {
-            put("x-correlation-id", &url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>());
-        }
-    }
-    // None of them has the name of one of ours.
-    for (name, value) in job.secrets.consumer.iter().flat_map(|keys| keys.headers.iter()) {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
-        {
-            headers.insert(name, value);
-        }
-    }
-    headers
 }
 
 fn hint(retry_after: hookyard_egress::RetryAfter) -> RetryAfter {

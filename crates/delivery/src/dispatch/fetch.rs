@@ -1,6 +1,6 @@
 //! Fetching what waits for an endpoint in the schedule before its time, when there is room for it (docs/decisions/0061).
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use hookyard_domain::{
     delivery::parked::{self, Parked},
@@ -56,7 +56,7 @@ impl Dispatcher {
             };
             let tried = lane == Lane::Retry;
             let parked = Parked { tenant: hook.tenant, subscription: id, tried, from, at_most };
-            let claimed = claim(self.deps.clone(), self.commands.clone(), parked, ring);
+            let claimed = claim(Arc::clone(&self.deps), self.commands.clone(), parked, ring);
             self.tries.spawn(async move {
                 claimed.await;
                 drop(look);
@@ -67,7 +67,7 @@ impl Dispatcher {
 
 /// Claims what waits, and rings for it in this process.
 async fn claim(
-    deps: Deps,
+    deps: Arc<Deps>,
     commands: mpsc::UnboundedSender<Command>,
     parked: Parked,
     ring: mpsc::OwnedPermit<Rung>,

@@ -80,7 +80,7 @@ pub(crate) enum Command {
 }
 
 /// What a dispatcher works with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Deps {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
@@ -110,7 +110,7 @@ struct LaneState {
 }
 
 pub(crate) struct Dispatcher {
-    deps: Deps,
+    deps: Arc<Deps>,
     bounds: Bounds,
     endpoints: HashMap<SubscriptionId, Endpoint>,
     destinations: Destinations,
@@ -132,7 +132,7 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     pub(crate) fn new(
-        deps: Deps,
+        deps: Arc<Deps>,
         settings: &Settings,
         commands: mpsc::UnboundedSender<Command>,
         load: Load,

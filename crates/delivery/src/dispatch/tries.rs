@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -137,7 +138,7 @@ impl Dispatcher {
             self.late.push(job);
             return;
         }
-        self.tries.spawn(attempt(self.deps.clone(), self.verdicts.clone(), self.commands.clone(), job));
+        self.tries.spawn(attempt(Arc::clone(&self.deps), self.verdicts.clone(), self.commands.clone(), job));
     }
 
     /// Begins the tries of those that waited so long that their leases could end under way: the leases are renewed, all
@@ -148,7 +149,8 @@ impl Dispatcher {
             return;
         }
         let late = std::mem::take(&mut self.late);
-        let (deps, verdicts, commands) = (self.deps.clone(), self.verdicts.clone(), self.commands.clone());
+        let (deps, verdicts, commands) =
+            (Arc::clone(&self.deps), self.verdicts.clone(), self.commands.clone());
         let tries = self.tries.clone();
         self.tries.spawn(async move {
             let lease_until = deps.clock.now() + deps.lease;
@@ -165,7 +167,7 @@ impl Dispatcher {
             for mut job in late {
                 if renewed.contains(&job.held.id) {
                     job.held.lease_until = lease_until;
-                    tries.spawn(attempt(deps.clone(), verdicts.clone(), commands.clone(), job));
+                    tries.spawn(attempt(Arc::clone(&deps), verdicts.clone(), commands.clone(), job));
                 } else {
                     let _gone = commands.send(Command::Lost { endpoint: job.hook.id, lane: job.lane });
                 }
@@ -220,7 +222,7 @@ impl Dispatcher {
 }
 
 /// One try, and word of its end.
-async fn attempt(deps: Deps, verdicts: Verdicts, commands: mpsc::UnboundedSender<Command>, job: Job) {
+async fn attempt(deps: Arc<Deps>, verdicts: Verdicts, commands: mpsc::UnboundedSender<Command>, job: Job) {
     let (endpoint, lane) = (job.hook.id, job.lane);
     let word = match trial::run(&deps, &verdicts, job).await {
         Some((sign, took)) => Command::Ended { endpoint, lane, sign, took },

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The longest pace.
-const LONGEST: Duration = Duration::from_millis(2);
+const LONGEST: Duration = Duration::from_millis(10);
 
 /// What storing a group takes, about, in microseconds: of the last one a quarter. The tasks of a lane share it.
 #[derive(Clone, Debug, Default)]
