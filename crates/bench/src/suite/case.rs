@@ -3,7 +3,7 @@
 /// A question the benchmark answers. The letters are those of the issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Case {
-    /// The machine itself: load straight to sink
+    /// The machine itself: load straight to sink, and rows into Postgres
     #[value(alias = "a")]
     Calibrate,
     /// One endpoint, as fast as it goes
@@ -51,6 +51,7 @@ pub(crate) enum Case {
 /// Labels of the load runs, by which results are found again.
 pub(crate) mod label {
     pub(crate) const CALIBRATE: &str = "load → sink";
+    pub(crate) const ROWS: &str = "rows → Postgres";
     pub(crate) const ONE: &str = "1 endpoint";
     pub(crate) const FIVE: &str = "5 endpoints";
     pub(crate) const PACED: &str = "1 endpoint at 500/s";

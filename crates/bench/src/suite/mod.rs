@@ -14,8 +14,10 @@ mod million;
 mod reference;
 mod results;
 mod rig;
+mod rows;
 mod scale;
 mod server;
+mod speed;
 mod system;
 mod table;
 mod timing;
@@ -28,8 +30,10 @@ use anyhow::{Result, bail};
 
 use self::{
     case::{Case, Shape},
+    reference::STEP_POSTGRES,
     results::{Results, Run},
     rig::Rig,
+    speed::Speed,
     system::Mode,
     workdir::WorkDir,
 };
@@ -100,8 +104,14 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
     for run in 1..=runs {
         let calibrate = Case::calibrate_shape(args.quick);
         let report = rig.calibrate(&calibrate).await?;
-        let speed = report.delivered_per_s / reference::SINK_PER_S;
-        record(&mut results, Run { mode: None, run, report }, args)?;
+        let rows = rows::measure(&args.database_url, &rig.folder()?, args.quick)
+            .await
+            .inspect_err(|error| eprintln!("how fast Postgres is on this machine is not known: {error:#}"))
+            .ok();
+        let speed = Speed::of_round(&report, rows.as_ref());
+        for report in [report].into_iter().chain(rows) {
+            record(&mut results, Run { mode: None, run, report }, args)?;
+        }
         for case in args.cases.iter().copied().filter(|case| *case != Case::Calibrate) {
             for mode in args.modes.iter().copied() {
                 let reports = match (case, mode) {
@@ -112,7 +122,7 @@ async fn measure(args: &Args, work: &WorkDir) -> Result<Results> {
                     (Case::Scale, Mode::Up) => Vec::new(),
                     (Case::Million, _) => Box::pin(rig.million(mode, args.quick)).await?,
                     _ => {
-                        let speed = if case == Case::Step { speed } else { 1.0 };
+                        let speed = if case == Case::Step { speed.with(STEP_POSTGRES) } else { 1.0 };
                         let shapes = case.shapes(args.quick).into_iter().map(|shape| shape.in_step(speed));
                         rig.measure(mode, &shapes.collect::<Vec<Shape>>()).await?
                     }

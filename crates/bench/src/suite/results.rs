@@ -131,8 +131,17 @@ impl Results {
     /// The calibrated rate of this machine, deliveries per second; None when other processes disturbed the calibration,
     /// because then it says nothing about the machine and scaling by it would flatter us.
     pub(crate) fn calibrated_per_s(&self) -> Option<f64> {
-        let group = self.group(None, label::CALIBRATE).filter(|group| group.noise <= MAX_NOISE)?;
-        group.median(|report| Some(report.delivered_per_s))
+        self.calibrated(label::CALIBRATE, |report| report.delivered_per_s)
+    }
+
+    /// What a row costs Postgres on this machine, CPU seconds per 1,000; None when that was not measured, or disturbed.
+    pub(crate) fn rows_cpu_s_per_1000(&self) -> Option<f64> {
+        self.calibrated(label::ROWS, |report| report.cpu_s_per_1000)
+    }
+
+    fn calibrated(&self, label: &str, figure: fn(&Report) -> f64) -> Option<f64> {
+        let group = self.group(None, label).filter(|group| group.noise <= MAX_NOISE)?;
+        group.median(|report| Some(figure(report)))
     }
 }
 

@@ -156,6 +156,7 @@ fn costs(groups: &[Group<'_>]) -> String {
             group.mode.map_or("–", |mode| mode.name()).into(),
             match group.label {
                 label::CALIBRATE => "–".into(),
+                label::ROWS => cell(group.median(|report| Some(report.cpu_s_per_1000)), 4),
                 _ => cell(group.median(|report| Some(report.cpu_s_per_1000)), 3),
             },
         ];

@@ -1,7 +1,8 @@
 //! The targets, and whether they are reached: as measured, and scaled to the reference machine.
 //!
 //! Rates and CPU costs scale with the speed of the machine: the calibrated rate of the same suite, load straight to sink,
-//! relative to the reference machine's. Ratios of two figures of one suite and memory are not scaled: the first are free of the
+//! relative to the reference machine's; Postgres' part of them with what a row costs it, which does not fit into a processor's caches
+//! (docs/decisions/0065). Ratios of two figures of one suite and memory are not scaled: the first are free of the
 //! machine, the other does not follow its speed. Neither do latencies at a rate that is the same on every machine: what waits for a
 //! processor waits longer, and more of it does. At a rate that is as much slower as the machine (case `step`) everything takes
 //! as much longer, but for what a timer of the load generator adds.
@@ -9,8 +10,9 @@
 mod targets;
 
 use super::{
-    reference::SINK_PER_S,
-    results::{MAX_NOISE, Results},
+    reference::{ROWS_CPU, SINK_PER_S},
+    results::{Group, MAX_NOISE, Results},
+    speed::Speed,
     system::Mode,
     table::{cell, head, row},
 };
@@ -18,14 +20,36 @@ use super::{
 /// How a figure follows the speed of the machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scale {
-    /// A faster machine has more of it.
-    Rate,
-    /// A faster machine has less of it.
-    Cost,
-    /// Measured in step with the machine: a faster one has less of it, but for so many ms that are the load generator's.
-    Step { late_ms: f64 },
+    /// A faster machine has more of it. Of all that the machine does `postgres` is Postgres' share.
+    Rate { postgres: f64 },
+    /// A faster machine has less of it, of which `postgres` is Postgres' share.
+    Cost { postgres: f64 },
+    /// Measured in step with the machine: a faster one has less of it, of which `postgres` is Postgres' share, but for so many ms that are
+    /// the load generator's.
+    Step { late_ms: f64, postgres: f64 },
     /// Not scaled.
     Fixed,
+}
+
+impl Scale {
+    /// Of the rate of these runs.
+    fn rate(group: &Group<'_>) -> Self {
+        Self::Rate { postgres: share(group, true) }
+    }
+
+    /// Of their cost.
+    fn cost(group: &Group<'_>) -> Self {
+        Self::Cost { postgres: share(group, false) }
+    }
+
+    /// Of their latencies: waiting for a processor, and for those who have it.
+    fn step(group: &Group<'_>, late_ms: f64) -> Self {
+        Self::Step { late_ms, postgres: share(group, true) }
+    }
+}
+
+fn share(group: &Group<'_>, all: bool) -> f64 {
+    group.median(|report| Some(report.share_of_postgres(all))).unwrap_or(0.0)
 }
 
 /// What must hold.
@@ -65,14 +89,20 @@ struct Check {
 
 /// The table of targets; says so when the calibration is missing.
 pub(crate) fn render(results: &Results) -> String {
-    let speed = results.calibrated_per_s().map(|rate| rate / SINK_PER_S);
+    let speed = Speed::of(results);
     let mut out = String::from("\n## Targets\n\n");
     match speed {
         Some(speed) => {
+            let Speed { machine, postgres } = speed;
+            let of_rows = match results.rows_cpu_s_per_1000() {
+                Some(cpu) => format!(
+                    "1,000 rows cost Postgres {cpu:.4} CPU s, there {ROWS_CPU:.4}: {postgres:.2} × its speed"
+                ),
+                None => "Postgres was not measured and is scaled like the rest".to_owned(),
+            };
             out += &format!(
-                "This machine: load → sink {:.0}/s, {:.2} × the reference machine's {SINK_PER_S:.0}/s; scaled figures are what the reference machine would show.\n\n",
-                speed * SINK_PER_S,
-                speed
+                "This machine: load → sink {:.0}/s, {machine:.2} × the reference machine's {SINK_PER_S:.0}/s; {of_rows}. Scaled figures are what the reference machine would show.\n\n",
+                machine * SINK_PER_S,
             );
         }
         None => out += "No calibration without noise: nothing is scaled.\n\n",
@@ -142,12 +172,14 @@ fn short(value: f64) -> String {
 }
 
 impl Check {
-    /// The figure on a machine as fast as the reference machine, when this one is `speed` times as fast.
-    fn scaled(&self, speed: f64) -> f64 {
+    /// The figure on the reference machine, relative to which this one has that speed.
+    fn scaled(&self, speed: Speed) -> f64 {
         match self.scale {
-            Scale::Rate => self.measured / speed,
-            Scale::Cost => self.measured * speed,
-            Scale::Step { late_ms } => (self.measured - late_ms).max(0.0) * speed + late_ms,
+            Scale::Rate { postgres } => self.measured / speed.with(postgres),
+            Scale::Cost { postgres } => self.measured * speed.with(postgres),
+            Scale::Step { late_ms, postgres } => {
+                (self.measured - late_ms).max(0.0) * speed.with(postgres) + late_ms
+            }
             Scale::Fixed => self.measured,
         }
     }
@@ -163,22 +195,65 @@ mod tests {
         super::{case::label, results::tests::run},
         *,
     };
+    use crate::cost::Usage;
 
     fn check(limit: Limit, scale: Scale, measured: f64) -> Check {
         Check { what: "x".into(), mode: Mode::Up, limit, scale, svix: Some(100.0), measured }
     }
 
+    const fn speed(speed: f64) -> Speed {
+        Speed { machine: speed, postgres: speed }
+    }
+
     #[test]
     fn scaling_is_in_favour_of_a_slow_machine_only() {
-        let rate = check(Limit::AtLeast(500.0), Scale::Rate, 300.0);
-        assert_eq!((rate.scaled(0.5), rate.scaled(2.0)), (600.0, 150.0));
-        let cost = check(Limit::AtMost(1.0), Scale::Cost, 1.5);
-        assert_eq!((cost.scaled(0.5), cost.scaled(2.0)), (0.75, 3.0));
+        let rate = check(Limit::AtLeast(500.0), Scale::Rate { postgres: 0.3 }, 300.0);
+        assert_eq!((rate.scaled(speed(0.5)), rate.scaled(speed(2.0))), (600.0, 150.0));
+        let cost = check(Limit::AtMost(1.0), Scale::Cost { postgres: 0.0 }, 1.5);
+        assert_eq!((cost.scaled(speed(0.5)), cost.scaled(speed(2.0))), (0.75, 3.0));
         let fixed = check(Limit::AtMost(1.0), Scale::Fixed, 1.5);
-        assert_eq!(fixed.scaled(0.5), 1.5);
-        let step = check(Limit::AtMost(2.0), Scale::Step { late_ms: 0.5 }, 3.5);
-        assert_eq!((step.scaled(0.5), step.scaled(2.0)), (2.0, 6.5));
+        assert_eq!(fixed.scaled(speed(0.5)), 1.5);
+        let step = check(Limit::AtMost(2.0), Scale::Step { late_ms: 0.5, postgres: 0.3 }, 3.5);
+        assert_eq!((step.scaled(speed(0.5)), step.scaled(speed(2.0))), (2.0, 6.5));
         assert!(!rate.limit.holds(300.0) && rate.limit.holds(500.0) && cost.limit.holds(1.0));
+    }
+
+    #[test]
+    fn postgres_part_is_scaled_by_its_own_speed() {
+        let speed = Speed { machine: 0.5, postgres: 0.25 };
+        let cost = check(Limit::AtMost(1.0), Scale::Cost { postgres: 0.4 }, 1.0);
+        // 0.4 by a quarter, 0.6 by half.
+        assert!((cost.scaled(speed) - 0.4).abs() < 1e-9);
+        let rate = check(Limit::AtLeast(1.0), Scale::Rate { postgres: 0.4 }, 100.0);
+        assert!((rate.scaled(speed) - 250.0).abs() < 1e-9);
+        let step = check(Limit::AtMost(1.0), Scale::Step { late_ms: 1.0, postgres: 0.4 }, 6.0);
+        assert!((step.scaled(speed) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_shares_and_the_speed_of_postgres_are_those_of_the_runs() {
+        let mut results = Results::new(false);
+        results.add(run(None, label::CALIBRATE, SINK_PER_S / 2.0, 0.0));
+        let with = |mut run: crate::suite::results::Run, usage: &[(&str, f64)]| {
+            let usage = usage
+                .iter()
+                .map(|(name, cpu_s)| ((*name).to_owned(), Usage { cpu_s: *cpu_s, ..Usage::default() }));
+            run.report.usage = usage.collect();
+            run
+        };
+        let one = run(Some(Mode::Services), label::ONE, 3_000.0, 0.0);
+        results.add(with(one, &[("gateway", 4.0), ("postgres", 4.0), ("load", 1.0), ("sink", 1.0)]));
+        let group = results.group(Some(Mode::Services), label::ONE).unwrap();
+        assert_eq!(Scale::rate(&group), Scale::Rate { postgres: 0.4 });
+        assert_eq!(Scale::cost(&group), Scale::Cost { postgres: 0.5 });
+        let speed = Speed::of(&results).unwrap();
+        assert_eq!((speed.machine, speed.postgres), (0.5, 0.5), "not measured");
+        let mut rows = run(None, label::ROWS, 100_000.0, 0.0);
+        rows.report.cpu_s_per_1000 = 4.0 * ROWS_CPU;
+        results.add(rows);
+        let speed = Speed::of(&results).unwrap();
+        assert_eq!((speed.machine, speed.postgres), (0.5, 0.25));
+        assert!(render(&results).contains("there 0.0020: 0.25 × its speed"));
     }
 
     #[test]

@@ -38,10 +38,10 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
             let Some(group) = group(label) else { continue };
             let rate = group.median(|report| Some(report.delivered_per_s));
             let at_least = Limit::AtLeast(per_s * TIMES_SVIX);
-            add(&format!("{label}: deliveries/s"), at_least, Scale::Rate, Some(per_s), rate);
+            add(&format!("{label}: deliveries/s"), at_least, Scale::rate(&group), Some(per_s), rate);
             let cost = group.median(|report| Some(report.cpu_s_per_1000));
             let at_most = Limit::AtMost(cpu / TIMES_SVIX);
-            add(&format!("{label}: CPU s per 1,000"), at_most, Scale::Cost, Some(cpu), cost);
+            add(&format!("{label}: CPU s per 1,000"), at_most, Scale::cost(&group), Some(cpu), cost);
         }
         let (p50, p99) = match mode {
             Mode::Services => (SERVICES_P50_MS, SERVICES_P99_MS),
@@ -56,7 +56,7 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
             for (name, limit, svix, quantile) in quantiles {
                 let measured = group.median(|report| Some(quantile(latency(report))));
                 let late_ms = group.median(|report| Some(quantile(&report.late_ms))).unwrap_or(0.0);
-                let scale = if label == label::STEP { Scale::Step { late_ms } } else { Scale::Fixed };
+                let scale = if label == label::STEP { Scale::step(&group, late_ms) } else { Scale::Fixed };
                 add(&format!("{short}: {name} ms"), Limit::AtMost(limit), scale, Some(svix), measured);
             }
         }
@@ -83,7 +83,7 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
         }
         if let Some(tasks) = group(label::TASKS) {
             let rate = tasks.median(|report| Some(report.delivered_per_s));
-            add("tasks completed/s", Limit::AtLeast(TASKS_PER_S), Scale::Rate, None, rate);
+            add("tasks completed/s", Limit::AtLeast(TASKS_PER_S), Scale::rate(&tasks), None, rate);
         }
         if let Some(tasks) = group(label::TASKS_PACED) {
             let p99 = tasks.median(|report| Some(latency(report).p99));
@@ -91,7 +91,7 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
         }
         if let Some(runs) = group(label::RUNS) {
             let rate = runs.median(|report| Some(report.delivered_per_s));
-            add("action runs called back/s", Limit::AtLeast(RUNS_PER_S), Scale::Rate, None, rate);
+            add("action runs called back/s", Limit::AtLeast(RUNS_PER_S), Scale::rate(&runs), None, rate);
         }
         if let Some(capacity) = group(label::CAPACITY) {
             let rate = capacity.median(|report| Some(report.delivered_per_s));
@@ -131,7 +131,7 @@ pub(super) fn checks(results: &Results) -> Vec<Check> {
                 add(
                     "an event for 10,000: seconds until all have it",
                     Limit::AtMost(SCALE_S),
-                    Scale::Cost,
+                    Scale::Cost { postgres: 0.0 },
                     None,
                     took,
                 );
