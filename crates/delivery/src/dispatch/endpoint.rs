@@ -74,6 +74,10 @@ const UNKNOWN_LATENCY: f64 = 0.02;
 /// First tries that wait for one endpoint in memory at the most; retries have a quarter of that beside them.
 const MOST_WAITING: usize = 2_048;
 
+/// What an endpoint takes within this may wait for it in memory, in seconds. A deliverer without a processor reads replies late and takes
+/// endpoints for slower than they are: within a second less would go than it reads (docs/decisions/0066).
+const ROOM: f64 = 2.0;
+
 /// Deliveries in memory that are gone within this are in nobody's way, in seconds.
 const SOON: f64 = 0.25;
 
@@ -231,7 +235,7 @@ impl Endpoint {
         self.capacity.limit().map_or(rate, |limit| limit.min(rate))
     }
 
-    /// How many deliveries may wait in memory: what the endpoint takes within a second, so that whoever waits here goes
+    /// How many deliveries may wait in memory: what the endpoint takes within [`ROOM`], so that whoever waits here goes
     /// soon, and the rest waits in the schedule. With the quarter of it that retries have beside it, no more than one that turns out to
     /// take a hundred per second takes within the usual lease: a delivery whose lease ends here comes a second time.
     pub(crate) fn room(&self, bounds: &Bounds) -> usize {
@@ -309,5 +313,5 @@ pub(super) const fn part(lane: Lane, room: usize) -> usize {
 }
 
 fn room_at(rate: f64, bounds: &Bounds) -> usize {
-    (rate as usize).clamp(bounds.in_flight, bounds.in_flight.max(MOST_WAITING))
+    ((rate * ROOM) as usize).clamp(bounds.in_flight, bounds.in_flight.max(MOST_WAITING))
 }

@@ -4,7 +4,7 @@ use hookyard_messaging::Lane;
 use tokio::sync::watch;
 
 /// While so many wait in memory in one lane, and of no endpoint more than a quarter of them, no more of it is read.
-pub(super) const ENOUGH: usize = 1_024;
+pub(super) const ENOUGH: usize = 4_096;
 
 /// How many deliveries wait in memory, first tries and retries, for those who would bring more; of one endpoint no more than are pressing.
 #[derive(Clone, Debug, Default)]

@@ -328,8 +328,8 @@ impl Dispatcher {
         ENOUGH <= self.lane(lane).queue.pressing()
     }
 
-    /// Where a lane is full, an endpoint that has turned out to be slower than it was taken for keeps in memory what it takes within a
-    /// second, and where memory is scarce, its share. Otherwise it is in nobody's way, and what it takes is still being found out.
+    /// Where a lane is full, an endpoint that has turned out to be slower than it was taken for keeps in memory what it takes within
+    /// two seconds, and where memory is scarce, its share. Otherwise it is in nobody's way, and what it takes is still being found out.
     async fn send_excess_away(&mut self, id: SubscriptionId, now: Instant) {
         let (bounds, utc) = (self.bounds, self.deps.clock.now());
         for lane in [Lane::First, Lane::Retry] {
