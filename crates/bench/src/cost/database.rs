@@ -19,6 +19,14 @@ pub(crate) fn psql(url: &str, sql: &str) -> Result<String> {
     Ok(String::from_utf8(out.stdout)?)
 }
 
+/// Writes a checkpoint, so that none falls into what is measured next; where that is not allowed, only asks whether the database is there.
+///
+/// # Errors
+/// When it is not.
+pub(crate) fn checkpoint(url: &str) -> Result<()> {
+    psql(url, "checkpoint").or_else(|_| psql(url, "select 1")).map(|_| ())
+}
+
 /// Counters of one database at one moment.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counters {

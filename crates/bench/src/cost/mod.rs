@@ -4,6 +4,6 @@ mod database;
 mod process;
 
 pub(crate) use self::{
-    database::{Counters, psql},
+    database::{Counters, checkpoint, psql},
     process::{Proc, Usage, Watch, is_alive, named, parent, rss_bytes},
 };

@@ -162,8 +162,8 @@ async fn measure(args: &Args) -> Result<Report> {
 
     let mut report = rates(&sink, &sent, accept_s, start_ns);
     let delivered = sink.done.max(1) as f64;
-    let own = usage.iter().filter(|(name, _)| *name != "load" && *name != "sink");
-    report.cpu_s_per_1000 = own.fold(0.0, |sum, (_, usage)| sum + usage.cpu_s) / delivered * 1000.0;
+    report.usage = usage;
+    report.cpu_s_per_1000 = report.system_cpu_s() / delivered * 1000.0;
     if let (Some(before), Some(after)) = (db_before, db_after) {
         report.db_bytes_per_delivery = Some((after.size - before.size) as f64 / delivered);
         report.wal_bytes_per_delivery = Some((after.wal - before.wal) as f64 / delivered);
@@ -179,7 +179,6 @@ async fn measure(args: &Args) -> Result<Report> {
         plain_endpoints: args.endpoints,
         expected,
         sink,
-        usage,
         other_cpu_s,
         watched_s,
         ..report

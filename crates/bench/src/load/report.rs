@@ -87,12 +87,18 @@ impl Report {
         self.usage.get(name).map(|usage| usage.cpu_s / self.delivered.max(1) as f64 * 1000.0)
     }
 
+    /// CPU seconds of the system under test: all trees but those of the load and the sink.
+    pub(crate) fn system_cpu_s(&self) -> f64 {
+        let system = self.usage.iter().filter(|(name, _)| !["load", "sink"].contains(&name.as_str()));
+        system.map(|(_, usage)| usage.cpu_s).sum()
+    }
+
     /// Share (0 to 1) of Postgres in the CPU time of the system under test, or of `all` that was counted, load and sink among it; 0 when
     /// nothing was.
     pub(crate) fn share_of_postgres(&self, all: bool) -> f64 {
-        let counted = self.usage.iter().filter(|(name, _)| all || !["load", "sink"].contains(&name.as_str()));
-        let total: f64 = counted.map(|(_, usage)| usage.cpu_s).sum();
-        self.usage.get("postgres").map_or(0.0, |usage| usage.cpu_s / total.max(f64::MIN_POSITIVE))
+        let counted =
+            if all { self.usage.values().map(|usage| usage.cpu_s).sum() } else { self.system_cpu_s() };
+        self.usage.get("postgres").map_or(0.0, |usage| usage.cpu_s / counted.max(f64::MIN_POSITIVE))
     }
 
     /// Share (0 to 1) of the machine's `cores` that other processes used during the run.

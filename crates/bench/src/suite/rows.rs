@@ -9,29 +9,55 @@ use anyhow::{Context, Result};
 
 use super::{case::label, child::Process, server};
 use crate::{
-    cost::{Proc, Watch, psql},
+    cost::{Proc, Watch, checkpoint, psql},
     load::Report,
 };
 
-/// Rows of a statement.
+/// Rows of a statement, and of the table that is updated.
 const ROWS: u64 = 200;
+const TABLE: u64 = 400_000;
 const CLIENTS: u32 = 8;
 
-const SCHEMA: &str = "create sequence numbers cache 100; \
-    create table attempt (id bigint generated always as identity primary key, event_id bigint not null, endpoint_id bigint not null, \
-        status smallint not null, response_status smallint, duration_ms int, created_at timestamptz not null default now()); \
-    create index on attempt (event_id); \
-    create table delivery (id bigint primary key, status smallint not null, attempts smallint not null, \
-        updated_at timestamptz not null default now()) with (fillfactor = 70); \
-    insert into delivery select i, 0, 0 from generate_series(0, 399999) i";
+fn schema() -> String {
+    format!(
+        "create sequence numbers cache 100; \
+         create table attempt (id bigint generated always as identity primary key, event_id bigint not null, \
+            endpoint_id bigint not null, status smallint not null, response_status smallint, duration_ms int, \
+            created_at timestamptz not null default now()); \
+         create index on attempt (event_id); \
+         create table delivery (id bigint primary key, status smallint not null, attempts smallint not null, \
+            updated_at timestamptz not null default now()) with (fillfactor = 70); \
+         insert into delivery select i, 0, 0 from generate_series(0, {TABLE} - 1) i"
+    )
+}
 
-const INSERT: &str = "insert into attempt (event_id, endpoint_id, status, response_status, duration_ms) \
-    select i, 1, 1, 200, 5 from unnest(array(select n * 200 + i \
-        from (select nextval('numbers') as n) f, generate_series(0, 199) i)) i;\n";
+/// Ids that follow on one another, of one statement. They are part of its text: parameters would be planned for differently.
+fn ids(each: &str) -> String {
+    format!(
+        "array(select {each} from (select nextval('numbers') as n) f, generate_series(0, {ROWS} - 1) i)"
+    )
+}
 
-const UPDATE: &str = "update delivery set status = 1, attempts = attempts + 1, updated_at = now() \
-    where id = any(array(select (n * 200 + i) % 400000 \
-        from (select nextval('numbers') as n) f, generate_series(0, 199) i));\n";
+fn statements() -> [(&'static str, String); 2] {
+    let inserted = ids(&format!("n * {ROWS} + i"));
+    let updated = ids(&format!("(n * {ROWS} + i) % {TABLE}"));
+    [
+        (
+            "insert.sql",
+            format!(
+                "insert into attempt (event_id, endpoint_id, status, response_status, duration_ms) \
+                 select i, 1, 1, 200, 5 from unnest({inserted}) i;\n"
+            ),
+        ),
+        (
+            "update.sql",
+            format!(
+                "update delivery set status = 1, attempts = attempts + 1, updated_at = now() \
+                 where id = any({updated});\n"
+            ),
+        ),
+    ]
+}
 
 /// Inserts and updates, one as often as the other, in a database of its own.
 ///
@@ -41,12 +67,12 @@ pub(crate) async fn measure(admin_url: &str, folder: &Path, quick: bool) -> Resu
     let seconds: u32 = if quick { 1 } else { 5 };
     let name = format!("hookyard_bench_{}_rows", std::process::id());
     let database = server::Database::create(admin_url, &name)?;
-    psql(&database.url, SCHEMA)?;
-    psql(&database.url, "checkpoint").or_else(|_| psql(&database.url, "select 1"))?;
+    psql(&database.url, &schema())?;
+    checkpoint(&database.url)?;
     let postmaster = server::postmaster(&database.url)?.context("the server is not on this machine")?;
     let mut pgbench = Command::new("pgbench");
     pgbench.args(["-n", "-M", "prepared", "-j", "1", "-c", &CLIENTS.to_string(), "-T", &seconds.to_string()]);
-    for (file, statement) in [("insert.sql", INSERT), ("update.sql", UPDATE)] {
+    for (file, statement) in statements() {
         let path = folder.join(file);
         fs::write(&path, statement)?;
         pgbench.arg("-f").arg(path);
@@ -64,19 +90,19 @@ pub(crate) async fn measure(admin_url: &str, folder: &Path, quick: bool) -> Resu
     let statements =
         processed(&text).with_context(|| format!("pgbench does not tell what it did:\n{text}"))?;
     let rows = statements * ROWS;
-    let cpu_s = usage.get("postgres").map_or(0.0, |usage| usage.cpu_s);
-    Ok(Report {
+    let mut report = Report {
         label: label::ROWS.into(),
         accepted: rows,
         delivered: rows,
         accepted_per_s: rows as f64 / watched_s,
         delivered_per_s: rows as f64 / watched_s,
-        cpu_s_per_1000: cpu_s / rows.max(1) as f64 * 1000.0,
         usage,
         other_cpu_s,
         watched_s,
         ..Report::default()
-    })
+    };
+    report.cpu_s_per_1000 = report.cpu_per_1000("postgres").unwrap_or(0.0);
+    Ok(report)
 }
 
 fn processed(text: &str) -> Option<u64> {

@@ -17,7 +17,7 @@ use super::{
     timing::Timing,
 };
 use crate::{
-    cost::{Proc, psql, rss_bytes},
+    cost::{Proc, checkpoint, rss_bytes},
     http,
 };
 
@@ -110,7 +110,7 @@ impl System {
             system.database_url = cluster.postmaster()?.url(plan.embedded_url, cluster.data_dir());
             system.env.push(("DATABASE_URL", system.database_url.clone()));
         }
-        psql(&system.database_url, "checkpoint").or_else(|_| psql(&system.database_url, "select 1"))?;
+        checkpoint(&system.database_url)?;
         Ok(system)
     }
 
