@@ -8,7 +8,11 @@ pub mod partition;
 pub mod prepared;
 pub(crate) mod snapshot;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use diesel::{
     Connection, PgConnection, RunQueryDsl,
@@ -16,7 +20,10 @@ use diesel::{
     r2d2::{ConnectionManager, CustomizeConnection},
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Semaphore,
+};
 
 use crate::{Error, Result};
 
@@ -186,12 +193,47 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&mut PgConnection) -> Result<T> + Send + 'static,
     {
+        let work = self.on_a_connection(work).await?;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(panicked) => Err(Error::Database(Box::new(panicked))),
+        }
+    }
+
+    /// As [`Db::once`], on the caller's own thread: the statement begins and its result is there one change of threads sooner each
+    /// (docs/decisions/0067). For tasks that do nothing else meanwhile: what they race or join with stands still until the database has
+    /// answered. The runtime's other tasks go on elsewhere; where it has no other thread, this is [`Db::once`].
+    ///
+    /// # Errors
+    /// As [`Db::run`].
+    pub async fn in_place<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut PgConnection) -> Result<T> + Send + 'static,
+    {
+        if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+            return self.once(work).await;
+        }
+        let work = self.on_a_connection(work).await?;
+        // A panic ends the work and not the task, as on a thread of its own. Nothing is left of what it was about: the connection is
+        // thrown away by its pool.
+        match tokio::task::block_in_place(|| catch_unwind(AssertUnwindSafe(work))) {
+            Ok(result) => result,
+            Err(_panicked) => Err(Error::Database("a query panicked".into())),
+        }
+    }
+
+    /// Waits for a place; the work is done where it is called then.
+    async fn on_a_connection<T, F>(&self, work: F) -> Result<impl FnOnce() -> Result<T> + Send + use<T, F>>
+    where
+        F: FnOnce(&mut PgConnection) -> Result<T> + Send,
+    {
         let permit = tokio::time::timeout(self.patience, Arc::clone(&self.permits).acquire_owned())
             .await
             .map_err(|_elapsed| Error::Busy { waited: self.patience })?
             .map_err(|closed| Error::Away(Box::new(closed)))?;
         let pool = self.pool.clone();
-        let work = move || {
+        Ok(move || {
             let _permit = permit; // dropped after the connection went back
             let mut conn = pool.get().map_err(|error| Error::Away(Box::new(error)))?;
             let result = work(&mut conn);
@@ -199,11 +241,7 @@ impl Db {
                 discard_if_dead(&mut conn);
             }
             result
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(panicked) => Err(Error::Database(Box::new(panicked))),
-        }
+        })
     }
 
     /// Whether the database answers.

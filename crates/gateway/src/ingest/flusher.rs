@@ -117,7 +117,7 @@ impl Flusher {
         let started = Instant::now();
         let stored = {
             let (events, requests) = (Arc::clone(&plain.events), Arc::clone(&requests));
-            self.db.once(move |conn| claimed::insert(conn, id, &events, &requests, now)).await
+            self.db.in_place(move |conn| claimed::insert(conn, id, &events, &requests, now)).await
         };
         match stored {
             Ok(ours) => {
@@ -225,7 +225,7 @@ impl Flusher {
     async fn insert(&self, id: EventGroupId, events: &Arc<Vec<NewEvent>>) -> DomainResult<Option<Made>> {
         if let Some((foresight, accepted, foreseen)) = self.foresee(id, events) {
             let (began, events) = (self.clock.instant(), Arc::clone(events));
-            let stored = self.db.once(move |conn| {
+            let stored = self.db.in_place(move |conn| {
                 let numbers = foreseen.store(conn, id, &events)?;
                 Ok(numbers
                     .map(|numbers| (foresight, Foretold { group: id, accepted, foreseen, numbers, began })))
@@ -237,7 +237,7 @@ impl Flusher {
             }
         }
         let events = Arc::clone(events);
-        self.db.once(move |conn| store::insert_group(conn, id, &events)).await.map(|()| None)
+        self.db.in_place(move |conn| store::insert_group(conn, id, &events)).await.map(|()| None)
     }
 
     fn foresee(

@@ -95,7 +95,7 @@ impl FanOut {
         let numbers = self.context.bus.at_hand().is_some();
         if let Some(told) = told::of(&self.context.directory, rung, numbers) {
             let hold = self.hold();
-            let written = self.context.db.once(move |conn| told.write(conn, &groups, hold)).await?;
+            let written = self.context.db.in_place(move |conn| told.write(conn, &groups, hold)).await?;
             rung.retain(|rung| !written.taken.contains(&rung.group));
             self.behind(written, hold, began).await;
         }
@@ -114,7 +114,7 @@ impl FanOut {
             return Ok(0);
         }
         let (hold, directory) = (self.hold(), self.context.directory.clone());
-        let written = self.context.db.once(move |conn| write(conn, &directory, &groups, hold)).await?;
+        let written = self.context.db.in_place(move |conn| write(conn, &directory, &groups, hold)).await?;
         let events = written.events;
         self.behind(written, hold, began).await;
         Ok(events)
