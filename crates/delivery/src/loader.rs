@@ -288,7 +288,7 @@ impl Loader {
         let (ask, mut wait) = (Arc::new(ask), Duration::from_millis(50));
         loop {
             let once = Arc::clone(&ask);
-            match self.db.in_place(move |conn| once(conn)).await {
+            match self.db.once(move |conn| once(conn)).await {
                 Ok(found) => return Some(found),
                 Err(error) => {
                     tracing::warn!(error = error.chain(), "due deliveries cannot be read yet");

@@ -228,7 +228,7 @@ impl Writer {
         let mut wait = Duration::from_millis(50);
         for failures in 0_u32.. {
             let once = Arc::clone(&write);
-            match self.db.in_place(move |conn| once(conn)).await {
+            match self.db.once(move |conn| once(conn)).await {
                 Ok(()) => return,
                 Err(error) if error.is_passing() || failures < 5 => {
                     tracing::warn!(error = error.chain(), "outcomes cannot be written yet");

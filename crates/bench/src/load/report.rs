@@ -90,7 +90,8 @@ impl Report {
     /// CPU seconds of the system under test: all trees but those of the load and the sink.
     pub(crate) fn system_cpu_s(&self) -> f64 {
         let system = self.usage.iter().filter(|(name, _)| !["load", "sink"].contains(&name.as_str()));
-        system.map(|(_, usage)| usage.cpu_s).sum()
+        // A sum of nothing is -0.
+        system.fold(0.0, |sum, (_, usage)| sum + usage.cpu_s)
     }
 
     /// Share (0 to 1) of Postgres in the CPU time of the system under test, or of `all` that was counted, load and sink among it; 0 when

@@ -33,9 +33,7 @@ fn schema() -> String {
 
 /// Ids that follow on one another, of one statement. They are part of its text: parameters would be planned for differently.
 fn ids(each: &str) -> String {
-    format!(
-        "array(select {each} from (select nextval('numbers') as n) f, generate_series(0, {ROWS} - 1) i)"
-    )
+    format!("array(select {each} from (select nextval('numbers') as n) f, generate_series(0, {ROWS} - 1) i)")
 }
 
 fn statements() -> [(&'static str, String); 2] {
