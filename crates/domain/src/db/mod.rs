@@ -206,6 +206,7 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::run`].
+    #[expect(clippy::disallowed_methods, reason = "not on actix workers, whose runtimes have one thread")]
     pub async fn in_place<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,

@@ -13,6 +13,7 @@ mod bus;
 mod catalogue;
 mod compose;
 mod consumers;
+mod database;
 mod deliveries_api;
 mod docs;
 mod egress;
