@@ -188,6 +188,9 @@ pub struct GatewaySettings {
     /// Bytes of events in one statement, 1 KiB to 256 MiB; a batch is not split. Default: 4,194,304 (4 MiB).
     #[serde(deserialize_with = "in_range::<_, _, 1024, 0x1000_0000>")]
     pub flush_bytes: u32,
+    /// Whether small events are stored together with their deliveries, where no registry has to read them. Takes about half a kilobyte of
+    /// memory for each subscription where the registry is another process. Default: true.
+    pub foresight: bool,
     /// What becomes of integers beyond 2^53 in events: `as_javascript` reads them as JavaScript receivers will, as the
     /// nearest double; `refuse` answers 400 `INVALID_JSON` and names the place. Default: `as_javascript`.
     pub large_integers: LargeIntegers,
@@ -233,6 +236,7 @@ impl Default for GatewaySettings {
             flushers: 2,
             flush_events: 256,
             flush_bytes: 4 << 20,
+            foresight: true,
             large_integers: LargeIntegers::AsJavascript,
             inboxes: 50,
             inbox_streams: 100,

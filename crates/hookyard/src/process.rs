@@ -136,10 +136,24 @@ pub(crate) async fn serve(
     secrets::admit(&db, &vault, &clock, &stop).await?;
 
     let egress = Egress::new(&settings.egress)?;
+    let registry = |mail| hookyard_registry::Deps {
+        db: engine_db.clone(),
+        bus: bus.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        lease: Duration::from_millis(settings.delivery.lease_ms),
+        mail,
+        foresees: settings.gateway.foresight && roles.contains(&Role::Gateway),
+    };
     let mut addr = None;
+    let mut foresight = None;
     for role in roles {
         match role {
             Role::Gateway => {
+                if settings.gateway.foresight && !roles.contains(&Role::Registry) {
+                    // Owners are told of what happens to their hooks by registries.
+                    foresight = Some(hookyard_registry::foresee(registry(None), stop.clone())?);
+                }
                 let gateway = Gateway::bind(
                     hookyard_gateway::Deps {
                         db: db.clone(),
@@ -158,20 +172,13 @@ pub(crate) async fn serve(
                 supervisor.supervise("gateway", gateway.run(stop.clone()));
             }
             Role::Registry => {
-                let deps = hookyard_registry::Deps {
-                    db: engine_db.clone(),
-                    bus: bus.clone(),
-                    clock: clock.clone(),
-                    metrics: metrics.clone(),
-                    lease: Duration::from_millis(settings.delivery.lease_ms),
-                    mail: settings.mail.is_on().then(|| hookyard_registry::Mail {
-                        vault: vault.clone(),
-                        origin: origin(settings, addr),
-                    }),
-                };
+                let mail = settings.mail.is_on().then(|| hookyard_registry::Mail {
+                    vault: vault.clone(),
+                    origin: origin(settings, addr),
+                });
                 supervisor.supervise(
                     "registry",
-                    hookyard_registry::run(deps, settings.registry.clone(), stop.clone()),
+                    hookyard_registry::run(registry(mail), settings.registry.clone(), stop.clone()),
                 );
             }
             Role::Runner => {
@@ -215,6 +222,7 @@ pub(crate) async fn serve(
     tracing::info!(service = name, api = addr.map(|addr| addr.to_string()), "started");
     ready(addr);
     let result = supervisor.run().await;
+    drop(foresight);
     bus.close().await;
     tracing::info!(service = name, "stopped");
     result

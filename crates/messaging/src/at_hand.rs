@@ -6,7 +6,7 @@
 use std::{
     hash::Hash,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,8 +17,6 @@ use hookyard_domain::{
     subscription::directory::Standing,
 };
 use lru::LruCache;
-
-use crate::foresight::{Foresight, Place};
 
 /// For how long a delivery is at hand after it was made. What is changed meanwhile its deliverer does not see, as it does not during a
 /// try.
@@ -35,7 +33,6 @@ const AT_ONCE: usize = 256;
 pub struct AtHand {
     events: Recent<EventId, EventToSend>,
     deliveries: Recent<DeliveryId, Made>,
-    foresight: Place,
 }
 
 /// A delivery that was made a moment ago.
@@ -51,18 +48,7 @@ pub struct Made {
 
 impl AtHand {
     pub(crate) fn new() -> Self {
-        Self { events: Recent::new(), deliveries: Recent::new(), foresight: Place::default() }
-    }
-
-    /// Whoever stores events asks this one what follows from them, as long as he is there.
-    pub fn ask(&self, foresight: Weak<dyn Foresight>) {
-        self.foresight.fill(foresight);
-    }
-
-    /// Whoever can tell what will follow from events, if somebody here can.
-    #[must_use]
-    pub fn foresight(&self) -> Option<Arc<dyn Foresight>> {
-        self.foresight.get()
+        Self { events: Recent::new(), deliveries: Recent::new() }
     }
 
     /// Events were stored just now. Whatever nobody has taken in time is forgotten.

@@ -1,7 +1,10 @@
 //! The bus: one type in front of RabbitMQ and of the queues inside the process. Both keep the same promises; the suite in
 //! `crates/tests` runs over both.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use hookyard_domain::trace::TraceContext;
 use tokio::sync::watch;
@@ -11,6 +14,7 @@ use crate::{
     at_hand::AtHand,
     broadcast::{self, Listener},
     counters::Counters,
+    foresight::{Foresight, Place},
     incoming::Incoming,
     memory::{self, MemoryBus},
     message::Message,
@@ -78,6 +82,7 @@ impl PublishError {
 #[derive(Clone, Debug)]
 pub struct Bus {
     transport: Transport,
+    foresight: Arc<Place>,
 }
 
 #[derive(Clone, Debug)]
@@ -101,13 +106,17 @@ impl Bus {
             return Ok(Self::in_process());
         };
         let runtime = tokio::runtime::Handle::try_current().map_err(StartError::Runtime)?;
-        Ok(Self { transport: Transport::Amqp(Amqp::start(url, settings, process, runtime)) })
+        Ok(Self::over(Transport::Amqp(Amqp::start(url, settings, process, runtime))))
     }
 
     /// The queues of this process: nothing is serialised and nothing survives the process.
     #[must_use]
     pub fn in_process() -> Self {
-        Self { transport: Transport::Memory(Arc::new(MemoryBus::new())) }
+        Self::over(Transport::Memory(Arc::new(MemoryBus::new())))
+    }
+
+    fn over(transport: Transport) -> Self {
+        Self { transport, foresight: Arc::default() }
     }
 
     /// Puts a message into a queue and returns when it is there: the broker has stored and confirmed it. Many calls may wait
@@ -177,6 +186,17 @@ impl Bus {
             Transport::Amqp(_) => None,
             Transport::Memory(bus) => Some(&bus.at_hand),
         }
+    }
+
+    /// Whoever stores events in this process asks this one what follows from them, as long as he is there.
+    pub fn ask(&self, foresight: Weak<dyn Foresight>) {
+        self.foresight.fill(foresight);
+    }
+
+    /// Whoever can tell what will follow from events, if somebody in this process can.
+    #[must_use]
+    pub fn foresight(&self) -> Option<Arc<dyn Foresight>> {
+        self.foresight.get()
     }
 
     /// Whether messages can be published and every consumer is served, now.

@@ -21,6 +21,9 @@ pub trait Foresight: Debug + Send + Sync {
     /// are read, or is much: then a ring asks for it.
     fn foresee(&self, group: EventGroupId, accepted: &Accepted) -> Option<Foreseen>;
 
+    /// What was told is no longer so: subscriptions have changed. Returns at once.
+    fn outdated(&self);
+
     /// It was written, by a statement that began then: does what follows the commit.
     fn made(&self, foretold: Foretold) -> BoxFuture<'static, ()>;
 }

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory, vault::Vault};
 use hookyard_messaging::Bus;
 
-use crate::metrics::Metrics;
+use crate::{Deps, metrics::Metrics};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -22,6 +22,16 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// That of a registry that begins, and knows no subscription yet.
+    ///
+    /// # Errors
+    /// When a metric's name is taken.
+    pub(crate) fn new(deps: Deps) -> anyhow::Result<Self> {
+        let Deps { db, bus, clock, metrics, lease, mail, foresees: _ } = deps;
+        let metrics = Metrics::register(&metrics)?;
+        Ok(Self { db, bus, clock, directory: Directory::default(), metrics, lease, mail })
+    }
+
     /// For how long new deliveries belong to whoever hears their ring.
     pub(crate) fn lease(&self) -> TimeDelta {
         TimeDelta::from_std(self.lease).unwrap_or(TimeDelta::seconds(30))

@@ -18,7 +18,7 @@ mod upkeep;
 use std::{sync::Arc, time::Duration};
 
 use hookyard_chassis::metrics::Registry as MetricsRegistry;
-use hookyard_domain::{clock::Clock, db::Db, subscription::directory::Directory};
+use hookyard_domain::{clock::Clock, db::Db};
 use hookyard_messaging::{Bus, Foresight, Queue};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,7 +28,7 @@ pub use settings::Settings;
 use crate::{
     context::Context,
     fan_out::{Ahead, FanOut},
-    metrics::Metrics,
+    metrics::Rounds,
 };
 
 /// What a registry works with.
@@ -46,6 +46,8 @@ pub struct Deps {
     pub lease: Duration,
     /// How owners are told by mail; `None` without a mail server.
     pub mail: Option<Mail>,
+    /// Whether whoever stores events in this process is told before what follows from them (docs/decisions/0063).
+    pub foresees: bool,
 }
 
 /// Serves until `stop`, then ends what it has begun.
@@ -54,23 +56,14 @@ pub struct Deps {
 /// When a setting is out of its range, or a metric's name is taken.
 pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
-    let context = Context {
-        db: deps.db,
-        bus: deps.bus,
-        clock: deps.clock,
-        directory: Directory::default(),
-        metrics: Metrics::register(&deps.metrics)?,
-        lease: deps.lease,
-        mail: deps.mail,
-    };
+    let rounds = Rounds::register(&deps.metrics)?;
+    let foresees = deps.foresees;
+    let context = Context::new(deps)?;
     let tasks = TaskTracker::new();
     let fan_out = Arc::new(FanOut::new(context.clone()));
     let shared = Arc::new(context);
     // Held until the end: it is asked while it is there.
-    let ahead: Arc<dyn Foresight> = Arc::new(Ahead { fan_out: Arc::clone(&fan_out), stop: stop.clone() });
-    if let Some(at_hand) = shared.bus.at_hand() {
-        at_hand.ask(Arc::downgrade(&ahead));
-    }
+    let ahead = foresees.then(|| ahead(&shared.bus, Arc::clone(&fan_out), stop.clone()));
     for _ in 0..settings.workers {
         let consumer = shared.bus.consume(Queue::EventAccepted, settings.prefetch).await;
         let (fan_out, stop) = (Arc::clone(&fan_out), stop.clone());
@@ -82,12 +75,32 @@ pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> any
         let (fan_out, settings, stop) = (Arc::clone(&fan_out), settings.clone(), stop.clone());
         async move { fan_out.go_on_with_large(settings, stop).await }
     });
-    tasks.spawn(relay::run(Arc::clone(&shared), Arc::clone(&fan_out), settings.clone(), stop.clone()));
-    tasks.spawn(recoveries::run(Arc::clone(&shared), settings.clone(), stop.clone()));
+    tasks.spawn({
+        let (fan_out, rounds) = (Arc::clone(&fan_out), rounds.clone());
+        relay::run(Arc::clone(&shared), fan_out, rounds, settings.clone(), stop.clone())
+    });
+    tasks.spawn(recoveries::run(Arc::clone(&shared), rounds.clone(), settings.clone(), stop.clone()));
     tasks.spawn(payloads::run(Arc::clone(&shared), settings.clone(), stop.clone()));
-    tasks.spawn(upkeep::run(Arc::clone(&shared), settings, stop.clone()));
+    tasks.spawn(upkeep::run(Arc::clone(&shared), rounds, settings, stop.clone()));
     tasks.close();
     tasks.wait().await;
     drop(ahead);
     Ok(())
+}
+
+/// Foresees, until `stop`, for whoever stores events in a process without a registry (docs/decisions/0068). It is asked while what is
+/// returned is held.
+///
+/// # Errors
+/// When a metric's name is taken.
+pub fn foresee(deps: Deps, stop: CancellationToken) -> anyhow::Result<Arc<dyn Foresight>> {
+    let context = Context::new(deps)?;
+    let bus = context.bus.clone();
+    Ok(ahead(&bus, Arc::new(FanOut::new(context)), stop))
+}
+
+fn ahead(bus: &Bus, fan_out: Arc<FanOut>, stop: CancellationToken) -> Arc<dyn Foresight> {
+    let ahead: Arc<dyn Foresight> = Arc::new(Ahead::new(fan_out, stop));
+    bus.ask(Arc::downgrade(&ahead));
+    ahead
 }

@@ -13,12 +13,18 @@ const FAN_OUT_BUCKETS_S: &[f64] = &[
     0.025, 0.03, 0.04, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0, 5.0,
 ];
 
+/// What is counted wherever something is fanned out: in registries, and in gateways that foresee.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     events: IntCounter,
     deliveries: IntCounter,
     fan_out: Histogram,
     foreseen: IntCounter,
+}
+
+/// What a registry counts on its rounds.
+#[derive(Clone, Debug)]
+pub(crate) struct Rounds {
     relayed: IntCounter,
     recovered: IntCounter,
     pending: IntGauge,
@@ -40,19 +46,6 @@ impl Metrics {
                 "hookyard_registry_foreseen_events_total",
                 "Events fanned out when they were stored, by whoever stored them.",
             )?,
-            relayed: registry.counter(
-                "hookyard_registry_relayed_events_total",
-                "Events fanned out by the relay, because nobody rang in time.",
-            )?,
-            recovered: registry
-                .counter("hookyard_registry_recovered_total", "Deliveries put on their way by recoveries.")?,
-            pending: registry
-                .gauge("hookyard_deliveries_pending", "Deliveries under way, counted up to a million.")?,
-            dead: registry.gauge("hookyard_dead_letters", "Dead letters, counted up to 100,000.")?,
-            oldest_due: registry.gauge(
-                "hookyard_oldest_due_seconds",
-                "How long the oldest delivery that is due has been due.",
-            )?,
         })
     }
 
@@ -71,6 +64,26 @@ impl Metrics {
     /// Events were fanned out by whoever stored them.
     pub(crate) fn foreseen(&self, events: usize) {
         self.foreseen.inc_by(events as u64);
+    }
+}
+
+impl Rounds {
+    pub(crate) fn register(registry: &Registry) -> anyhow::Result<Self> {
+        Ok(Self {
+            relayed: registry.counter(
+                "hookyard_registry_relayed_events_total",
+                "Events fanned out by the relay, because nobody rang in time.",
+            )?,
+            recovered: registry
+                .counter("hookyard_registry_recovered_total", "Deliveries put on their way by recoveries.")?,
+            pending: registry
+                .gauge("hookyard_deliveries_pending", "Deliveries under way, counted up to a million.")?,
+            dead: registry.gauge("hookyard_dead_letters", "Dead letters, counted up to 100,000.")?,
+            oldest_due: registry.gauge(
+                "hookyard_oldest_due_seconds",
+                "How long the oldest delivery that is due has been due.",
+            )?,
+        })
     }
 
     pub(crate) fn relayed(&self, events: usize) {

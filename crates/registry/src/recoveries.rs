@@ -22,7 +22,7 @@ use hookyard_domain::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, health, settings::Settings};
+use crate::{context::Context, health, metrics::Rounds, settings::Settings};
 
 /// Recoveries claimed at once: they are worked on one after the other, within a lease.
 const AT_ONCE: i64 = 4;
@@ -42,7 +42,7 @@ const AFTER_FAILURE: TimeDelta = TimeDelta::seconds(10);
 /// Why a recovery was stopped.
 const ENDPOINT_GONE: &str = "the endpoint was disabled or deleted";
 
-pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: CancellationToken) {
+pub(crate) async fn run(context: Arc<Context>, rounds: Rounds, settings: Settings, stop: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_millis(settings.relay_interval_ms));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let most = settings.recovery_under_way as usize;
@@ -55,7 +55,7 @@ pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: Cancell
             if stop.is_cancelled() {
                 return;
             }
-            match pass(&context, most).await {
+            match pass(&context, &rounds, most).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -68,13 +68,13 @@ pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: Cancell
 }
 
 /// One step of each recovery that is due. Whether there was one.
-async fn pass(context: &Context, most: usize) -> Result<bool> {
+async fn pass(context: &Context, rounds: &Rounds, most: usize) -> Result<bool> {
     let (now, claim) = (context.clock.now(), ClaimId::new(context.clock.now()));
     let claimed = context.db.once(move |conn| step::claim_due(conn, now, claim, AT_ONCE)).await?;
     let any = !claimed.is_empty();
     for recovery in claimed {
         match step(context, recovery.clone(), most).await {
-            Ok(queued) => context.metrics.recovered(queued),
+            Ok(queued) => rounds.recovered(queued),
             Err(error) => {
                 // The others go on, and are claimed before this one the next time.
                 tracing::warn!(recovery = %recovery.id, error = error.chain(), "a recovery cannot go on yet");

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use hookyard_domain::{Result, delivery, event};
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, fan_out::FanOut, health, settings::Settings};
+use crate::{context::Context, fan_out::FanOut, health, metrics::Rounds, settings::Settings};
 
 /// Rows taken at once.
 const AT_ONCE: i64 = 16;
@@ -15,6 +15,7 @@ const AT_ONCE: i64 = 16;
 pub(crate) async fn run(
     context: Arc<Context>,
     fan_out: Arc<FanOut>,
+    rounds: Rounds,
     settings: Settings,
     stop: CancellationToken,
 ) {
@@ -25,7 +26,7 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        if let Err(error) = pass(&context, &fan_out, &settings, &stop).await {
+        if let Err(error) = pass(&context, &fan_out, &rounds, &settings, &stop).await {
             tracing::warn!(error = error.chain(), "the relay cannot look for lost rings yet");
         }
     }
@@ -34,6 +35,7 @@ pub(crate) async fn run(
 async fn pass(
     context: &Context,
     fan_out: &FanOut,
+    rounds: &Rounds,
     settings: &Settings,
     stop: &CancellationToken,
 ) -> Result<()> {
@@ -47,7 +49,7 @@ async fn pass(
             break;
         }
         let events = fan_out.fan_out(groups).await?;
-        context.metrics.relayed(events);
+        rounds.relayed(events);
         // Others have them in hand.
         if events == 0 {
             break;

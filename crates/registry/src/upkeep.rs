@@ -14,7 +14,7 @@ use hookyard_domain::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, health, settings::Settings};
+use crate::{context::Context, health, metrics::Rounds, settings::Settings};
 
 /// Hooks ended in one transaction.
 const HOOKS_AT_ONCE: i64 = 200;
@@ -28,7 +28,7 @@ const CANCELLED_PIECES: usize = 100;
 /// Endpoints of tasks removed, and forgotten, in one pass.
 const ENDPOINTS_AT_ONCE: i64 = 5_000;
 
-pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: CancellationToken) {
+pub(crate) async fn run(context: Arc<Context>, rounds: Rounds, settings: Settings, stop: CancellationToken) {
     let mut tick = tokio::time::interval(Duration::from_secs(settings.upkeep_interval_s));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -36,13 +36,13 @@ pub(crate) async fn run(context: Arc<Context>, settings: Settings, stop: Cancell
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        if let Err(error) = pass(&context, &settings).await {
+        if let Err(error) = pass(&context, &rounds, &settings).await {
             tracing::warn!(error = error.chain(), "upkeep was put off");
         }
     }
 }
 
-async fn pass(context: &Context, settings: &Settings) -> Result<()> {
+async fn pass(context: &Context, rounds: &Rounds, settings: &Settings) -> Result<()> {
     let now = context.clock.now();
     let groups = context
         .db
@@ -95,7 +95,7 @@ async fn pass(context: &Context, settings: &Settings) -> Result<()> {
         .db
         .once(move |conn| Ok((delivery::store::backlog(conn, now)?, delivery::dead_letter::count(conn)?)))
         .await?;
-    context.metrics.backlog(&backlog, dead, now);
+    rounds.backlog(&backlog, dead, now);
     Ok(())
 }
 

@@ -149,18 +149,26 @@ impl Engine {
         clock: &Clock,
         stop: CancellationToken,
     ) -> JoinHandle<anyhow::Result<()>> {
-        let deps = hookyard_registry::Deps {
+        let bus = self.registry_bus.as_ref().unwrap_or(bus);
+        let mail = self.runner.mail.is_on().then(|| hookyard_registry::Mail {
+            vault: self.vault.clone(),
+            origin: crate::runner::ORIGIN.to_owned(),
+        });
+        let deps = hookyard_registry::Deps { mail, ..self.foreseer(db, bus, clock, !bus.has_broker()) };
+        tokio::spawn(hookyard_registry::run(deps, self.registry.clone(), stop))
+    }
+
+    /// What a registry works with that `foresees`, or not.
+    pub fn foreseer(&self, db: Db, bus: &Bus, clock: &Clock, foresees: bool) -> hookyard_registry::Deps {
+        hookyard_registry::Deps {
             db,
-            bus: self.registry_bus.as_ref().unwrap_or(bus).clone(),
+            bus: bus.clone(),
             clock: clock.clone(),
             metrics: own(self.registry_metrics.as_ref()),
             lease: Duration::from_millis(self.delivery.lease_ms),
-            mail: self.runner.mail.is_on().then(|| hookyard_registry::Mail {
-                vault: self.vault.clone(),
-                origin: crate::runner::ORIGIN.to_owned(),
-            }),
-        };
-        tokio::spawn(hookyard_registry::run(deps, self.registry.clone(), stop))
+            mail: None,
+            foresees,
+        }
     }
 
     fn deliverer(

@@ -227,13 +227,17 @@ impl Flusher {
             let (began, events) = (self.clock.instant(), Arc::clone(events));
             let stored = self.db.in_place(move |conn| {
                 let numbers = foreseen.store(conn, id, &events)?;
-                Ok(numbers
-                    .map(|numbers| (foresight, Foretold { group: id, accepted, foreseen, numbers, began })))
+                Ok(numbers.map(|numbers| Foretold { group: id, accepted, foreseen, numbers, began }))
             });
             match stored.await {
+                Ok(Some(foretold)) => return Ok(Some((foresight, foretold))),
+                Ok(None) => {
+                    foresight.outdated();
+                    return Ok(None);
+                }
                 // Who fans out may have to wait for others; who posts must not wait for that.
                 Err(Error::Locked | Error::Database(_)) => {}
-                stored => return stored,
+                Err(error) => return Err(error),
             }
         }
         let events = Arc::clone(events);
@@ -245,7 +249,7 @@ impl Flusher {
         id: EventGroupId,
         events: &[NewEvent],
     ) -> Option<(Arc<dyn Foresight>, Accepted, Foreseen)> {
-        let foresight = self.bus.at_hand()?.foresight()?;
+        let foresight = self.bus.foresight()?;
         // A scheduled event is told of when its time has come.
         let told = told(&events.iter().collect::<Vec<_>>()).filter(|told| told.len() == events.len())?;
         let accepted = accepted(told.first()?.created_at, &told);

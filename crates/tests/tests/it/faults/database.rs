@@ -39,7 +39,7 @@ async fn a_crash_of_postgresql_takes_no_outcome_that_waited_for_the_disk() {
     assert_eq!(sink.duplicates().len(), 0, "every outcome was on disk before it was taken for written");
 }
 
-/// Restarts PostgreSQL under load. When crashes began and had ended, by the sink's clock.
+/// Restarts PostgreSQL under load. When it crashed and when it was back, by the sink's clock.
 async fn restarts(
     name: &str,
     sink: &Sink,
@@ -56,10 +56,11 @@ async fn restarts(
         load.go_on(4_000).await;
         let began = sink.elapsed();
         postgres.stop(how);
+        postgres.start();
         if how == Stop::Immediate {
+            // Until it is back, deliverers go on with what they had read, also of what the crash took.
             crashes.push((began, sink.elapsed()));
         }
-        postgres.start();
         services.wait_until_ready();
     }
     let report = load.settle(name, &postgres.url()).await;

@@ -1,6 +1,7 @@
-//! Within one process small events are stored together with their deliveries, where nothing stands against it.
+//! Small events are stored together with their deliveries, where nothing stands against it: within one process, and over a broker where
+//! the gateway has a snapshot of its own.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use diesel::{RunQueryDsl, sql_query, sql_types::Uuid};
@@ -17,10 +18,15 @@ use hookyard_domain::{
     subscription::directory::Directory,
     trace::TraceContext,
 };
-use hookyard_messaging::Bus;
-use hookyard_tests::engine::{Engine, RunningEngine};
+use hookyard_messaging::{AmqpSettings, Bus, Foresight};
+use hookyard_tests::{
+    engine::{Engine, RunningEngine},
+    processes::free_port,
+    system::System,
+};
 use serde_json::json;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::stage::{self, Stage, text, until};
 
@@ -156,6 +162,65 @@ async fn while_the_registry_is_away_events_wait_and_none_is_lost() {
     system.engine =
         RunningEngine::start(Some(&Engine::default()), &system.database, &system.bus, &system.clock);
     stage.ended(&event, &hook, "delivered").await;
+    stage.close().await;
+}
+
+/// Foresees for the gateway of a stage as `hookyard gateway` does, until the sender of `stop` is cancelled; with what it counts.
+fn gateway_foresees(stage: &Stage, stop: &CancellationToken) -> (Arc<dyn Foresight>, Registry) {
+    let metrics = Registry::new("test").unwrap();
+    let engine = Engine { registry_metrics: Some(metrics.clone()), ..Engine::default() };
+    let System { database, bus, clock, .. } = &stage.system;
+    let deps = engine.foreseer(database.engine_pool(), bus, clock, false);
+    (hookyard_registry::foresee(deps, stop.clone()).unwrap(), metrics)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_broker_a_gateway_foresees_by_itself() {
+    hookyard_tests::amqp::with_bus(|bus| async {
+        let stage = Stage::with(bus, |_, _| {}).await;
+        let (hook, other) = (stage.hook("in", json!({})).await, stage.hook("other", json!({})).await);
+        let stop = CancellationToken::new();
+        let (foresight, metrics) = gateway_foresees(&stage, &stop);
+        let event = until_foreseen(&stage, &metrics).await;
+        for hook in [&hook, &other] {
+            stage.ended(&event, hook, "delivered").await;
+        }
+        // It sees that a subscription has changed, by itself, as no registry tells it.
+        stage.client.delete(&format!("/zapier/hook/{other}")).await;
+        let event = until_foreseen(&stage, &metrics).await;
+        assert_eq!(stage.goes_to(&event).await.len(), 1);
+        stage.ended(&event, &hook, "delivered").await;
+        // The registries go on where there is nobody who foresees.
+        let before = counted(&metrics);
+        stop.cancel();
+        let event = stage.post("order.created", json!({})).await;
+        stage.ended(&event, &hook, "delivered").await;
+        drop(foresight);
+        let event = stage.post("order.created", json!({})).await;
+        stage.ended(&event, &hook, "delivered").await;
+        assert_eq!((counted(&metrics), groups(&stage).await), (before, 0));
+        stage.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_broker_a_gateway_foresees_nothing() {
+    let mut settings = AmqpSettings::default();
+    settings.url = Some(format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port()).parse().unwrap());
+    let bus = Bus::start(&settings, "test").unwrap();
+    let stage = Stage::with(bus, |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    stage.hook("in", json!({})).await;
+    let (foresight, metrics) = gateway_foresees(&stage, &CancellationToken::new());
+    // It could, after this look.
+    foresight.outdated();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for owed in 1..=3 {
+        stage.post("order.created", json!({})).await;
+        assert_eq!(groups(&stage).await, owed, "a relay comes for it, and no lease has to end first");
+    }
+    assert_eq!(counted(&metrics), 0);
+    stage.system.bus.close().await;
     stage.close().await;
 }
 
