@@ -12,6 +12,9 @@ use crate::{job::Job, sender::Signing};
 /// Bytes that the values of most tries need.
 const USUAL: usize = 512;
 
+/// Headers that the client adds: `accept`, `user-agent`, `host`, `content-length`.
+const ADDED: usize = 4;
+
 /// Headers of which all values are parts of one text: a client copies them more than once on the way out, and copying a part of a text
 /// that is shared allocates nothing.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl Headers {
     /// A value that no header can have is left out.
     fn into_map(self) -> HeaderMap {
         let text = Bytes::from(self.text);
-        let (mut headers, mut start) = (HeaderMap::with_capacity(self.ends.len()), 0);
+        let (mut headers, mut start) = (HeaderMap::with_capacity(self.ends.len() + ADDED), 0);
         for (name, end) in self.ends {
             if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(start..end)) {
                 headers.insert(name, value);

@@ -9,6 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::pool::Pool;
+
 /// The longest chain, in certificates.
 pub(crate) const MAX_CHAIN: usize = 5;
 
@@ -21,7 +23,7 @@ pub(crate) type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 /// A client that shows a certificate. Cloning shares its connections.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    pub(crate) client: reqwest::Client,
+    pub(crate) pool: Pool,
 }
 
 /// What is known of a client certificate that was checked.

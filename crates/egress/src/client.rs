@@ -1,18 +1,22 @@
-//! One shared, pooled client, and the exchange of one request for one reply under one deadline.
+//! The exchange of one request for one reply under one deadline: with receivers over the [pool](Pool), with services that we ask over a client that
+//! is shared likewise.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::Method;
-use reqwest::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::Method;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use rustls::RootCertStore;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::address::Guard;
 use crate::certificate::{self, CertificateError, Identity};
-use crate::failure::{Failure, FailureKind, classify, refused};
+use crate::failure::{Failure, FailureKind, classify, refused, unrequestable};
+use crate::pool::{Pool, Unanswered};
 use crate::resolver::{GuardedResolver, Resolver, SystemResolver};
 use crate::retry_after::{RetryAfter, retry_after};
 use crate::settings::{Settings, SetupError};
@@ -30,8 +34,8 @@ pub const MAX_FETCHED: usize = 1 << 20;
 
 /// How often a connection that carries HTTP/2 streams is asked for a sign of life, and how long it may take to give
 /// one. All requests to a host share such a connection: when it is dead they would wait for their deadlines together.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -73,9 +77,11 @@ pub struct Fetched {
     pub body: Vec<u8>,
 }
 
-/// The guarded client. Cloning shares its pool of connections; a process has one.
+/// The guarded client. Cloning shares its connections; a process has one.
 #[derive(Clone, Debug)]
 pub struct Egress {
+    pool: Pool,
+    /// For what is fetched.
     client: reqwest::Client,
     guard: Guard,
     connect_timeout: Duration,
@@ -107,10 +113,11 @@ impl Egress {
         let guard = Guard::new(&settings.allow);
         let roots = tls::roots(settings.extra_ca_file.as_deref())?;
         let resolver = GuardedResolver { inner: resolver, guard: guard.clone() };
-        let client = client(settings, &roots, None, resolver.clone())?;
+        let pool = Pool::new(settings, &roots, None, resolver.clone())?;
+        let client = client(settings, &roots, resolver.clone())?;
         let connect_timeout = Duration::from_millis(settings.connect_timeout_ms);
         let made_with = Arc::new(MadeWith { settings: settings.clone(), roots, resolver });
-        Ok(Self { client, guard, connect_timeout, made_with })
+        Ok(Self { pool, client, guard, connect_timeout, made_with })
     }
 
     /// A client certificate with its key, ready to be shown by [`Egress::send_as`]. Its connections are its own: none of them is
@@ -122,9 +129,9 @@ impl Egress {
     pub fn identity(&self, chain: &str, key: &str) -> Result<Identity, CertificateError> {
         let MadeWith { settings, roots, resolver } = &*self.made_with;
         let pair = certificate::read(chain, key)?;
-        let client = client(settings, roots, Some(pair), resolver.clone())
+        let pool = Pool::new(settings, roots, Some(pair), resolver.clone())
             .map_err(|error| CertificateError::Refused(error.to_string()))?;
-        Ok(Identity { client })
+        Ok(Identity { pool })
     }
 
     /// As [`Egress::send`], and shows a client certificate to a receiver that asks for one.
@@ -132,8 +139,7 @@ impl Egress {
     /// # Errors
     /// As [`Egress::send`].
     pub async fn send_as(&self, identity: &Identity, request: Request) -> Result<Reply, Failure> {
-        let as_it = Self { client: identity.client.clone(), ..self.clone() };
-        as_it.send(request).await
+        self.keeping(&identity.pool, request, MAX_KEPT).await
     }
 
     /// What can be refused without asking a name server: for the moment at which somebody registers a URL. A name
@@ -150,7 +156,7 @@ impl Egress {
     /// # Errors
     /// [`Failure`] when there is no complete reply in time; a reply of any status is `Ok`.
     pub async fn send(&self, request: Request) -> Result<Reply, Failure> {
-        self.keeping(request, MAX_KEPT).await
+        self.keeping(&self.pool, request, MAX_KEPT).await
     }
 
     /// As [`Egress::send`], for a receiver that may say something in its reply: what is read of it is kept, up to
@@ -159,12 +165,12 @@ impl Egress {
     /// # Errors
     /// As [`Egress::send`].
     pub async fn ask(&self, request: Request) -> Result<Reply, Failure> {
-        self.keeping(request, MAX_READ).await
+        self.keeping(&self.pool, request, MAX_READ).await
     }
 
-    async fn keeping(&self, request: Request, most: usize) -> Result<Reply, Failure> {
+    async fn keeping(&self, pool: &Pool, request: Request, most: usize) -> Result<Reply, Failure> {
         let started = Instant::now();
-        self.exchange(request, started, most).await.map_err(|(kind, detail)| Failure {
+        self.exchange(pool, request, started, most).await.map_err(|(kind, detail)| Failure {
             kind,
             detail,
             latency: started.elapsed(),
@@ -178,7 +184,7 @@ impl Egress {
     pub async fn fetch(&self, request: Request) -> Result<Fetched, Failure> {
         let (started, limit) = (Instant::now(), request.timeout);
         let fetched = async {
-            let mut response = self.begin(request).await?;
+            let mut response = self.ask_service(request).await?;
             let left = limit.saturating_sub(started.elapsed());
             let body =
                 timeout(left, self.whole(&mut response)).await.map_err(|_elapsed| endless(limit))??;
@@ -190,41 +196,49 @@ impl Egress {
 
     async fn exchange(
         &self,
+        pool: &Pool,
         request: Request,
         started: Instant,
         most: usize,
     ) -> Result<Reply, (FailureKind, String)> {
         let limit = request.timeout;
-        let mut response = self.begin(request).await?;
+        self.check(&request.url).map_err(refused)?;
+        let response = timeout(limit, pool.begin(request))
+            .await
+            .map_err(|_elapsed| late("no reply", limit))?
+            .map_err(|unanswered| match unanswered {
+                Unanswered::Url => unrequestable(),
+                Unanswered::Exchange(error) => classify(&error, error.is_connect(), self.connect_timeout),
+            })?;
+        let (head, body) = response.into_parts();
         let left = limit.saturating_sub(started.elapsed());
-        let excerpt = timeout(left, excerpt(&mut response, most))
+        let excerpt = timeout(left, excerpt(body, most))
             .await
             .map_err(|_elapsed| endless(limit))?
-            .map_err(|error| classify(&error, self.connect_timeout))?;
+            .map_err(|error| classify(&error, false, self.connect_timeout))?;
         Ok(Reply {
-            status: response.status().as_u16(),
-            retry_after: retry_after(response.headers()),
+            status: head.status.as_u16(),
+            retry_after: retry_after(&head.headers),
             excerpt,
             latency: started.elapsed(),
         })
     }
 
-    /// Up to the head of the reply.
-    async fn begin(&self, request: Request) -> Result<reqwest::Response, (FailureKind, String)> {
+    /// Up to the head of a service's reply.
+    async fn ask_service(&self, request: Request) -> Result<reqwest::Response, (FailureKind, String)> {
         let limit = request.timeout;
         self.check(&request.url).map_err(refused)?;
-        // Not reqwest's own timeout: it would box a timer and hand it on to the body.
         timeout(limit, self.client.execute(outgoing(request)))
             .await
             .map_err(|_elapsed| late("no reply", limit))?
-            .map_err(|error| classify(&error, self.connect_timeout))
+            .map_err(|error| classify(&error, error.is_connect(), self.connect_timeout))
     }
 
     /// The whole body.
     async fn whole(&self, response: &mut reqwest::Response) -> Result<Vec<u8>, (FailureKind, String)> {
         let mut body = Vec::new();
         while let Some(chunk) =
-            response.chunk().await.map_err(|error| classify(&error, self.connect_timeout))?
+            response.chunk().await.map_err(|error| classify(&error, false, self.connect_timeout))?
         {
             if body.len() + chunk.len() > MAX_FETCHED {
                 let detail = format!("the reply has more than {MAX_FETCHED} bytes");
@@ -236,29 +250,23 @@ impl Egress {
     }
 }
 
-/// The one way in which clients are made: no redirects, no proxies of the environment, names by this resolver.
+/// The one way in which clients of services are made: no redirects, no proxies of the environment, names by this resolver.
 pub(crate) fn client(
     settings: &Settings,
     roots: &Arc<RootCertStore>,
-    certificate: Option<certificate::Pair>,
     resolver: impl reqwest::dns::Resolve + 'static,
 ) -> Result<reqwest::Client, SetupError> {
-    if !(1..=60_000).contains(&settings.connect_timeout_ms) {
-        return Err(SetupError::ConnectTimeout);
-    }
-    let user_agent = HeaderValue::from_str(&settings.user_agent).map_err(|_invalid| SetupError::UserAgent)?;
+    let (connect_timeout, user_agent) = settings.of_client()?;
     #[expect(clippy::disallowed_methods, reason = "this is the guard that the ban points to")]
     let builder = reqwest::Client::builder();
     builder
-        .tls_backend_preconfigured(tls::client_config(roots, certificate).map_err(SetupError::Tls)?)
+        .tls_backend_preconfigured(tls::client_config(roots, None).map_err(SetupError::Tls)?)
         .dns_resolver(resolver)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        // As every document writes them: receivers that look headers up by their exact name find them.
-        .http1_title_case_headers()
         .no_proxy()
         .user_agent(user_agent)
-        .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
+        .connect_timeout(connect_timeout)
         .pool_max_idle_per_host(settings.max_idle_per_host)
         .pool_idle_timeout(Duration::from_millis(settings.idle_timeout_ms))
         .http2_keep_alive_interval(PING_EVERY)
@@ -267,12 +275,17 @@ pub(crate) fn client(
         .map_err(SetupError::Client)
 }
 
-/// A request as it is sent: its framing is ours to say.
-pub(crate) fn outgoing(request: Request) -> reqwest::Request {
-    let Request { method, url, mut headers, body, timeout: _ } = request;
+/// Removes what is ours to say.
+pub(crate) fn without_framing(headers: &mut HeaderMap) {
     for framing in [HOST, CONNECTION, UPGRADE, CONTENT_LENGTH, TRANSFER_ENCODING] {
         headers.remove(framing);
     }
+}
+
+/// A request to a service as it is sent.
+pub(crate) fn outgoing(request: Request) -> reqwest::Request {
+    let Request { method, url, mut headers, body, timeout: _ } = request;
+    without_framing(&mut headers);
     let mut outgoing = reqwest::Request::new(method, url);
     *outgoing.headers_mut() = headers;
     *outgoing.body_mut() = Some(body.into());
@@ -288,12 +301,13 @@ fn endless(limit: Duration) -> (FailureKind, String) {
 }
 
 /// Reads to the end, so that the connection can be used again, or until [`MAX_READ`], after which dropping the
-/// response closes the connection (or resets the stream).
-async fn excerpt(response: &mut reqwest::Response, most: usize) -> Result<Vec<u8>, reqwest::Error> {
+/// body closes the connection (or resets the stream).
+async fn excerpt(mut body: Incoming, most: usize) -> Result<Vec<u8>, hyper::Error> {
     let mut kept = Vec::new();
     let mut read = 0;
     while read < MAX_READ {
-        let Some(chunk) = response.chunk().await? else { break };
+        let Some(frame) = body.frame().await else { break };
+        let Ok(chunk) = frame?.into_data() else { continue };
         let room = most - kept.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         read += chunk.len();

@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use tower::timeout::error::Elapsed;
+
 use crate::resolver::{ForbiddenAnswer, LookupFailed};
 use crate::target::Refusal;
 
@@ -80,9 +82,18 @@ pub(crate) fn refused(refusal: Refusal) -> (FailureKind, String) {
     (kind, refusal.to_string())
 }
 
-/// `connect_timeout` is only for the text.
-pub(crate) fn classify(error: &reqwest::Error, connect_timeout: Duration) -> (FailureKind, String) {
-    for cause in Causes(error.source()) {
+/// A URL that passed the guard, and that no request can be made of.
+pub(crate) fn unrequestable() -> (FailureKind, String) {
+    (FailureKind::InvalidUrl, "the address cannot be requested".to_owned())
+}
+
+/// Whether it happened while `connecting` is for the client to say; `connect_timeout` is only for the text.
+pub(crate) fn classify(
+    error: &(dyn Error + 'static),
+    connecting: bool,
+    connect_timeout: Duration,
+) -> (FailureKind, String) {
+    for cause in Causes(Some(error)) {
         if let Some(forbidden) = cause.downcast_ref::<ForbiddenAnswer>() {
             return (FailureKind::Forbidden, forbidden.to_string());
         }
@@ -90,26 +101,32 @@ pub(crate) fn classify(error: &reqwest::Error, connect_timeout: Duration) -> (Fa
             return (FailureKind::Dns, say("the name cannot be resolved", source));
         }
     }
-    let connecting = error.is_connect();
-    if error.is_timeout() {
+    if Causes(Some(error)).any(is_timeout) {
         let text = match connecting {
             true => format!("no connection within {} ms", connect_timeout.as_millis()),
             false => "the connection timed out".to_owned(),
         };
         return (FailureKind::Timeout, text);
     }
-    if error.is_builder() {
-        return (FailureKind::InvalidUrl, "the address cannot be requested".to_owned());
+    if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_builder) {
+        return unrequestable();
     }
     // Outer causes summarise inner ones: the innermost that says something decides.
     let mut found = None;
-    for cause in Causes(error.source()) {
+    for cause in Causes(Some(error)) {
         found = judge(cause, connecting).or(found);
     }
     found.unwrap_or_else(|| match connecting {
         true => (FailureKind::Connect, "no connection".to_owned()),
         false => (FailureKind::Protocol, "the exchange failed".to_owned()),
     })
+}
+
+fn is_timeout(cause: &(dyn Error + 'static)) -> bool {
+    cause.is::<Elapsed>()
+        || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout)
+        || cause.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout)
+        || cause.downcast_ref::<io::Error>().is_some_and(|socket| socket.kind() == io::ErrorKind::TimedOut)
 }
 
 fn judge(cause: &(dyn Error + 'static), connecting: bool) -> Option<(FailureKind, String)> {

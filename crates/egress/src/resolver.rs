@@ -1,13 +1,17 @@
 //! Names become addresses here, and here they are judged: the client connects to nothing but what this returns, so
 //! that there is no moment between the check and the use in which a name could change its answer.
 
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use hyper_util::client::legacy::connect::dns;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
+use tower::Service;
 
 use crate::address::{Guard, Reason};
 
@@ -64,24 +68,46 @@ impl std::fmt::Debug for GuardedResolver {
     }
 }
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let answer = self.inner.resolve(name.as_str());
-        let guard = self.guard.clone();
-        Box::pin(async move {
+/// What a name that passed the guard leads to. Port 0 stands for "the port of the URL".
+type Passed = Result<std::vec::IntoIter<SocketAddr>, Box<dyn Error + Send + Sync>>;
+
+impl GuardedResolver {
+    fn judged(&self, name: &str) -> impl Future<Output = Passed> + Send + use<> {
+        let (answer, guard, name) = (self.inner.resolve(name), self.guard.clone(), name.to_owned());
+        async move {
             let addresses = answer.await.map_err(LookupFailed)?;
             if addresses.is_empty() {
                 return Err(LookupFailed(io::Error::new(io::ErrorKind::NotFound, "no address")).into());
             }
             // One bad address spoils the name: filtering would let a prepared answer steer which one is taken.
             if let Some((ip, reason)) = addresses.iter().find_map(|ip| Some((ip, guard.verdict(*ip)?))) {
-                tracing::debug!(name = name.as_str(), %ip, %reason, "name resolves to a forbidden address");
+                tracing::debug!(name, %ip, %reason, "name resolves to a forbidden address");
                 return Err(ForbiddenAnswer(reason).into());
             }
-            // Port 0 stands for "the port of the URL".
-            let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
-            Ok(addresses)
-        })
+            let addresses: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+            Ok(addresses.into_iter())
+        }
+    }
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let judged = self.judged(name.as_str());
+        Box::pin(async move { Ok(Box::new(judged.await?) as Addrs) })
+    }
+}
+
+impl Service<dns::Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Passed> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: dns::Name) -> Self::Future {
+        Box::pin(self.judged(name.as_str()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use http::header::{HeaderMap, RETRY_AFTER};
 
 /// What a receiver asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use reqwest::header::{HeaderMap, HeaderValue};
+    use http::header::{HeaderMap, HeaderValue};
 
     use super::{RetryAfter, retry_after};
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use http::header::HeaderMap;
 use tokio::time::timeout;
 use url::{Origin, Url};
 
@@ -54,7 +54,7 @@ impl Services {
         }
         let resolver = OpenResolver(Arc::new(SystemResolver::new()));
         let roots = tls::roots(settings.extra_ca_file.as_deref())?;
-        let client = client(settings, &roots, None, resolver)?;
+        let client = client(settings, &roots, resolver)?;
         let connect_timeout = Duration::from_millis(settings.connect_timeout_ms);
         Ok(Self { client, origins: urls.iter().map(Url::origin).collect(), connect_timeout })
     }
@@ -76,7 +76,7 @@ impl Services {
         let response = timeout(patience, self.client.execute(outgoing(request)))
             .await
             .map_err(|_elapsed| failed(silent(patience)))?
-            .map_err(|error| failed(classify(&error, self.connect_timeout)))?;
+            .map_err(|error| failed(classify(&error, error.is_connect(), self.connect_timeout)))?;
         let connect_timeout = self.connect_timeout;
         Ok(Opened { response, connect_timeout, started, total, silence, left: limit })
     }
@@ -113,7 +113,7 @@ impl Opened {
         let piece = match timeout(patience, self.response.chunk()).await {
             Ok(Ok(piece)) => piece,
             Ok(Err(error)) => {
-                return Err(failed(classify(&error, self.connect_timeout), self.started.elapsed()));
+                return Err(failed(classify(&error, false, self.connect_timeout), self.started.elapsed()));
             }
             Err(_elapsed) if left <= self.silence => {
                 let detail = format!("the reply did not end within {} ms", self.total.as_millis());
@@ -154,7 +154,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use reqwest::{Method, header::HeaderMap};
+    use http::{Method, header::HeaderMap};
     use url::Url;
 
     use super::Services;

@@ -4,7 +4,9 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use http::HeaderValue;
 use ipnet::IpNet;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -93,6 +95,17 @@ pub enum SetupError {
     /// The HTTP client refused its configuration.
     #[error("the http client cannot be set up")]
     Client(#[source] reqwest::Error),
+}
+
+impl Settings {
+    /// What every client is made with: how long connecting may take, and the name that it gives.
+    pub(crate) fn of_client(&self) -> Result<(Duration, HeaderValue), SetupError> {
+        if !(1..=60_000).contains(&self.connect_timeout_ms) {
+            return Err(SetupError::ConnectTimeout);
+        }
+        let user_agent = HeaderValue::from_str(&self.user_agent).map_err(|_invalid| SetupError::UserAgent)?;
+        Ok((Duration::from_millis(self.connect_timeout_ms), user_agent))
+    }
 }
 
 fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {

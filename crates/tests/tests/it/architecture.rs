@@ -17,13 +17,15 @@ const MAY_KNOW: [(&str, &[&str]); 10] = [
 ];
 
 /// Packages from outside that belong to one place, and where.
-const BELONGS: [(&str, &[&str]); 10] = [
+const BELONGS: [(&str, &[&str]); 12] = [
     ("argon2", &["domain"]),
     ("diesel", &["domain"]),
     ("diesel_migrations", &["domain"]),
     ("lapin", &["messaging"]),
     ("lettre", &["runner"]),
     ("openidconnect", &["gateway"]),
+    ("hyper-rustls", &["egress"]),
+    ("hyper-util", &["egress"]),
     ("reqwest", &["egress"]),
     ("actix-web", &["chassis", "gateway"]),
     ("config", &["chassis"]),

@@ -1,7 +1,10 @@
 //! Certificates: the good one works over HTTP/1.1 and HTTP/2, and every kind of bad one is a TLS failure.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use hookyard_domain::subscription::diagnosis::Problem;
 use hookyard_egress::{Egress, Failure, FailureKind, Reply, Settings, SetupError};
@@ -159,6 +162,58 @@ async fn http2_is_chosen_by_alpn_and_carries_many_requests_on_one_connection() {
         tokio::join!(send(&egress, &server), send(&egress, &server), send(&egress, &server));
     assert_eq!([one, two, three].map(|answer| answer.unwrap().status), [201; 3]);
     assert_eq!(server.accepted(), 1);
+}
+
+/// How an HTTP/2 server treats the requests that it does not answer.
+#[derive(Clone, Copy, Debug)]
+enum Treatment {
+    Reset(h2::Reason),
+    /// It goes away before it has looked at any.
+    Leave,
+}
+
+/// A server that treats so many requests, or connections, like this and answers what comes then. Returns whether it answered, and how often
+/// it was asked.
+async fn treated(times: usize, how: Treatment) -> (bool, usize) {
+    let authority = Authority::new("h2");
+    let acceptor = authority.server(NAME, &["h2"], |_| ()).build();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let server = Server::start(move |socket| {
+        let (acceptor, asked) = (acceptor.clone(), Arc::clone(&counted));
+        async move {
+            let mut connection =
+                h2::server::handshake(acceptor.accept(socket).await.unwrap()).await.unwrap();
+            if matches!(how, Treatment::Leave) && asked.fetch_add(1, Ordering::SeqCst) < times {
+                connection.abrupt_shutdown(h2::Reason::NO_ERROR);
+            }
+            while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                match how {
+                    Treatment::Reset(reason) if asked.fetch_add(1, Ordering::SeqCst) < times => {
+                        respond.send_reset(reason);
+                    }
+                    _ => {
+                        let head = http::Response::builder().status(201).body(()).unwrap();
+                        respond.send_response(head, true).unwrap();
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    let answered = send(&authority.client(), &server).await.is_ok();
+    (answered, asked.load(Ordering::SeqCst))
+}
+
+#[tokio::test]
+async fn what_an_http2_receiver_has_not_looked_at_is_sent_anew_twice() {
+    let refused = Treatment::Reset(h2::Reason::REFUSED_STREAM);
+    assert_eq!(treated(2, refused).await, (true, 3));
+    assert_eq!(treated(3, refused).await, (false, 3));
+    assert_eq!(treated(2, Treatment::Leave).await, (true, 3));
+    assert_eq!(treated(3, Treatment::Leave).await, (false, 3));
+    // Whoever has begun may have done it.
+    assert_eq!(treated(1, Treatment::Reset(h2::Reason::INTERNAL_ERROR)).await, (false, 1));
 }
 
 #[tokio::test]
