@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
+    vec::Drain,
 };
 
 use chrono::{DateTime, Utc};
@@ -138,13 +139,14 @@ impl Writer {
                     Ok(_) => {}
                 }
             }
-            self.write(std::mem::take(&mut notes)).await;
+            self.write(notes.drain(..)).await;
         }
     }
 
-    async fn write(&self, notes: Vec<Note>) {
+    /// Takes the notes out of where they were gathered, which is used again: growing it anew each time takes many times its size.
+    async fn write(&self, notes: Drain<'_, Note>) {
         let now = self.clock.now();
-        let (mut tried, mut parked, mut numbered) = (Vec::new(), Vec::new(), None);
+        let (mut tried, mut parked, mut numbered) = (Vec::with_capacity(notes.len()), Vec::new(), None);
         let mut cancelled: BTreeMap<&'static str, Vec<HeldDelivery>> = BTreeMap::new();
         let mut reports: Vec<Report> = Vec::new();
         let mut moved = Vec::new();

@@ -35,8 +35,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// How often a request that the other side has not looked at is sent anew.
 const ANEW: u8 = 2;
 
-type Connect =
-    BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, Box<dyn Error + Send + Sync>>;
+type Connect = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, Box<dyn Error + Send + Sync>>;
 
 /// Connections to receivers. Cloning shares them.
 #[derive(Clone, Debug)]

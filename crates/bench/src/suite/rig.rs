@@ -178,6 +178,7 @@ impl<'a> Rig<'a> {
             amqp_url: &self.args.amqp_url,
             embedded_url: &self.args.embedded_url,
             sink,
+            foresight: true,
         }
     }
 

@@ -1,5 +1,6 @@
 //! 100,000 subscriptions over 1,000 tenants: that matching costs what matches, that an event for 10,000 hooks does not hold up others,
-//! and what memory a registry needs for each. Always as services: the registry has to be a process of its own.
+//! and what memory a registry needs for each. Always as services: the registry has to be a process of its own, and the gateway leaves all
+//! fanning out to it.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::{
     case::{Case, Shape},
     crowd::{self, Crowd},
     rig::Rig,
-    system::{Mode, System},
+    system::{Mode, Plan, System},
     timing::FAN_OUT,
 };
 use crate::{cost::psql, http, load::Report};
@@ -36,7 +37,8 @@ pub(crate) async fn measure(rig: &Rig<'_>, quick: bool) -> Result<Vec<Report>> {
     let (_sink, sink) = rig.start_sink(&folder).await?;
     let elsewhere = rig.folder()?;
     let (_far, far) = rig.start_sink(&elsewhere).await?;
-    let mut system = System::start(Mode::Services, &rig.plan(&folder, sink)).await?;
+    let plan = Plan { foresight: false, ..rig.plan(&folder, sink) };
+    let mut system = System::start(Mode::Services, &plan).await?;
     let (caller, key) = (system.make_tenant()?, system.make_key(false)?);
     let callers = system.make_key_of(&caller, false)?;
     let shapes = Case::Scale.shapes(quick);

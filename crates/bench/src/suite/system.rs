@@ -65,6 +65,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) embedded_url: &'a str,
     /// Where the sink listens: URLs there are allowed as hooks.
     pub(crate) sink: SocketAddr,
+    /// Whether the gateway writes what follows from small events, as it does by default.
+    pub(crate) foresight: bool,
 }
 
 /// A running Hookyard.
@@ -279,11 +281,15 @@ impl System {
 }
 
 fn common_env(plan: &Plan<'_>) -> Env {
-    vec![
+    let mut env = vec![
         ("HOOKYARD__HOOKS__EXTRA_URL_PREFIXES", format!("http://{}/", plan.sink)),
         ("HOOKYARD__EGRESS__ALLOW", "127.0.0.0/8".into()),
         ("HOOKYARD__SECRETS__MASTER_KEY", MASTER_KEY.into()),
-    ]
+    ];
+    if !plan.foresight {
+        env.push(("HOOKYARD__GATEWAY__FORESIGHT", "false".into()));
+    }
+    env
 }
 
 /// A command of the binary that sees no setting but `env`: neither the caller's environment nor a file in the folder the

@@ -182,8 +182,7 @@ async fn treated(times: usize, how: Treatment) -> (bool, usize) {
     let server = Server::start(move |socket| {
         let (acceptor, asked) = (acceptor.clone(), Arc::clone(&counted));
         async move {
-            let mut connection =
-                h2::server::handshake(acceptor.accept(socket).await.unwrap()).await.unwrap();
+            let mut connection = h2::server::handshake(acceptor.accept(socket).await.unwrap()).await.unwrap();
             if matches!(how, Treatment::Leave) && asked.fetch_add(1, Ordering::SeqCst) < times {
                 connection.abrupt_shutdown(h2::Reason::NO_ERROR);
             }

@@ -206,8 +206,8 @@ async fn over_a_broker_a_gateway_foresees_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_broker_a_gateway_foresees_nothing() {
-    let mut settings = AmqpSettings::default();
-    settings.url = Some(format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port()).parse().unwrap());
+    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port()).parse().unwrap();
+    let settings = AmqpSettings { url: Some(url), ..AmqpSettings::default() };
     let bus = Bus::start(&settings, "test").unwrap();
     let stage = Stage::with(bus, |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
     stage.hook("in", json!({})).await;
