@@ -33,7 +33,7 @@ pub fn host_of(url: &Url) -> Option<&str> {
     url.host_str().map(|host| host.trim_end_matches('.')).filter(|host| !host.is_empty())
 }
 
-/// reqwest asks no resolver for a literal address, so that this is where literals are judged. `Url` has already
+/// No client asks a resolver for a literal address, so that this is where literals are judged. `Url` has already
 /// decoded their odd spellings (`0x7f.1`, `2130706433`, full-width digits).
 pub(crate) fn check(guard: &Guard, url: &Url) -> Result<(), Refusal> {
     form(url)?;
