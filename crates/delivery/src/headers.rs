@@ -15,8 +15,8 @@ const USUAL: usize = 512;
 /// Headers that the client adds: `accept`, `user-agent`, `host`, `content-length`.
 const ADDED: usize = 4;
 
-/// Headers of which all values are parts of one text: a client copies them more than once on the way out, and copying a part of a text
-/// that is shared allocates nothing.
+/// Headers of which all values are parts of one text: it is allocated once for all of them, and copying a part of a text that is shared, as
+/// the client does for requests over TLS, allocates nothing.
 #[derive(Debug)]
 struct Headers {
     text: String,

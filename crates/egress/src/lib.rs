@@ -1,7 +1,7 @@
 //! The only door out: every request that Hookyard sends to a receiver or an identity provider goes through [`Egress`] (contract §9).
 //!
-//! It is a guard around two pooled HTTP clients: one for receivers, one for what is fetched. The guard refuses whatever points into our own network: by
-//! literal address before a request is sent, by name inside the resolver at the moment of connecting, so that a name
+//! It is a guard around two pooled HTTP clients: one for receivers, one for what is fetched. The guard refuses
+//! whatever points into our own network: by literal address before a request is sent, by name inside the resolver at the moment of connecting, so that a name
 //! which changes its answer gains nothing. Redirects are answers, never followed; proxies of the environment are
 //! ignored; one deadline covers names, connection, TLS, headers and body; of a receiver's reply no more than 64 KiB is read,
 //! of what is fetched from a service that we ask no more than 1 MiB.

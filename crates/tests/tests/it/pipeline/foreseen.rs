@@ -165,7 +165,7 @@ async fn while_the_registry_is_away_events_wait_and_none_is_lost() {
     stage.close().await;
 }
 
-/// Foresees for the gateway of a stage as `hookyard gateway` does, until the sender of `stop` is cancelled; with what it counts.
+/// Foresees for the gateway of a stage as `hookyard gateway` does, until `stop` is cancelled; with what it counts.
 fn gateway_foresees(stage: &Stage, stop: &CancellationToken) -> (Arc<dyn Foresight>, Registry) {
     let metrics = Registry::new("test").unwrap();
     let engine = Engine { registry_metrics: Some(metrics.clone()), ..Engine::default() };
