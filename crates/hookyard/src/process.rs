@@ -143,14 +143,14 @@ pub(crate) async fn serve(
         metrics: metrics.clone(),
         lease: Duration::from_millis(settings.delivery.lease_ms),
         mail,
-        foresees: settings.gateway.foresight && roles.contains(&Role::Gateway),
     };
+    let foresees = settings.gateway.foresight && roles.contains(&Role::Gateway);
     let mut addr = None;
     let mut foresight = None;
     for role in roles {
         match role {
             Role::Gateway => {
-                if settings.gateway.foresight && !roles.contains(&Role::Registry) {
+                if foresees && !roles.contains(&Role::Registry) {
                     // Owners are told of what happens to their hooks by registries.
                     foresight = Some(hookyard_registry::foresee(registry(None), stop.clone())?);
                 }
@@ -178,7 +178,7 @@ pub(crate) async fn serve(
                 });
                 supervisor.supervise(
                     "registry",
-                    hookyard_registry::run(registry(mail), settings.registry.clone(), stop.clone()),
+                    hookyard_registry::run(registry(mail), settings.registry.clone(), foresees, stop.clone()),
                 );
             }
             Role::Runner => {

@@ -27,7 +27,7 @@ impl Context {
     /// # Errors
     /// When a metric's name is taken.
     pub(crate) fn new(deps: Deps) -> anyhow::Result<Self> {
-        let Deps { db, bus, clock, metrics, lease, mail, foresees: _ } = deps;
+        let Deps { db, bus, clock, metrics, lease, mail } = deps;
         let metrics = Metrics::register(&metrics)?;
         Ok(Self { db, bus, clock, directory: Directory::default(), metrics, lease, mail })
     }

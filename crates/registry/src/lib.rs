@@ -46,18 +46,21 @@ pub struct Deps {
     pub lease: Duration,
     /// How owners are told by mail; `None` without a mail server.
     pub mail: Option<Mail>,
-    /// Whether whoever stores events in this process is told before what follows from them (docs/decisions/0063).
-    pub foresees: bool,
 }
 
-/// Serves until `stop`, then ends what it has begun.
+/// Serves until `stop`, then ends what it has begun. If it `foresees`, whoever stores events in this process is told before what
+/// follows from them (docs/decisions/0063).
 ///
 /// # Errors
 /// When a setting is out of its range, or a metric's name is taken.
-pub async fn run(deps: Deps, settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    deps: Deps,
+    settings: Settings,
+    foresees: bool,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     settings.check().map_err(anyhow::Error::msg)?;
     let rounds = Rounds::register(&deps.metrics)?;
-    let foresees = deps.foresees;
     let context = Context::new(deps)?;
     let tasks = TaskTracker::new();
     let fan_out = Arc::new(FanOut::new(context.clone()));

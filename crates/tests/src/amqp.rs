@@ -7,6 +7,8 @@ use futures_util::FutureExt;
 use hookyard_messaging::{AmqpSettings, Bus, Queue};
 use lapin::{Connection, ConnectionProperties};
 
+use crate::processes::free_port;
+
 /// Longer than connecting may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -48,6 +50,17 @@ pub async fn with_names<F: Future<Output = ()>>(test: impl FnOnce(Bus, String) -
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// A bus whose broker is not there and never was.
+///
+/// # Panics
+/// When the bus cannot be started.
+pub fn away() -> Bus {
+    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port());
+    let settings =
+        AmqpSettings { url: Some(url.parse().expect("an address of a broker")), ..AmqpSettings::default() };
+    Bus::start(&settings, "test").expect("a bus")
 }
 
 async fn remove(namespace: &str) {

@@ -154,12 +154,12 @@ impl Engine {
             vault: self.vault.clone(),
             origin: crate::runner::ORIGIN.to_owned(),
         });
-        let deps = hookyard_registry::Deps { mail, ..self.foreseer(db, bus, clock, !bus.has_broker()) };
-        tokio::spawn(hookyard_registry::run(deps, self.registry.clone(), stop))
+        let deps = hookyard_registry::Deps { mail, ..self.foreseer(db, bus, clock) };
+        tokio::spawn(hookyard_registry::run(deps, self.registry.clone(), !bus.has_broker(), stop))
     }
 
-    /// What a registry works with that `foresees`, or not.
-    pub fn foreseer(&self, db: Db, bus: &Bus, clock: &Clock, foresees: bool) -> hookyard_registry::Deps {
+    /// What whoever foresees works with, be it a registry or a gateway.
+    pub fn foreseer(&self, db: Db, bus: &Bus, clock: &Clock) -> hookyard_registry::Deps {
         hookyard_registry::Deps {
             db,
             bus: bus.clone(),
@@ -167,7 +167,6 @@ impl Engine {
             metrics: own(self.registry_metrics.as_ref()),
             lease: Duration::from_millis(self.delivery.lease_ms),
             mail: None,
-            foresees,
         }
     }
 

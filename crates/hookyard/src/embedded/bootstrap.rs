@@ -17,6 +17,11 @@ use super::directory::{DataDir, PORT};
 /// The role we work as, and its database. It owns the database and is not a superuser.
 pub(super) const DATABASE: &str = "hookyard";
 
+/// Files of the write-ahead log that a new cluster begins with, as many as PostgreSQL keeps at the least (`min_wal_size`, 80 MB of
+/// 16 MB each). One that has to be made first keeps everybody waiting who commits then, for some 20 ms; one that is there is used again
+/// at every checkpoint.
+const SPARE_LOG_FILES: usize = 5;
+
 /// The settings of a small machine, and why. `postgres.local.conf` beside the file may change any of them.
 const CONFIGURATION: [(&str, &str); 26] = [
     ("listen_addresses", "''"), // the Unix socket only
@@ -73,7 +78,14 @@ pub(super) fn create(dir: &DataDir, account: &Account, installed: &Installation)
     // A server of one process, without a socket: nobody can connect before the role exists.
     let mut single = account.command(&installed.program("postgres"));
     single.arg("--single").arg("-D").arg(&staging).args(["-c", "exit_on_error=true", "postgres"]);
-    let statements = format!("CREATE ROLE {DATABASE} LOGIN;\nCREATE DATABASE {DATABASE} OWNER {DATABASE};\n");
+    let mut statements =
+        format!("CREATE ROLE {DATABASE} LOGIN;\nCREATE DATABASE {DATABASE} OWNER {DATABASE};\n");
+    for _file in 0..SPARE_LOG_FILES {
+        // One that nothing was written to is not left.
+        statements
+            .push_str("SELECT pg_logical_emit_message(true, 'hookyard', '');\nSELECT pg_switch_wal();\n");
+    }
+    statements.push_str("CHECKPOINT;\n");
     finish(single, "postgres --single", &statements)?;
 
     std::fs::rename(&staging, dir.cluster())

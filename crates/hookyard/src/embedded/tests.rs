@@ -77,6 +77,12 @@ fn a_cluster_is_made_started_and_keeps_its_data() {
         ),
         "hookyard|hookyard|f"
     );
+    let dir = DataDir::open(&settings.data_dir().unwrap()).unwrap();
+    let used = ask(&cluster.url(), "select pg_walfile_name(pg_current_wal_lsn())");
+    let logs = std::fs::read_dir(dir.cluster().join("pg_wal")).unwrap();
+    let names = logs.map(|log| log.unwrap().file_name().into_string().unwrap());
+    let spare = names.filter(|name| name.len() == used.len() && *name > used).count();
+    assert!(spare >= 5, "{spare} files of the log are there before they are needed");
     let socket_dir = std::fs::metadata(&cluster.socket_dir).unwrap();
     assert_eq!(socket_dir.mode() & 0o777, 0o700, "only the server's account reaches the socket");
     ask(&cluster.url(), "create table kept (word text); insert into kept values ('ö')");
@@ -85,7 +91,6 @@ fn a_cluster_is_made_started_and_keeps_its_data() {
     assert!(!exists(pid));
     assert_eq!(locate(&settings), None);
 
-    let dir = DataDir::open(&settings.data_dir().unwrap()).unwrap();
     std::fs::write(dir.top().join("postgres.local.conf"), "work_mem = '5MB'\n").unwrap();
     let cluster = Cluster::start(&settings).unwrap();
     assert_eq!(ask(&cluster.url(), "select word from kept"), "ö");

@@ -174,8 +174,7 @@ async fn an_older_event_that_comes_late_waits_for_the_one_under_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_that_let_different_deliveries_of_a_line_go_at_once_one_does() {
-    let stage =
-        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage = Stage::still().await;
     let (now, tenant) = (stage.system.clock.now(), stage.system.tenant);
     let lease = now + TimeDelta::seconds(30);
     let subscription = SubscriptionId::new(now);

@@ -18,10 +18,10 @@ use hookyard_domain::{
     subscription::directory::Directory,
     trace::TraceContext,
 };
-use hookyard_messaging::{AmqpSettings, Bus, Foresight};
+use hookyard_messaging::{Bus, Foresight};
 use hookyard_tests::{
+    amqp,
     engine::{Engine, RunningEngine},
-    processes::free_port,
     system::System,
 };
 use serde_json::json;
@@ -170,13 +170,13 @@ fn gateway_foresees(stage: &Stage, stop: &CancellationToken) -> (Arc<dyn Foresig
     let metrics = Registry::new("test").unwrap();
     let engine = Engine { registry_metrics: Some(metrics.clone()), ..Engine::default() };
     let System { database, bus, clock, .. } = &stage.system;
-    let deps = engine.foreseer(database.engine_pool(), bus, clock, false);
+    let deps = engine.foreseer(database.engine_pool(), bus, clock);
     (hookyard_registry::foresee(deps, stop.clone()).unwrap(), metrics)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_a_broker_a_gateway_foresees_by_itself() {
-    hookyard_tests::amqp::with_bus(|bus| async {
+    amqp::with_bus(|bus| async {
         let stage = Stage::with(bus, |_, _| {}).await;
         let (hook, other) = (stage.hook("in", json!({})).await, stage.hook("other", json!({})).await);
         let stop = CancellationToken::new();
@@ -206,10 +206,7 @@ async fn over_a_broker_a_gateway_foresees_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_broker_a_gateway_foresees_nothing() {
-    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port()).parse().unwrap();
-    let settings = AmqpSettings { url: Some(url), ..AmqpSettings::default() };
-    let bus = Bus::start(&settings, "test").unwrap();
-    let stage = Stage::with(bus, |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage = Stage::with(amqp::away(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
     stage.hook("in", json!({})).await;
     let (foresight, metrics) = gateway_foresees(&stage, &CancellationToken::new());
     // It could, after this look.

@@ -187,8 +187,7 @@ async fn a_large_event_reaches_each_once_whoever_goes_on_with_it() {
 /// Each step by hand, and then a registry that takes over from one that was killed in the middle.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_holds_the_rest_goes_on_and_nobody_else() {
-    let mut stage =
-        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let mut stage = Stage::still().await;
     let count = LARGE + 8;
     let mut hooks: Vec<SubscriptionId> =
         hooks(&stage, count, "big.event").await.iter().map(|hook| hook.parse().unwrap()).collect();

@@ -1,7 +1,7 @@
 //! Rings that get lost: rows decide, rings only hurry (invariant 1).
 
-use hookyard_messaging::{AmqpSettings, Bus};
-use hookyard_tests::processes::free_port;
+use hookyard_messaging::Bus;
+use hookyard_tests::amqp;
 use serde_json::json;
 
 use super::stage::{Stage, until};
@@ -57,10 +57,7 @@ impl Stage {
 /// The broker is not there and never was: relay and sweep serve their own process, and nobody waits for a lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_broker_deliveries_go_on() {
-    let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port());
-    let settings = AmqpSettings { url: Some(url.parse().unwrap()), ..AmqpSettings::default() };
-    let bus = Bus::start(&settings, "test").unwrap();
-    let stage = Stage::with(bus, |_, engine| (engine.registries, engine.deliverers) = (2, 2)).await;
+    let stage = Stage::with(amqp::away(), |_, engine| (engine.registries, engine.deliverers) = (2, 2)).await;
     let hook = stage.hook("there", json!({})).await;
     stage.receiver.script("there", [hookyard_tests::receiver::Answer::status(500)]);
     let mut events = Vec::new();

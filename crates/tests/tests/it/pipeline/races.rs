@@ -106,8 +106,7 @@ async fn outcomes_that_are_written_again_count_once() {
 /// Many readers refresh one snapshot, as the workers of a registry do; an older look must not undo a younger one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_many_refresh_stays_exact() {
-    let stage =
-        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage = Stage::still().await;
     let directory = Directory::default();
     let stop = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..4)

@@ -249,8 +249,7 @@ async fn an_answer_counts_once() {
 /// Zapier goes on with a Zap at the first request to its callback, whatever that says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callback_gets_the_end_alone_and_others_what_was_chosen() {
-    let stage =
-        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage = Stage::still().await;
     let progress = || Step::Progress { percent: Some(50), message: None };
     let plain = url(&stage, "plain");
     let callback = r#""webhook_url":"https://zapier.com/hooks/callback/1/2/3/""#;
@@ -274,8 +273,7 @@ async fn a_callback_gets_the_end_alone_and_others_what_was_chosen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_stays_while_a_run_may_still_report() {
-    let stage =
-        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage = Stage::still().await;
     let more = format!(
         r#"{},"webhook_events":["task_completed"],"task_timeout_seconds":604800"#,
         url(&stage, "stays")
@@ -306,8 +304,7 @@ async fn an_endpoint_stays_while_a_run_may_still_report() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_wants_mail_gets_one_for_a_question_and_one_for_the_end() {
-    let stage =
-        Stage::with(Bus::in_process(), |_, engine| (engine.registries, engine.deliverers) = (0, 0)).await;
+    let stage = Stage::still().await;
     let held = Held::of(&stage, r#""notify_email":"ada@example.com""#).await;
     held.says(&stage, Step::Started, true).await;
     held.says(&stage, Step::Progress { percent: Some(10), message: None }, true).await;
