@@ -78,14 +78,12 @@ pub(super) fn create(dir: &DataDir, account: &Account, installed: &Installation)
     // A server of one process, without a socket: nobody can connect before the role exists.
     let mut single = account.command(&installed.program("postgres"));
     single.arg("--single").arg("-D").arg(&staging).args(["-c", "exit_on_error=true", "postgres"]);
-    let mut statements =
-        format!("CREATE ROLE {DATABASE} LOGIN;\nCREATE DATABASE {DATABASE} OWNER {DATABASE};\n");
-    for _file in 0..SPARE_LOG_FILES {
-        // One that nothing was written to is not left.
-        statements
-            .push_str("SELECT pg_logical_emit_message(true, 'hookyard', '');\nSELECT pg_switch_wal();\n");
-    }
-    statements.push_str("CHECKPOINT;\n");
+    // A file that nothing was written to would not be left for the next.
+    let next_log_file = "SELECT pg_logical_emit_message(true, 'hookyard', '');\nSELECT pg_switch_wal();\n";
+    let statements = format!(
+        "CREATE ROLE {DATABASE} LOGIN;\nCREATE DATABASE {DATABASE} OWNER {DATABASE};\n{}CHECKPOINT;\n",
+        next_log_file.repeat(SPARE_LOG_FILES)
+    );
     finish(single, "postgres --single", &statements)?;
 
     std::fs::rename(&staging, dir.cluster())

@@ -19,13 +19,9 @@ use serde_json::json;
 use super::{Run, endpoint, settled};
 use crate::pipeline::stage::{Stage, until};
 
-async fn quiet() -> Stage {
-    Stage::still().await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_url_and_a_secret_are_one_endpoint_also_in_a_race() {
-    let stage = quiet().await;
+    let stage = Stage::still().await;
     let stage = &stage;
     let all = join_all((0..20).map(|_| endpoint(stage, "same", Some("s")))).await;
     assert!(all.iter().all(|id| *id == all[0]), "{all:?}");
@@ -159,7 +155,7 @@ async fn what_nobody_named_for_a_day_is_removed_unless_something_is_on_its_way()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_endpoint_makes_way_for_another_and_is_forgotten_with_its_deliveries() {
-    let stage = quiet().await;
+    let stage = Stage::still().await;
     let old = endpoint(&stage, "old", None).await;
     let removed = async |ago: TimeDelta| {
         let now = stage.system.clock.now() + ago;
